@@ -1,0 +1,1 @@
+"""What a person starts or imports: client, gateway, relay, portal, demo and the command line."""

@@ -1,0 +1,1 @@
+"""Actors in supervised worker processes: a general runtime that knows nothing of tunnels."""
