@@ -1,1 +1,34 @@
 """Actors in supervised worker processes: a general runtime that knows nothing of tunnels."""
+
+from .actor import Actor, BlockingActor, receive
+from .address import Address
+from .child_spec import ChildSpec, Intensity, Restart, Strategy, WorkerSpec
+from .envelope import Message
+from .errors import ActorDead, AskTimeout, ExeuntError, MailboxFull, Refused, RemoteFailure
+from .messages import Terminated
+from .ref import Ref
+from .supervisor import Directories, Outcome, Supervisor
+
+__all__ = [
+    "Actor",
+    "ActorDead",
+    "Address",
+    "AskTimeout",
+    "BlockingActor",
+    "ChildSpec",
+    "Directories",
+    "ExeuntError",
+    "Intensity",
+    "MailboxFull",
+    "Message",
+    "Outcome",
+    "Ref",
+    "Refused",
+    "RemoteFailure",
+    "Restart",
+    "Strategy",
+    "Supervisor",
+    "Terminated",
+    "WorkerSpec",
+    "receive",
+]

@@ -1,0 +1,207 @@
+"""The control socket: how a person, a script or a GUI speaks to a running program.
+
+JSON Lines over a Unix stream socket in a 0700 directory. A request is `{"id":1,"command":"ps","args":{}}`; its
+answer `{"id":1,"ok":true,"data":…}` or `{"id":1,"ok":false,"error":{"code":…,"message":…,"hint":…}}`. After
+`subscribe` the connection carries `{"event":{…}}` lines. The program registers its commands; the runtime adds none
+of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from .errors import AskTimeout, ExeuntError, Refused, Unavailable
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 4 * 1024 * 1024
+_EVENTS_WAITING = 1_000  # a subscriber that is slower than this loses events, not the program its memory
+
+Command = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class ControlUnavailable(ExeuntError):
+    """No program answers at that socket."""
+
+
+class ControlError(ExeuntError):
+    """The program answered with an error."""
+
+    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class _Request(msgspec.Struct):
+    id: int
+    command: str
+    args: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+class ControlServer:
+    """Serves commands at a socket. A command is `async (args) -> data`; it raises `ControlError` or `Refused` to
+    say no.
+    """
+
+    def __init__(self, path: Path, commands: dict[str, Command]) -> None:
+        self.path = path
+        self.commands = commands
+        self._server: asyncio.Server | None = None
+        self._subscribers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. The directory is made 0700; a dead predecessor's socket is replaced."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._connected, str(self.path), limit=MAX_LINE_BYTES)
+        self.path.chmod(0o600)
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Give an event to every subscriber."""
+        for queue in self._subscribers:
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(event)
+
+    async def close(self) -> None:
+        """Stop listening, end every connection, remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        self.path.unlink(missing_ok=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.CancelledError, ValueError):
+            pass  # the other side left, we leave, or its line was longer than any request
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            answer = await self._answer(line)
+            writer.write(msgspec.json.encode(answer) + b"\n")
+            await writer.drain()
+            if answer.get("data") == "subscribed":
+                await self._stream(writer)
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=_Request)
+        except msgspec.MsgspecError as error:
+            return _error(0, "usage", f"not a request: {error}")
+        if request.command == "subscribe":
+            return {"id": request.id, "ok": True, "data": "subscribed"}
+        command = self.commands.get(request.command)
+        if command is None:
+            return _error(request.id, "usage", f"no such command: {request.command}")
+        try:
+            return {"id": request.id, "ok": True, "data": msgspec.to_builtins(await command(request.args))}
+        except ControlError as error:
+            return _error(request.id, error.code, error.message, error.hint)
+        except Refused as error:
+            return _error(request.id, error.code, error.message)
+        except AskTimeout as error:
+            return _error(request.id, "timeout", str(error))
+        except Unavailable as error:
+            return _error(request.id, "unavailable", str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            return _error(request.id, "usage", f"bad arguments: {error}")
+        except Exception as error:
+            logger.exception("A control command failed", extra={"event": "command_failed", "command": request.command})
+            return _error(request.id, "failed", str(error))
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_EVENTS_WAITING)
+        self._subscribers.add(queue)
+        try:
+            while True:
+                event = await queue.get()
+                writer.write(msgspec.json.encode({"event": event}) + b"\n")
+                await writer.drain()
+        finally:
+            self._subscribers.discard(queue)
+
+
+def _error(request_id: int, code: str, message: str, hint: str | None = None) -> dict[str, Any]:
+    error = {"code": code, "message": message}
+    if hint:
+        error["hint"] = hint
+    return {"id": request_id, "ok": False, "error": error}
+
+
+class ControlClient:
+    """Speaks to a program from a command: blocking, one request at a time. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect. Raises ControlUnavailable when nobody listens there."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise ControlUnavailable(f"nothing answers at {path}: {error.strerror or error}") from None
+        self._file = self._socket.makefile("rb")
+        self._id = 0
+
+    def request(self, command: str, args: dict[str, Any] | None = None, timeout_s: float = 10.0) -> Any:
+        """Send a command and return its data. Raises ControlError, ControlUnavailable (it left), or TimeoutError."""
+        self._id += 1
+        self._socket.settimeout(timeout_s)
+        line = msgspec.json.encode({"id": self._id, "command": command, "args": args or {}}) + b"\n"
+        try:
+            self._socket.sendall(line)
+            answer = self._read()
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ControlUnavailable(str(error)) from None
+        if answer.get("ok"):
+            return answer.get("data")
+        refusal: dict[str, Any] = answer.get("error") or {}
+        raise ControlError(
+            str(refusal.get("code", "failed")), str(refusal.get("message", "it failed")), refusal.get("hint")
+        )
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Subscribe, and yield events until the program leaves."""
+        self.request("subscribe")
+        self._socket.settimeout(None)
+        with contextlib.suppress(ControlUnavailable):
+            while True:
+                yield self._read()["event"]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._file.readline()
+        if not line:
+            raise ControlUnavailable("the program left")
+        answer: dict[str, Any] = msgspec.json.decode(line)
+        return answer

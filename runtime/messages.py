@@ -1,0 +1,150 @@
+"""The runtime's own messages: watching, stopping, and the talk between a supervisor and its workers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .envelope import Message
+from .errors import Failure
+
+NORMAL_REASONS = frozenset({"normal", "shutdown"})
+
+
+class Watch(Message, frozen=True):
+    """The sender wants to know when the recipient ends."""
+
+
+class Unwatch(Message, frozen=True):
+    """The sender no longer wants to know."""
+
+
+class Terminated(Message, frozen=True):
+    """An actor that you watch has ended."""
+
+    address: str
+    reason: str
+    """`normal`, `shutdown` or another stop reason; `crashed`, `killed`, `worker_died`, `no_such_actor`."""
+    incarnation: int = 0
+    failure: Failure | None = None
+
+    @property
+    def abnormal(self) -> bool:
+        """Say whether nobody asked it to end."""
+        return self.reason in {"crashed", "killed", "worker_died", "no_such_actor"}
+
+
+class Stop(Message, frozen=True):
+    """Stop after the current message."""
+
+    reason: str = "shutdown"
+
+
+class StartActor(Message, frozen=True):
+    """Supervisor to a worker's host: start this actor. Answered by `ActorStarted`, or fails."""
+
+    name: str
+    start: str
+    """`package.module:Class`."""
+    args: msgspec.Raw
+    """msgpack of the keyword arguments."""
+    incarnation: int = 1
+
+
+class ActorStarted(Message, frozen=True):
+    """The actor's `on_start` has run."""
+
+    address: str
+
+
+class ActorExited(Message, frozen=True):
+    """A worker's host to the supervisor: an actor has ended."""
+
+    name: str
+    worker: str
+    incarnation: int
+    reason: str
+    failure: Failure | None = None
+
+
+class WorkerReady(Message, frozen=True):
+    """A worker's host to the supervisor: the process is up and listens."""
+
+    worker: str
+    epoch: int
+    pid: int
+
+
+class WorkerUp(Message, frozen=True):
+    """Supervisor to every worker: this one can be reached there. Answered with `Done`."""
+
+    worker: str
+    epoch: int
+    endpoint: str
+
+
+class WorkerDown(Message, frozen=True):
+    """Supervisor to every worker: this one is gone; fail what waits for it. Answered with `Done`."""
+
+    worker: str
+    epoch: int
+
+
+class Done(Message, frozen=True):
+    """Yes, that has happened."""
+
+
+class Leave(Message, frozen=True):
+    """Supervisor to a worker's host: stop every actor, last started first, then end the process."""
+
+    reason: str = "shutdown"
+
+
+class Describe(Message, frozen=True):
+    """Ask a worker's host who lives there."""
+
+
+class ActorRow(msgspec.Struct, frozen=True, array_like=True):
+    """One actor, as `exeunt ps` shows it."""
+
+    address: str
+    kind: str
+    state: str
+    mailbox: int
+    handled_total: int
+    incarnation: int
+    started_ns: int
+    """CLOCK_REALTIME."""
+
+
+class Description(Message, frozen=True):
+    """Who lives in a worker."""
+
+    actors: tuple[ActorRow, ...]
+    dead_letters_total: int
+
+
+class StartChild(Message, frozen=True):
+    """Any actor to the supervisor: start a further child by this spec (msgpack of `ChildSpec`). Answered by
+    `ActorStarted`.
+    """
+
+    spec: msgspec.Raw
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    Watch,
+    Unwatch,
+    Terminated,
+    Stop,
+    StartActor,
+    ActorStarted,
+    ActorExited,
+    WorkerReady,
+    WorkerUp,
+    WorkerDown,
+    Done,
+    Leave,
+    Describe,
+    Description,
+    StartChild,
+)

@@ -1,0 +1,117 @@
+"""The operating system's side of a worker: start the process, notice its end, prove that nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import msgspec
+import psutil
+
+from . import worker as worker_module
+from .worker import Boot
+
+
+def start_context(preload: Sequence[str]) -> BaseContext:
+    """Return forkserver where it exists (half of spawn's start time), with `preload` imported there once; else
+    spawn.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker_module.__name__, *preload])
+    return context
+
+
+class WorkerProcess:
+    """One incarnation of a worker."""
+
+    def __init__(self, context: BaseContext, boot: Boot) -> None:
+        self.boot = boot
+        self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Done with the pid when the worker listens; fails when it ends before that."""
+        self.ended = asyncio.Event()
+        process_type: Any = vars(type(context))["Process"]  # the base context's stub does not know it
+        self._process: BaseProcess = process_type(
+            target=worker_module.main,
+            args=(msgspec.msgpack.encode(boot),),
+            name=f"{boot.node}:{boot.worker}",
+            daemon=False,
+        )
+
+    def start(self, on_end: Callable[[WorkerProcess], None]) -> None:
+        """Start the process; `on_end` is called on the loop at once when it has ended, by its sentinel."""
+        self._process.start()
+        loop = asyncio.get_running_loop()
+        sentinel: int = self._process.sentinel
+
+        def gone() -> None:
+            loop.remove_reader(sentinel)
+            self._process.join()
+            self.ended.set()
+            if not self.ready.done():
+                self.ready.set_exception(
+                    RuntimeError(f"worker {self.boot.worker} ended with {self.exit_code} at its start")
+                )
+                self.ready.exception()
+            on_end(self)
+
+        loop.add_reader(sentinel, gone)
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 before it started."""
+        return self._process.pid or 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """As multiprocessing's: negative for a signal, None while it lives."""
+        code: int | None = self._process.exitcode
+        return code
+
+    @property
+    def exit_reason(self) -> str:
+        """In words."""
+        code = self.exit_code
+        if code is None:
+            return "running"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def stop_start_helpers() -> None:
+    """End multiprocessing's own helper processes (fork server, resource tracker), which would outlive us by a moment.
+
+    Their stop methods are private but old; where one is missing, the helper ends when our end of its pipe closes.
+    """
+    if sys.platform == "win32":
+        return
+    for module, name in (
+        (multiprocessing.forkserver, "_forkserver"),
+        (multiprocessing.resource_tracker, "_resource_tracker"),
+    ):
+        stop = getattr(getattr(module, name, None), "_stop", None)
+        if stop is not None:
+            stop()
+
+
+def living_children() -> list[psutil.Process]:
+    """Return every process below this one that still runs."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,130 @@
+"""ZeroMQ between workers: frames in, frames out, nothing else.
+
+Each worker binds one ROUTER below a 0700 directory and connects a DEALER to every other worker, lazily; a DEALER
+only sends, the ROUTER only receives. So one descriptor is watched, the ROUTER's, and it is edge-triggered: it is
+drained whenever it fires (`zmq.asyncio` measured 20 times slower one way).
+
+An endpoint carries the worker's epoch. Without it, mail that was queued for a dead worker would be delivered to its
+successor.
+
+The first envelope of a loop turn leaves at once, the rest of the turn in one frame (2.1 × the tells of always batching,
+same latency as never batching).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from .codec import Codec
+
+_DRAIN_BUDGET = 200  # frames a wake-up; then the loop gets a turn, so that a flood cannot starve timers
+_RECONNECT_MS = 2  # libzmq's default of 100 ms would be most of a worker's start
+_LINGER_MS = 200  # what close may wait for the kernel to take the last frames
+
+
+def endpoint(directory: Path, worker: str, epoch: int) -> str:
+    """Return the ZeroMQ endpoint of a worker's incarnation."""
+    return f"ipc://{directory}/{worker}.{epoch}"
+
+
+class Transport:
+    """The sockets of one worker. On its loop only."""
+
+    def __init__(
+        self, bind: str, *, identity: str, on_frame: Callable[[bytes], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._on_frame = on_frame
+        self._loop = loop
+        self._identity = identity.encode()
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(
+            zmq.RCVHWM, 0
+        )  # bounds are the mailboxes': a high-water mark counts frames, not messages
+        self._router.setsockopt(zmq.LINGER, 0)
+        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._router.bind(bind)
+        self._fd = int(self._router.getsockopt(zmq.FD))
+        loop.add_reader(self._fd, self._readable)
+        self._peers: dict[str, zmq.Socket[bytes]] = {}
+        self._waiting: dict[str, list[bytes]] = {}
+        self._flush_scheduled = False
+        self.frames_in_total = 0
+        self.frames_out_total = 0
+
+    def connect(self, worker: str, address: str) -> None:
+        """Reach `worker` there from now on; a connection to its predecessor is dropped."""
+        self.disconnect(worker)
+        dealer = self._context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.IDENTITY, self._identity)
+        dealer.setsockopt(zmq.SNDHWM, 0)
+        dealer.setsockopt(zmq.LINGER, _LINGER_MS)
+        dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        dealer.connect(address)
+        self._peers[worker] = dealer
+
+    def disconnect(self, worker: str) -> None:
+        """Forget `worker`; what was not sent to it is dropped."""
+        dealer = self._peers.pop(worker, None)
+        self._waiting.pop(worker, None)
+        if dealer is not None:
+            dealer.close(linger=0)
+
+    def knows(self, worker: str) -> bool:
+        """Say whether `worker` can be sent to."""
+        return worker in self._peers
+
+    def send(self, worker: str, encoded: bytes) -> bool:
+        """Send what `Codec.encode` gave; False when the worker is unknown. Never blocks."""
+        if worker not in self._peers:
+            return False
+        waiting = self._waiting.get(worker)
+        if waiting is None:
+            self._waiting[worker] = []
+            self._send_frame(worker, [encoded])
+            if not self._flush_scheduled:
+                self._flush_scheduled = True
+                self._loop.call_soon(self._flush)
+        else:
+            waiting.append(encoded)
+        return True
+
+    def close(self) -> None:
+        """Send what waits, then close; takes at most the linger time."""
+        self._flush()
+        with contextlib.suppress(ValueError, OSError):
+            self._loop.remove_reader(self._fd)
+        for dealer in self._peers.values():
+            dealer.close()
+        self._peers.clear()
+        self._router.close()
+        self._context.term()
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        waiting, self._waiting = self._waiting, {}
+        for worker, encoded in waiting.items():
+            if encoded and worker in self._peers:
+                self._send_frame(worker, encoded)
+
+    def _send_frame(self, worker: str, encoded: list[bytes]) -> None:
+        self.frames_out_total += 1
+        self._peers[worker].send(Codec.frame(encoded), zmq.DONTWAIT)
+
+    def _readable(self) -> None:
+        for _ in range(_DRAIN_BUDGET):
+            try:
+                parts = self._router.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            except zmq.ZMQError:
+                return  # closing
+            self.frames_in_total += 1
+            if len(parts) == 2:
+                self._on_frame(parts[1])
+        self._loop.call_soon(self._readable)  # the descriptor is edge-triggered: it won't fire again for what is left
