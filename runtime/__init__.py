@@ -1,13 +1,14 @@
 """Actors in supervised worker processes: a general runtime that knows nothing of tunnels."""
 
-from .actor import Actor, BlockingActor, receive
+from .actor import Actor, BlockingActor, Later, receive
 from .address import Address
 from .child_spec import ChildSpec, Intensity, Restart, Strategy, WorkerSpec
+from .directories import Directories
 from .envelope import Message
 from .errors import ActorDead, AskTimeout, ExeuntError, MailboxFull, Refused, RemoteFailure
 from .messages import Terminated
 from .ref import Ref
-from .supervisor import Directories, Outcome, Supervisor
+from .supervisor import Outcome, Supervisor
 
 __all__ = [
     "Actor",
@@ -19,6 +20,7 @@ __all__ = [
     "Directories",
     "ExeuntError",
     "Intensity",
+    "Later",
     "MailboxFull",
     "Message",
     "Outcome",

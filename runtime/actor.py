@@ -18,7 +18,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import pykka
@@ -35,6 +35,10 @@ from .reply import Reply
 
 if TYPE_CHECKING:
     from .node import Node
+
+    PykkaActor = object  # pykka types its hooks as synchronous; ours may be coroutines
+else:
+    PykkaActor = pykka.Actor
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,18 @@ def receive(*types: type[Message]) -> Callable[[Handler], Handler]:
     return mark
 
 
-class Actor(pykka.Actor):
+class Later:
+    """Return it from a handler to answer an ask later: the actor goes on, the ask ends as `work` ends.
+
+    `work` runs as a task beside the actor, on its loop; it is cancelled, and the ask fails with `ActorDead`, when the
+    actor ends first. For waiting only: what changes the actor's state belongs into handlers.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, Message | None]) -> None:
+        self.work = work
+
+
+class Actor(PykkaActor):
     """Something that handles one message at a time, on its worker's loop.
 
     Mark handlers with `@receive(Type)`. Inside, `self.ref` is this actor, `self.node` finds others, `self.sender`
@@ -80,7 +95,10 @@ class Actor(pykka.Actor):
         self.incarnation = 0
         self.state = "starting"
         """`starting`, `running`, `stopping`, `exited`."""
+        self.has_started = False
+        """Whether `on_start` has run to its end."""
         self.started_ns = time.time_ns()
+        self._later: set[asyncio.Task[Message | Failure | None]] = set()
         self.exit_reason = ""
         """Set before `on_stop` runs: the stop's reason, or `normal` after `self.stop()`."""
 
@@ -119,8 +137,13 @@ class Actor(pykka.Actor):
         return self.node.ref(envelope.sender)
 
     def stop(self, reason: str = "normal") -> None:
-        """Stop after the current message; call it from a handler. `normal` is never restarted unless permanent."""
-        if not self.exit_reason:
+        """Stop after the current message. Call it from a hook, a handler, or a task or thread that one of them started.
+
+        Only a permanent child is restarted after `normal`.
+        """
+        if self.state == "running" and self._envelope is None:
+            self._ref.stop(reason)  # it waits for a message: this one
+        elif not self.exit_reason:
             self.exit_reason = reason
 
     def kill(self) -> None:
@@ -151,20 +174,26 @@ class Actor(pykka.Actor):
         try:
             CURRENT.set(Context(*self._birth(), str(self._ref), 0))
             await self._call(self.on_start)
-            self.state = "running"
+            self.state, self.has_started = "running", True
             if not self.started.done():
                 self.started.set_result(None)
             await self._handle_all()
             self.state = "stopping"
             await self._call(self.on_stop)
-        except (asyncio.CancelledError, GeneratorExit):
-            self.exit_reason = "killed"
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor and nobody else
-            failure = to_failure(error)
-            self.exit_reason = "crashed"
-            await self._crashed(failure)
+            if self._is_kill(error):
+                self.exit_reason = "killed"
+            else:
+                failure = to_failure(error)
+                self.exit_reason, self.state = "crashed", "stopping"
+                await self._crashed(failure)
         finally:
             self._end(failure)
+
+    def _is_kill(self, error: BaseException) -> bool:
+        """Tell `kill` from a cancellation that a handler met in what it awaited; the latter is a crash like any."""
+        cancelled = isinstance(error, asyncio.CancelledError) and self.task is not None and self.task.cancelling() > 0
+        return cancelled or isinstance(error, GeneratorExit)
 
     def _birth(self) -> tuple[int, int]:
         context = CURRENT.get()
@@ -197,24 +226,39 @@ class Actor(pykka.Actor):
         node = self.node
         node.record(Event.STARTED, envelope)
         try:
-            answer = await self._call(self._dispatch, envelope.body)
+            answer = _checked(await self._call(self._dispatch, envelope.body))
         except Refused as refusal:
             node.record(Event.REFUSED, envelope)
             node.answer(envelope, to_failure(refusal), sender=str(self._ref))
-        except asyncio.CancelledError:
-            node.record(Event.FAILED, envelope)
-            node.answer(envelope, to_failure(ActorDead(f"{self._ref} was killed")), sender=str(self._ref))
-            raise
         except BaseException as error:
             node.record(Event.FAILED, envelope)
-            node.answer(envelope, to_failure(error), sender=str(self._ref))
+            cause = ActorDead(f"{self._ref} was killed") if self._is_kill(error) else error
+            node.answer(envelope, to_failure(cause), sender=str(self._ref))
             raise
         else:
             node.record(Event.ENDED, envelope)
-            node.answer(envelope, _checked(answer), sender=str(self._ref))
+            if isinstance(answer, Later):
+                self._answer_later(envelope, answer)
+            else:
+                node.answer(envelope, answer, sender=str(self._ref))
         finally:
             self.handled_total += 1
             self._envelope = None
+
+    def _answer_later(self, envelope: Envelope, later: Later) -> None:
+        task = self.node.loop.create_task(_outcome(later.work))
+        self._later.add(task)
+
+        def answer(done: asyncio.Task[Message | Failure | None]) -> None:
+            self._later.discard(done)
+            if done.cancelled():
+                later.work.close()  # it may not have begun
+                body: Message | Failure | None = to_failure(ActorDead(f"{self._ref} ended before it answered"))
+            else:
+                body = done.result()
+            self.node.answer(envelope, body, sender=str(self._ref))
+
+        task.add_done_callback(answer)
 
     def _dispatch(self, message: Message) -> Any:
         name = self._handlers.get(type(message))
@@ -240,6 +284,8 @@ class Actor(pykka.Actor):
 
     def _end(self, failure: Failure | None) -> None:
         self.state = "exited"
+        for task in self._later:
+            task.cancel()
         if not self.started.done():
             self.started.set_exception(
                 ActorDead(f"{self._ref} did not start: {failure.message if failure else 'killed'}")
@@ -276,7 +322,7 @@ class BlockingActor(Actor):
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         context = contextvars.copy_context()
-        call = functools.partial(context.run, function, *args)
+        call = functools.partial(context.run, _blocking, function, *args)
         return await self.node.loop.run_in_executor(self._thread, call)
 
     def _end(self, failure: Failure | None) -> None:
@@ -285,7 +331,29 @@ class BlockingActor(Actor):
         super()._end(failure)
 
 
-def _checked(answer: Any) -> Message | None:
-    if answer is None or isinstance(answer, Message):
+def _checked(answer: Any) -> Message | Later | None:
+    if answer is None or isinstance(answer, (Message, Later)):
         return answer
     raise UnknownMessage(f"a handler answers with a Message or None, not {type(answer).__name__}")
+
+
+async def _outcome(work: Coroutine[Any, Any, Message | None]) -> Message | Failure | None:
+    """Run to an answer or a failure as data: even a SystemExit must not reach the loop, which would end with it."""
+    try:
+        answer = _checked(await work)
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the asker's answer
+        return to_failure(error)
+    return answer if not isinstance(answer, Later) else to_failure(UnknownMessage("a Later answers with a Message"))
+
+
+def _blocking(function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        answer = function(*args)
+    except StopIteration as error:  # an asyncio future cannot carry one: the actor would wait for ever
+        raise RuntimeError("a handler raised StopIteration") from error
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError(f"{function.__name__} of a BlockingActor must not be async: it runs on a thread without a loop")
+    return answer

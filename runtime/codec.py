@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
 
 from .envelope import Envelope, Kind, Message
-from .errors import ExeuntError, Failure, UnknownMessage
+from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 
 VERSION = 1
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
@@ -35,14 +35,17 @@ class Malformed(msgspec.Struct, frozen=True):
     reason: str
 
 
+_Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # msgpack's integers end at 64 bits: what the flight recorder can write
+
+
 class _Wire(msgspec.Struct, array_like=True, gc=False):
-    id: int
-    trace: int
-    cause: int
+    id: _Unsigned
+    trace: _Unsigned
+    cause: _Unsigned
     sender: str
     to: str
-    kind: int
-    deadline_ns: int
+    kind: Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
+    deadline_ns: _Unsigned
     body: msgspec.Raw
 
 
@@ -58,11 +61,19 @@ class Codec:
         self._decode_failure = msgspec.msgpack.Decoder(Failure).decode
 
     def encode(self, envelope: Envelope) -> bytes:
-        """Return the envelope with its length before it. Raises UnknownMessage for a type that is not registered."""
+        """Return the envelope with its length before it.
+
+        Raises UnknownMessage for a type that is not registered, Unencodable for a value that msgpack cannot carry.
+        """
         body = envelope.body
         if body is not None and type(body) is not Failure and type(body) not in self._types:
             raise UnknownMessage(f"{type(body).__name__} is not registered with the codec")
-        data = self._encode(envelope)
+        try:
+            data = self._encode(envelope)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Unencodable(f"{type(body).__name__}: {error}") from None
+        if len(data) > MAX_ENVELOPE_BYTES:
+            raise Unencodable(f"{type(body).__name__} takes {len(data)} bytes, the bound is {MAX_ENVELOPE_BYTES}")
         return _LENGTH.pack(len(data)) + data
 
     @staticmethod

@@ -88,24 +88,25 @@ class ControlServer:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except (ConnectionError, asyncio.CancelledError, ValueError):
-            pass  # the other side left, we leave, or its line was longer than any request
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the other side left, or we leave
         finally:
             self._connections.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
+        while line := await _line(reader):
             answer = await self._answer(line)
-            writer.write(msgspec.json.encode(answer) + b"\n")
+            writer.write(_encoded(answer))
             await writer.drain()
             if answer.get("data") == "subscribed":
-                await self._stream(writer)
+                await self._stream(reader, writer)
+                return
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = msgspec.json.decode(line, type=_Request)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             return _error(0, "usage", f"not a request: {error}")
         if request.command == "subscribe":
             return {"id": request.id, "ok": True, "data": "subscribed"}
@@ -128,16 +129,50 @@ class ControlServer:
             logger.exception("A control command failed", extra={"event": "command_failed", "command": request.command})
             return _error(request.id, "failed", str(error))
 
-    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Give events until the subscriber hangs up; what else it says is passed over."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_EVENTS_WAITING)
         self._subscribers.add(queue)
+        hung_up = asyncio.ensure_future(_until_end(reader))
+        following = asyncio.ensure_future(queue.get())
         try:
-            while True:
-                event = await queue.get()
-                writer.write(msgspec.json.encode({"event": event}) + b"\n")
-                await writer.drain()
+            while not hung_up.done():
+                await asyncio.wait({hung_up, following}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    writer.write(_encoded({"event": following.result()}))
+                    await writer.drain()
+                    following = asyncio.ensure_future(queue.get())
         finally:
             self._subscribers.discard(queue)
+            hung_up.cancel()
+            following.cancel()
+
+
+async def _until_end(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(65_536):
+            pass
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """Return the next line; nothing at the end, or where it is longer than any request."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        return b""
+
+
+def _encoded(answer: dict[str, Any]) -> bytes:
+    """Write a line. What JSON cannot carry (a file name's undecodable bytes, a number too large) becomes an error."""
+    try:
+        return msgspec.json.encode(answer) + b"\n"
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        logger.warning(
+            "An answer cannot be written as JSON", extra={"event": "answer_unwritable", "error": repr(error)}
+        )
+        return (
+            msgspec.json.encode(_error(answer.get("id", 0), "failed", "the answer cannot be written as JSON")) + b"\n"
+        )
 
 
 def _error(request_id: int, code: str, message: str, hint: str | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 ExeuntError
 ├── LocalError            you misused the runtime: fix the caller
 │   ├── UnknownMessage      the type is not registered with the codec, or the actor does not handle it
+│   ├── Unencodable         a field's value cannot be written as msgpack, or the message is too large
 │   └── NameTaken           an actor of that name already lives in this worker
 ├── Unavailable           the world: nobody did anything wrong, try again or give up
 │   ├── ActorDead           no such actor (any more), or its worker is gone
@@ -33,6 +34,10 @@ class LocalError(ExeuntError):
 
 class UnknownMessage(LocalError):
     """A message type that the codec, or the recipient, does not know."""
+
+
+class Unencodable(LocalError):
+    """A message that cannot be written as msgpack, or is larger than any message may be."""
 
 
 class NameTaken(LocalError):
@@ -85,23 +90,36 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     code: str = ""
 
 
-_TRACEBACK_LIMIT_BYTES = 8_000  # a deep recursion's traceback would otherwise fill a frame
+_TRACEBACK_LIMIT = 8_000  # characters; a deep recursion's traceback would otherwise fill a frame
+_MESSAGE_LIMIT = 2_000  # characters; more than anybody reads
 
 
 def to_failure(error: BaseException) -> Failure:
-    """Turn an exception into data. Its traceback is kept as text, bounded to 8 kB."""
+    """Turn an exception into data, whatever it is. Its traceback is kept as text, bounded to 8,000 characters."""
     if isinstance(error, RemoteFailure):
         return error.failure
-    text = "".join(tracebacks.format_exception(error))[-_TRACEBACK_LIMIT_BYTES:]
+    text = "".join(tracebacks.format_exception(error))[-_TRACEBACK_LIMIT:]
     code = error.code if isinstance(error, Refused) else ""
-    return Failure(type=type(error).__name__, message=str(error), traceback=text, code=code)
+    return Failure(type(error).__name__, _plain(_text(error)[:_MESSAGE_LIMIT]), _plain(text), _plain(str(code)))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - its own __str__ raises; the asker is to be answered all the same
+        return f"(its __str__ raised {type(broken).__name__})"
+
+
+def _plain(text: str) -> str:
+    """Replace what UTF-8 cannot carry: a file name's undecodable bytes become lone surrogates in an OSError's text."""
+    return text.encode(errors="replace").decode()
 
 
 def to_error(failure: Failure) -> ExeuntError:
     """Turn data back into the exception that an asker gets."""
     if failure.type == "Refused":
         return Refused(failure.code, failure.message)
-    known: tuple[type[ExeuntError], ...] = (ActorDead, MailboxFull, AskTimeout, UnknownMessage, NameTaken)
+    known: tuple[type[ExeuntError], ...] = (ActorDead, MailboxFull, AskTimeout, UnknownMessage, Unencodable, NameTaken)
     for kind in known:
         if failure.type == kind.__name__:
             return kind(failure.message)

@@ -19,6 +19,7 @@ import msgspec
 from .context import current
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_FIRST = frozenset({"time", "severity"})  # an extra field of that name gets an underscore
 _MAX_BYTES = 20 * 1024 * 1024
 _SEVERITIES = {
     logging.DEBUG: "DEBUG",
@@ -39,6 +40,21 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
+def _written(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception as broken:  # noqa: BLE001 - its own __repr__ raises
+        text = f"({type(value).__name__}: its __repr__ raised {type(broken).__name__})"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit their format: the sentence alone, rather than no line
+        return _written(record.msg)
+
+
 class JsonLines(logging.Formatter):
     """Formats a record as one JSON object."""
 
@@ -52,7 +68,7 @@ class JsonLines(logging.Formatter):
         line: dict[str, Any] = {
             "time": rfc3339(time.time_ns()),
             "severity": _SEVERITIES.get(record.levelno, record.levelname),
-            "message": record.getMessage(),
+            "message": _message(record),
             "logger": record.name,
             **self._fields,
         }
@@ -60,13 +76,23 @@ class JsonLines(logging.Formatter):
         if context is not None:
             line["actor"] = context.address
             line["trace"] = f"{context.trace:016x}"
-        line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
+        for key, value in vars(record).items():
+            if key not in _STANDARD:
+                line[f"{key}_" if key in _FIRST else str(key)] = value
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
         try:
             return self._encode(line).decode()
-        except (msgspec.MsgspecError, UnicodeEncodeError, TypeError, ValueError):
-            return self._encode({key: repr(value) for key, value in line.items()}).decode()
+        except Exception:  # noqa: BLE001 - whatever a field is, the line must be written
+            return self._encode({_written(key): self._plain(value) for key, value in line.items()}).decode()
+
+    def _plain(self, value: Any) -> Any:
+        """Return the value if JSON can carry it, else text that it can."""
+        try:
+            self._encode(value)
+        except Exception:  # noqa: BLE001 - as above
+            return _written(value)
+        return value
 
 
 def configure(path: Path, *, level: str = "INFO", **fields: str | int) -> None:

@@ -50,6 +50,16 @@ class StartActor(Message, frozen=True):
     incarnation: int = 1
 
 
+class StopActor(Message, frozen=True):
+    """Supervisor to a worker's host: stop this actor, and kill it if that takes too long. Answered with `Done` once it
+    has ended, also when there was none.
+    """
+
+    name: str
+    reason: str
+    shutdown_ms: int
+
+
 class ActorStarted(Message, frozen=True):
     """The actor's `on_start` has run."""
 
@@ -137,6 +147,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Terminated,
     Stop,
     StartActor,
+    StopActor,
     ActorStarted,
     ActorExited,
     WorkerReady,

@@ -8,6 +8,7 @@ either handled, or answered with `ActorDead`, or a dead letter. Nothing is lost 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 import secrets
@@ -24,7 +25,9 @@ from .envelope import Envelope, Kind, Message
 from .errors import (
     ActorDead,
     AskTimeout,
+    ExeuntError,
     Failure,
+    LocalError,
     MailboxFull,
     NameTaken,
     UnknownMessage,
@@ -110,7 +113,8 @@ class Node:
         terminated = Terminated(str(actor.ref), reason, actor.incarnation, failure)
         for watcher in self._watches.of_target(str(actor.ref)):
             self._send(watcher, terminated, Kind.SYSTEM, sender=str(actor.ref))
-        self._watches.forget_watcher(str(actor.ref))
+        for target in self._watches.forget_watcher(str(actor.ref)):
+            self._send(target, Unwatch(), Kind.SYSTEM, sender=str(actor.ref))
         self.on_exit(actor, reason, failure)
 
     # --- sending ---
@@ -122,7 +126,7 @@ class Node:
     def ask(self, to: str, message: Message, *, timeout_s: float) -> Reply:
         """Send and get a `Reply`. From any thread."""
         on_loop = threading.get_ident() == self._thread
-        reply = Reply(self.loop, on_loop=on_loop)
+        reply = Reply(self.loop, on_loop=on_loop, timeout_s=timeout_s)
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         envelope = self._envelope(to, message, Kind.ASK, deadline_ns=deadline_ns)
 
@@ -133,8 +137,8 @@ class Node:
 
         if on_loop:
             begin()
-        else:
-            self._hop(begin)
+        elif not self._hop(begin):
+            reply.fail(ActorDead(f"{to} cannot be reached: this process's loop has ended"))
         return reply
 
     def watch(self, target: str) -> None:
@@ -185,7 +189,7 @@ class Node:
             if to.startswith(prefix):
                 self._resolve(ask_id, error=ActorDead(f"{to}: its worker died"))
         for watcher, target in self._watches.by_target_prefix(prefix):
-            self._terminated(watcher, Terminated(target, "worker_died"))
+            self._terminated(watcher, Terminated(target, "worker_died"), None)
         self._watches.forget_watchers_of(prefix)
 
     def record(self, event: Event, envelope: Envelope) -> None:
@@ -215,14 +219,23 @@ class Node:
     def _on_loop(self, envelope: Envelope) -> None:
         if threading.get_ident() == self._thread:
             self._route(envelope)
-        else:
-            self._hop(lambda: self._route(envelope))
+        elif not self._hop(lambda: self._route(envelope)):
+            self.dead_letters_total += 1
+            self.dead_letters.append(envelope)
 
-    def _hop(self, action: Callable[[], None]) -> None:
+    def _hop(self, action: Callable[[], None]) -> bool:
+        """Have the loop's thread do it; False when the loop has been closed."""
+        if self.loop.is_closed():
+            return False
         self._hopping.append(action)
         if not self._hop_scheduled:
             self._hop_scheduled = True  # set and cleared without a lock: at worst one wake-up too many
-            self.loop.call_soon_threadsafe(self._land)
+            try:
+                # A context of its own: what lands belongs to many threads, and carries its causality itself.
+                self.loop.call_soon_threadsafe(self._land, context=contextvars.Context())
+            except RuntimeError:
+                return False  # closed since we looked
+        return True
 
     def _land(self) -> None:
         self._hop_scheduled = False
@@ -234,11 +247,12 @@ class Node:
         if envelope.to.startswith(self._prefix):
             self._deliver(envelope)
             return
-        worker = envelope.to.split("/", 2)[1]
+        node, _, rest = envelope.to.partition("/")
+        worker = rest.partition("/")[0] if node == self.name else ""
         try:
             encoded = self._codec.encode(envelope)
-        except (UnknownMessage, TypeError, ValueError, OverflowError) as error:
-            self._undeliverable(envelope, error)
+        except LocalError as error:
+            self._unencodable(envelope, error)
             return
         if self.transport is None or not self.transport.send(worker, encoded):
             self._undeliverable(envelope, ActorDead(f"{envelope.to}: no such worker"))
@@ -255,8 +269,8 @@ class Node:
         if kind == Kind.SYSTEM:
             self._system(envelope)
             return
-        actor = self.actors.get(envelope.to[len(self._prefix) :]) if envelope.to.startswith(self._prefix) else None
-        if actor is None or actor.mailbox.closed:
+        actor = self._living(envelope.to)
+        if actor is None:
             self._undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
         elif actor.mailbox.put(envelope):
             self.record(Event.RECEIVED, envelope)
@@ -266,28 +280,49 @@ class Node:
     def _system(self, envelope: Envelope) -> None:
         body = envelope.body
         if isinstance(body, Terminated):
-            self._terminated(envelope.to, body)
+            self._taken_care_of(envelope)
+            self._terminated(envelope.to, body, envelope)
             return
-        actor = self.actors.get(envelope.to[len(self._prefix) :])
-        lives = actor is not None and not actor.mailbox.closed
+        actor = self._living(envelope.to)
         if isinstance(body, Watch):
-            if lives:
+            self._taken_care_of(envelope)
+            if actor is not None:
                 self._watches.add_remote(envelope.sender, envelope.to)
             else:
-                self._send(envelope.sender, Terminated(envelope.to, "no_such_actor"), Kind.SYSTEM, sender=envelope.to)
+                self._no_such_actor(envelope)
         elif isinstance(body, Unwatch):
+            self._taken_care_of(envelope)
             self._watches.remove_remote(envelope.sender, envelope.to)
-        elif actor is not None and lives:
+        elif isinstance(body, Stop) and actor is not None:
             self.record(Event.RECEIVED, envelope)
             actor.mailbox.put_system(envelope)
+        else:
+            self.record(Event.DROPPED, envelope)
 
-    def _terminated(self, watcher: str, message: Terminated) -> None:
+    def _living(self, to: str) -> Actor | None:
+        actor = self.actors.get(to[len(self._prefix) :]) if to.startswith(self._prefix) else None
+        return None if actor is None or actor.mailbox.closed else actor
+
+    def _taken_care_of(self, envelope: Envelope) -> None:
+        """Record a system message that the node itself handles, so that no trace waits for it."""
+        self.record(Event.RECEIVED, envelope)
+        self.record(Event.ENDED, envelope)
+
+    def _no_such_actor(self, watch: Envelope) -> None:
+        terminated = Terminated(watch.to, "no_such_actor")
+        self._route(
+            Envelope(next(self._ids), watch.trace, watch.id, watch.to, watch.sender, Kind.SYSTEM, 0, terminated)
+        )
+
+    def _terminated(self, watcher: str, message: Terminated, because: Envelope | None) -> None:
         """Give a `Terminated` to a local watcher, once; a second one, or one after `unwatch`, finds no entry."""
         if not self._watches.remove(watcher, message.address):
             return
-        actor = self.actors.get(watcher[len(self._prefix) :])
-        if actor is not None and not actor.mailbox.closed:
+        actor = self._living(watcher)
+        if actor is not None:
             envelope = self._envelope(watcher, message, Kind.TELL, sender=message.address)
+            if because is not None:
+                envelope.trace, envelope.cause = because.trace, because.id
             self.record(Event.SENT, envelope)
             self.record(Event.RECEIVED, envelope)
             actor.mailbox.put(envelope, forced=True)
@@ -318,7 +353,19 @@ class Node:
             to = self._pending[ask_id][1]
             self._resolve(ask_id, error=AskTimeout(f"{to} did not answer within {timeout_s:g} s"))
 
-    def _undeliverable(self, envelope: Envelope, error: BaseException) -> None:
+    def _unencodable(self, envelope: Envelope, error: LocalError) -> None:
+        """Tell whoever waits. The asker of an answer that cannot be sent hears why, rather than nothing."""
+        if envelope.kind != Kind.REPLY:
+            self._undeliverable(envelope, error)
+            return
+        self.record(Event.DROPPED, envelope)
+        failed = Envelope(
+            next(self._ids), envelope.trace, envelope.cause, envelope.sender, envelope.to, Kind.FAILURE, 0, None
+        )
+        failed.body = to_failure(error)
+        self._route(failed)
+
+    def _undeliverable(self, envelope: Envelope, error: ExeuntError) -> None:
         self.record(Event.DROPPED, envelope)
         if envelope.kind == Kind.ASK:
             if envelope.id in self._pending:
@@ -329,4 +376,4 @@ class Node:
             self.dead_letters_total += 1
             self.dead_letters.append(envelope)
         elif isinstance(envelope.body, Watch):
-            self._terminated(envelope.sender, Terminated(envelope.to, "no_such_actor"))
+            self._terminated(envelope.sender, Terminated(envelope.to, "no_such_actor"), envelope)

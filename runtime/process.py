@@ -7,9 +7,10 @@ import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -19,6 +20,9 @@ import psutil
 
 from . import worker as worker_module
 from .worker import Boot
+
+_FORK_SERVER_DIED = 255
+_MOMENT_S = 0.3  # from a worker's last report to the end of what it had started
 
 
 def start_context(preload: Sequence[str]) -> BaseContext:
@@ -57,6 +61,7 @@ class WorkerProcess:
         def gone() -> None:
             loop.remove_reader(sentinel)
             self._process.join()
+            self._lost_track()
             self.ended.set()
             if not self.ready.done():
                 self.ready.set_exception(
@@ -89,6 +94,15 @@ class WorkerProcess:
                 return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
 
+    def _lost_track(self) -> None:
+        """Kill a worker that outlives the fork server: whoever reports its end is gone, and so we would not hear of it.
+
+        multiprocessing then gives 255 as its exit code, which no worker uses.
+        """
+        if self.exit_code == _FORK_SERVER_DIED:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """SIGKILL it."""
         if self._process.is_alive():
@@ -100,8 +114,8 @@ def stop_start_helpers() -> None:
 
     Their stop methods are private but old; where one is missing, the helper ends when our end of its pipe closes.
     """
-    if sys.platform == "win32":
-        return
+    if sys.platform == "win32" or multiprocessing.active_children():
+        return  # somebody else in this process still needs them
     for module, name in (
         (multiprocessing.forkserver, "_forkserver"),
         (multiprocessing.resource_tracker, "_resource_tracker"),
@@ -111,7 +125,25 @@ def stop_start_helpers() -> None:
             stop()
 
 
-def living_children() -> list[psutil.Process]:
-    """Return every process below this one that still runs."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+def families(pids: Iterable[int]) -> list[psutil.Process]:
+    """Return these processes and everything below them. Ask before they end: their orphans become init's children."""
+    wanted = set(pids)
+    found: list[psutil.Process] = []
+    for process in psutil.Process().children(recursive=True):  # parents come before their children
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.pid in wanted or process.ppid() in wanted:
+                wanted.add(process.pid)
+                found.append(process)
+    return found
+
+
+def kill_remaining(processes: Iterable[psutil.Process]) -> tuple[str, ...]:
+    """Give processes that are about to end a moment; kill those that stay, and name them."""
+    _, alive = psutil.wait_procs(list(processes), timeout=_MOMENT_S)
+    left: list[str] = []
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                left.append(f"{process.pid} {process.name()}")
+                process.kill()
+    return tuple(left)

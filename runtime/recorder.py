@@ -35,6 +35,7 @@ _RECORD = struct.Struct("<QQQQIIIBBH")
 _U64 = struct.Struct("<Q")
 _U16 = struct.Struct("<H")
 _RING = _HEADER_BYTES + STRINGS_BYTES
+_WRITTEN = 16  # where the header keeps the number of records written ever
 
 
 class Event(IntEnum):
@@ -112,7 +113,7 @@ class Recorder:
             0,
         )
         self._written += 1  # after the record: a reader never sees a slot that was announced and not written
-        _U64.pack_into(self._map, 16, self._written)
+        _U64.pack_into(self._map, _WRITTEN, self._written)
 
     def close(self) -> None:
         """Unmap. The file stays: it is the evidence."""
@@ -146,15 +147,23 @@ class Ring(NamedTuple):
 
 
 def read_ring(path: Path) -> Ring:
-    """Read a ring, of a living or a dead worker. Raises RingUnreadable."""
-    data = path.read_bytes()
-    if len(data) < _RING or data[:8] != MAGIC:
+    """Read a ring, of a living or a dead worker. Raises RingUnreadable, or OSError.
+
+    Slots that the writer reached while we read are left out, and so is the one that it would write next: a process
+    that was killed may have written half of it. So a full ring gives one record fewer than its capacity.
+    """
+    with path.open("rb") as file:
+        data = file.read()
+        file.seek(_WRITTEN)
+        after = file.read(8)
+    if len(data) < _RING or len(after) < 8 or data[:8] != MAGIC:
         raise RingUnreadable(f"{path.name} is not a flight recorder's file")
     capacity, written, used, pid, epoch = struct.unpack_from("<QQQQQ", data, 8)
     if len(data) < _RING + capacity * _RECORD.size or used > STRINGS_BYTES:
         raise RingUnreadable(f"{path.name} is cut short")
     strings = ["?", *_read_strings(data, used)]
-    records = list(_read_records(data, capacity, written, strings))
+    oldest = max(0, written - capacity, _U64.unpack(after)[0] + 1 - capacity)
+    records = list(_read_records(data, capacity, range(min(oldest, written), written), strings))
     worker = data[48:80].rstrip(b"\0").decode(errors="replace")
     return Ring(worker, epoch, pid, written, records)
 
@@ -167,13 +176,11 @@ def _read_strings(data: bytes, used: int) -> Iterator[str]:
         position += 2 + length
 
 
-def _read_records(data: bytes, capacity: int, written: int, strings: list[str]) -> Iterator[Record]:
+def _read_records(data: bytes, capacity: int, indexes: range, strings: list[str]) -> Iterator[Record]:
     def name(number: int) -> str:
         return strings[number] if number < len(strings) else "?"
 
-    for index in range(max(0, written - capacity), written):
+    for index in indexes:
         fields = _RECORD.unpack_from(data, _RING + (index % capacity) * _RECORD.size)
         at_ns, id_, trace, cause, sender, to, message, kind, event, _ = fields
-        if id_ == 0:
-            continue  # a slot torn by the wrap-around while we read
         yield Record(at_ns, id_, trace, cause, name(sender), name(to), name(message), kind, event)

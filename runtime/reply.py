@@ -13,7 +13,9 @@ from typing import Any
 
 import pykka
 
-from .errors import AskTimeout
+from .errors import ActorDead, AskTimeout
+
+_LOOP_GRACE_S = 1.0  # the loop's own timer comes first while the loop runs, with the better message
 
 
 class Reply(pykka.Future[Any]):
@@ -21,9 +23,9 @@ class Reply(pykka.Future[Any]):
     deadline at the latest.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_loop: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_loop: bool, timeout_s: float | None = None) -> None:
         super().__init__()
-        self._loop = loop
+        self._timeout_s = timeout_s
         self._near: asyncio.Future[Any] | None = loop.create_future() if on_loop else None
         self._far: concurrent.futures.Future[Any] | None = None if on_loop else concurrent.futures.Future()
         self.timer: asyncio.TimerHandle | None = None
@@ -52,18 +54,23 @@ class Reply(pykka.Future[Any]):
             self._far.set_exception(error)
 
     def get(self, *, timeout: float | None = None) -> Any:
-        """Block this thread until the answer is there. Raises what the ask ended with, or AskTimeout.
+        """Block this thread until the answer is there. Raises what the ask ended with, or AskTimeout: after `timeout`
+        seconds, and at the ask's own deadline even if the loop that would say so no longer runs.
 
         On the node's own loop that would wait for ever, so there it raises RuntimeError.
         """
         if self._far is None:
             raise RuntimeError("get() would block the loop that brings the answer: await the reply instead")
+        if timeout is None and self._timeout_s is not None:
+            timeout = self._timeout_s + _LOOP_GRACE_S
         try:
             return self._far.result(timeout)
-        except concurrent.futures.TimeoutError as error:
+        except TimeoutError as error:
             if isinstance(error, AskTimeout):
                 raise
             raise AskTimeout(f"no answer within {timeout} s") from None
+        except concurrent.futures.CancelledError:
+            raise ActorDead("the ask was abandoned") from None
 
     def __await__(self) -> Generator[None, None, Any]:
         """Wait on a loop without blocking it."""

@@ -30,7 +30,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What to do about an exit."""
 
     stop: tuple[str, ...] = ()
-    """These living children first, in this order (right to left)."""
+    """These living children first, in this order (right to left). Temporary ones among them are not in `start`: they
+    are forgotten.
+    """
     start: tuple[str, ...] = ()
     """Then these, in this order (left to right)."""
     delay_s: float = 0.0
@@ -86,9 +88,12 @@ class Supervision:
         if failures > self._intensity.restarts:
             return Decision(give_up=True)
         ids = self._together_with(child_id)
+        again = tuple(one for one in ids if self._children[one].restart is not Restart.TEMPORARY)
+        for one in set(ids) - set(again):
+            del self._children[one]
         return Decision(
             stop=tuple(one for one in reversed(ids) if one != child_id),
-            start=ids,
+            start=again,
             delay_s=self._backoff.delay_s(failures, self._rng),
         )
 

@@ -43,12 +43,15 @@ class Transport:
         self._identity = identity.encode()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
-        self._router.setsockopt(
-            zmq.RCVHWM, 0
-        )  # bounds are the mailboxes': a high-water mark counts frames, not messages
+        self._router.setsockopt(zmq.RCVHWM, 0)  # bounds are the mailboxes': a high-water mark counts frames
         self._router.setsockopt(zmq.LINGER, 0)
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._router.bind(bind)
+        try:
+            self._router.bind(bind)
+        except zmq.ZMQError:
+            self._router.close()
+            self._context.term()
+            raise
         self._fd = int(self._router.getsockopt(zmq.FD))
         loop.add_reader(self._fd, self._readable)
         self._peers: dict[str, zmq.Socket[bytes]] = {}
@@ -117,14 +120,19 @@ class Transport:
         self._peers[worker].send(Codec.frame(encoded), zmq.DONTWAIT)
 
     def _readable(self) -> None:
+        drained = False
+        try:
+            drained = self._drain()
+        finally:
+            if not drained:  # the descriptor is edge-triggered: it won't fire again for what is left
+                self._loop.call_soon(self._readable)
+
+    def _drain(self) -> bool:
         for _ in range(_DRAIN_BUDGET):
             try:
                 parts = self._router.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return
             except zmq.ZMQError:
-                return  # closing
+                return True  # nothing there (Again), or closing
             self.frames_in_total += 1
-            if len(parts) == 2:
-                self._on_frame(parts[1])
-        self._loop.call_soon(self._readable)  # the descriptor is edge-triggered: it won't fire again for what is left
+            self._on_frame(parts[-1])
+        return False

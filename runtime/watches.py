@@ -38,7 +38,11 @@ class Watches:
 
     def remove_remote(self, watcher: str, target: str) -> None:
         """Anyone stops watching a local target."""
-        self._by_target.get(target, {}).pop(watcher, None)
+        watchers = self._by_target.get(target)
+        if watchers is not None:
+            watchers.pop(watcher, None)
+            if not watchers:
+                del self._by_target[target]
 
     def of_target(self, target: str) -> list[str]:
         """Take out everybody who is to be told that a local target ended."""
@@ -53,9 +57,9 @@ class Watches:
             if target.startswith(prefix)
         ]
 
-    def forget_watcher(self, watcher: str) -> None:
-        """A local watcher has ended."""
-        self._by_watcher.pop(watcher, None)
+    def forget_watcher(self, watcher: str) -> list[str]:
+        """A local watcher has ended; return what it watched."""
+        return list(self._by_watcher.pop(watcher, {}))
 
     def forget_watchers_of(self, prefix: str) -> None:
         """A worker is gone: its actors no longer want to know anything."""

@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 
 from . import log
-from .actor import Actor, receive
+from .actor import Actor, Later, receive
 from .codec import Codec
 from .envelope import Message
-from .errors import Failure, LocalError, NameTaken, Refused
+from .errors import ActorDead, Failure, LocalError, NameTaken, Refused
 from .messages import (
     MESSAGES,
     ActorExited,
@@ -36,6 +36,7 @@ from .messages import (
     Done,
     Leave,
     StartActor,
+    StopActor,
     WorkerDown,
     WorkerReady,
     WorkerUp,
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 ORPHAN_LEAVE_S = 0.8  # an orphan has a second in all: its actors get most of it for their goodbyes
 EXIT_ORPHANED = 70
+_KILL_S = 0.1  # for an actor to notice its cancellation; one that still goes on ends with its process
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +103,6 @@ class Host(Actor):
         super().__init__()
         self._supervisor = supervisor
         self._finished = finished
-        self._shutdown_s: dict[str, float] = {}
 
     @receive(WorkerUp)
     def on_worker_up(self, message: WorkerUp) -> Done:
@@ -116,19 +117,29 @@ class Host(Actor):
         return Done()
 
     @receive(StartActor)
-    async def on_start_actor(self, message: StartActor) -> ActorStarted:
-        """Start an actor and wait until its `on_start` has run."""
+    def on_start_actor(self, message: StartActor) -> Later:
+        """Start an actor; answer when its `on_start` has run, which may itself have others started here."""
         if message.name in self.node.actors:
             raise Refused(NameTaken.__name__, f"{message.name} already lives")
         try:
             args: dict[str, Any] = msgspec.msgpack.decode(message.args)
             actor: Actor = load(message.start)(**args)
-            ref = self.node.start(actor, message.name, incarnation=message.incarnation)
-            await actor.started
+            self.node.start(actor, message.name, incarnation=message.incarnation)
         except Exception as error:
             logger.exception("An actor could not be started", extra={"event": "start_failed", "start": message.start})
-            raise Refused("start_failed", f"{message.name}: {error}") from error
-        return ActorStarted(str(ref))
+            raise Refused("start_failed", f"{message.name}: {type(error).__name__}: {error}") from error
+        return Later(_started(actor))
+
+    @receive(StopActor)
+    def on_stop_actor(self, message: StopActor) -> Later:
+        """Stop an actor; answer when it has ended."""
+        return Later(self._stop_actor(message))
+
+    async def _stop_actor(self, message: StopActor) -> Done:
+        actor = self.node.actors.get(message.name)
+        if actor is not None:
+            await stop_one(self.node, actor, message.reason, within_s=message.shutdown_ms / 1000)
+        return Done()
 
     @receive(Describe)
     def on_describe(self, _message: Describe) -> Description:
@@ -141,6 +152,14 @@ class Host(Actor):
         await stop_all(self.node, message.reason, except_=self)
         self._finished.set()
         self.stop()
+
+
+async def _started(actor: Actor) -> ActorStarted:
+    try:
+        await asyncio.shield(actor.started)
+    except ActorDead as error:
+        raise Refused("start_failed", str(error)) from error
+    return ActorStarted(str(actor.ref))
 
 
 def describe(node: Node) -> Description:
@@ -163,20 +182,25 @@ def describe(node: Node) -> Description:
 async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:
     """Stop the actors of a process one after another, last started first; kill one that takes longer than `each_s`."""
     for actor in reversed(list(node.actors.values())):
-        if actor is except_ or actor.state == "exited":
-            continue
+        if actor is not except_:
+            await stop_one(node, actor, reason, within_s=each_s)
+
+
+async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
+    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
+    task = actor.task
+    if task is None or task.done():
+        return
+    if within_s > 0:
         node.stop_actor(str(actor.ref), reason)
-        task = actor.task
-        if task is None:
-            continue
-        _, pending = await asyncio.wait({task}, timeout=each_s)
-        if pending:
+        await asyncio.wait({task}, timeout=within_s)
+    if not task.done():
+        if within_s > 0:
             logger.warning(
-                "An actor did not stop in time and is killed",
-                extra={"event": "actor_killed", "name_": str(actor.ref)},
+                "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
             )
-            actor.kill()
-            await asyncio.wait({task}, timeout=0.1)
+        actor.kill()
+        await asyncio.wait({task}, timeout=_KILL_S)
 
 
 def main(document: bytes) -> None:
@@ -215,11 +239,16 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     finished = asyncio.Event()
 
     def exited(actor: Actor, reason: str, failure: Failure | None) -> None:
+        if actor is host:
+            finished.set()  # a worker without its host is nobody's
+        if not actor.has_started:
+            return  # who asked for its start is answered
         message = ActorExited(actor.ref.address.name, boot.worker, actor.incarnation, reason, failure)
         node.tell(supervisor, message)
 
     node.on_exit = exited
-    node.start(Host(supervisor, finished), "host")
+    host = Host(supervisor, finished)
+    node.start(host, "host")
     orphaned = _watch_parent(loop)
     node.tell(supervisor, WorkerReady(boot.worker, boot.epoch, os.getpid()))
     done, _ = await asyncio.wait(
@@ -231,6 +260,7 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     if orphaned.is_set():
         code = EXIT_ORPHANED
         logger.warning("The supervisor died; this worker leaves", extra={"event": "supervisor_died"})
+        node.worker_down("supervisor")  # what is queued for it must not hold up the end
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop_all(node, "supervisor_died"), ORPHAN_LEAVE_S)
     await asyncio.sleep(0)  # the last exits are flushed by this turn

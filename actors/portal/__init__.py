@@ -1,1 +1,18 @@
-"""TODO"""
+"""The link to the portal: what is said on it, who decides, and the socket."""
+
+from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkLeft, LinkMessage
+from .io import Link
+from .machine import LinkMachine
+from .url import websocket_url
+
+__all__ = [
+    "Link",
+    "LinkDenied",
+    "LinkDown",
+    "LinkEvent",
+    "LinkJoined",
+    "LinkLeft",
+    "LinkMachine",
+    "LinkMessage",
+    "websocket_url",
+]

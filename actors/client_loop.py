@@ -1,0 +1,246 @@
+"""The client's event loop: turns packets that want a resource into connections to gateways."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from typing import Any
+
+from exeunt.runtime import ExeuntError, receive
+
+from .device.messages import Intent, SetOwner, SetResources
+from .endings import Cause, Ending, Initiator
+from .event_loop import EventLoop
+from .loop_config import PeerRecord
+from .messages import (
+    AllGatewaysOffline,
+    GatewayVersionMismatch,
+    ResourcesUpdated,
+    SetDns,
+    SetInternetResource,
+    TunConfig,
+    TunInterfaceUpdated,
+)
+from .network.messages import RoutesSet, SetRoutes
+from .peer.messages import SetNetworks
+from .portal import messages as portal
+from .timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
+
+logger = logging.getLogger(__name__)
+
+_GATEWAY_GONE = frozenset(
+    {
+        Cause.SHUTTING_DOWN,
+        Cause.WORKER_CRASHED,
+        Cause.SUPERVISOR_DIED,
+        Cause.PROCESS_DIED,
+        Cause.NEVER_CONNECTED,
+        Cause.NETWORK_LOST,
+        Cause.PROTOCOL_ERROR,
+    }
+)
+"""Endings after which this gateway is left alone for a while."""
+
+_RECONNECT_AT_ONCE = frozenset(
+    {Cause.SHUTTING_DOWN, Cause.WORKER_CRASHED, Cause.SUPERVISOR_DIED, Cause.PROCESS_DIED, Cause.REPLACED}
+)
+"""Endings that we are told of while the resource is wanted: another gateway is asked for without waiting for a
+packet.
+"""
+
+
+class ClientLoop(EventLoop):
+    """Decides for a client."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self._requested: dict[str, float] = {}
+        """Resources asked for and not answered, with the time until when we wait."""
+        self._offline: set[str] = set()
+        self._excluded: dict[str, float] = {}
+        """Gateways that have just left, until when they are not asked for."""
+        self._dns: tuple[str, ...] = ()
+        self._uses_internet = False
+
+    # --- the portal ---
+
+    async def joined_first(self, joined: portal.Joined) -> None:
+        """Open the device with our addresses."""
+        for worker in self.config.peer_workers:
+            self.device_of(worker).tell(SetOwner(str(self.ref)))
+        if self.config.manages_device:
+            await self.open_device(_addresses(joined))
+
+    async def resources_changed(self) -> None:
+        """Route what we may reach, close what we may not any more, tell the user."""
+        usable = self._usable()
+        for record in list(self.peers.values()):
+            await self._narrow(record, record.resource_ids & usable.keys())
+        for worker in self.config.peer_workers:
+            self.device_of(worker).tell(SetResources({one.address: one.id for one in usable.values()}))
+        routes = tuple(sorted({one.address for one in usable.values()}))
+        await self._route(routes)
+        self.publish(ResourcesUpdated(tuple(self.resources.values())))
+        self._publish_tun(routes)
+
+    async def portal_said(self, message: portal.FromPortal) -> None:
+        """Authorisations come and go."""
+        match message:
+            case portal.AuthorizationCreated():
+                await self._authorized(message)
+            case portal.AuthorizationFailed(resource_id=resource_id, reason=reason):
+                self._refused(resource_id, reason)
+            case portal.AccessRevoked(resource_id=resource_id, connection=connection):
+                record = self.peers.get(connection)
+                if record is not None:
+                    await self._narrow(record, record.resource_ids - {resource_id})
+            case _:
+                pass  # what only a gateway hears, or a later version's
+
+    async def _authorized(self, message: portal.AuthorizationCreated) -> None:
+        self._requested.pop(message.resource_id, None)
+        self._offline.discard(message.resource_id)
+        self.problems.pop(f"resource {message.resource_id}", None)
+        record = self.peers.get(message.connection)
+        if record is not None:
+            record.resource_ids.add(message.resource_id)
+            self._set_networks(record)
+            return
+        if self.was_ended(message.connection):
+            self.say(portal.ConnectionEnded(connection=message.connection, cause=Cause.REPLACED))
+            self._request(message.resource_id)
+            return
+        record = self.new_record(message.connection, peer=message.gateway_name, peer_id=message.gateway_id)
+        record.resource_ids.add(message.resource_id)
+        record.networks = self._networks_of(record)
+        await self.start_peer(
+            record,
+            peer_public_key=message.gateway_public_key,
+            preshared_key=message.preshared_key,
+            local_username=message.local_ice.username,
+            local_password=message.local_ice.password,
+            remote_username=message.remote_ice.username,
+            remote_password=message.remote_ice.password,
+        )
+
+    def _refused(self, resource_id: str, reason: str) -> None:
+        self._requested.pop(resource_id, None)
+        name = self.resources[resource_id].name if resource_id in self.resources else resource_id
+        if reason == "version_mismatch":
+            self.publish(GatewayVersionMismatch(resource_id))
+            self.problems[f"resource {resource_id}"] = f"The gateways of {name} are of another version."
+        elif reason == "offline":
+            self._offline.add(resource_id)
+            self.publish(AllGatewaysOffline(resource_id))
+            self.problems[f"resource {resource_id}"] = f"All gateways of {name} are offline."
+        else:
+            self.problems[f"resource {resource_id}"] = f"The portal refuses {name}: {reason}."
+
+    # --- intents ---
+
+    @receive(Intent)
+    def on_intent(self, message: Intent) -> None:
+        """A packet wants a resource that nobody carries."""
+        if self.session == "connected":
+            self._request(message.resource_id)
+
+    def _request(self, resource_id: str) -> None:
+        now = time.monotonic()
+        pending_until = self._requested.get(resource_id, 0.0)
+        carried = any(resource_id in record.resource_ids for record in self.peers.values())
+        if carried or now < pending_until or resource_id not in self._usable():
+            return
+        self._requested[resource_id] = now + AUTHORIZE_S
+        self._excluded = {gateway: until for gateway, until in self._excluded.items() if until > now}
+        logger.info("Asking for a gateway", extra={"event": "authorization_requested", "resource": resource_id})
+        self.say(portal.RequestAuthorization(resource_id=resource_id, excluded_gateway_ids=tuple(self._excluded)))
+
+    # --- peers ---
+
+    async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
+        """If the gateway left and we still want what it served, ask for another one at once."""
+        if ending.cause in _GATEWAY_GONE and ending.initiated_by is not Initiator.US:
+            self._excluded[record.peer_id] = time.monotonic() + EXCLUDE_GATEWAY_S
+        if self.session == "connected" and ending.cause in _RECONNECT_AT_ONCE:
+            for resource_id in sorted(record.resource_ids):
+                self._request(resource_id)
+
+    async def _narrow(self, record: PeerRecord, resource_ids: set[str]) -> None:
+        """Take resources from a connection; one without any ends."""
+        if resource_ids == record.resource_ids:
+            return
+        record.resource_ids = set(resource_ids)
+        if resource_ids:
+            self._set_networks(record)
+        else:
+            await self.close_peer(record, Cause.ACCESS_REVOKED, Initiator.PORTAL)
+
+    def _set_networks(self, record: PeerRecord) -> None:
+        record.networks = self._networks_of(record)
+        self.node.ref(record.address).tell(SetNetworks(record.networks))
+
+    def _networks_of(self, record: PeerRecord) -> tuple[str, ...]:
+        ids = sorted(record.resource_ids)
+        return tuple(self.resources[one].address for one in ids if one in self.resources)
+
+    def resource_state(self, resource_id: str) -> str:
+        """As the base's, or `offline`."""
+        state = super().resource_state(resource_id)
+        return "offline" if state == "idle" and resource_id in self._offline else state
+
+    # --- commands ---
+
+    @receive(SetDns)
+    def on_set_dns(self, message: SetDns) -> None:
+        """The system's DNS servers are these now."""
+        self._dns = message.servers
+        self._publish_tun(tuple(sorted({one.address for one in self._usable().values()})))
+
+    @receive(SetInternetResource)
+    async def on_set_internet_resource(self, message: SetInternetResource) -> None:
+        """Use, or don't, the resources that cover the whole Internet."""
+        if message.enabled != self._uses_internet:
+            self._uses_internet = message.enabled
+            await self.resources_changed()
+
+    def _usable(self) -> dict[str, portal.Resource]:
+        return {
+            one.id: one for one in self.resources.values() if self._uses_internet or not covers_internet(one.address)
+        }
+
+    async def _route(self, routes: tuple[str, ...]) -> None:
+        if not self.config.manages_device:
+            return
+        try:
+            answer: RoutesSet = await self.network.ask(SetRoutes(self.config.device, routes))
+        except ExeuntError as error:
+            self.problems["routes"] = f"Routes could not be set: {error}."
+            return
+        self.problems.pop("routes", None)
+        if answer.refused:
+            what = "; ".join(f"{network}: {why}" for network, why in answer.refused.items())
+            self.problems["routes"] = f"Some routes could not be set. {what}"
+            logger.warning("Routes were refused", extra={"event": "routes_refused", "count": len(answer.refused)})
+
+    def _publish_tun(self, routes: tuple[str, ...]) -> None:
+        if self.joined is None:
+            return
+        config = TunConfig(
+            device=self.config.device,
+            mtu=self.config.mtu,
+            addresses=tuple(_addresses(self.joined)),
+            routes=routes,
+            dns=self._dns,
+        )
+        self.publish(TunInterfaceUpdated(config))
+
+
+def covers_internet(network: str) -> bool:
+    """Say whether a network is a default route."""
+    return ipaddress.ip_network(network).prefixlen == 0
+
+
+def _addresses(joined: portal.Joined) -> list[str]:
+    pairs = ((joined.address_ipv4, 32), (joined.address_ipv6, 128))
+    return [f"{address}/{bits}" for address, bits in pairs if address]

@@ -1,0 +1,85 @@
+"""The device actor: owns the worker's pump, and receives the TUN descriptor from whoever could open it.
+
+This worker has no privileges. The network actor opens the device and hands the descriptor over a Unix socket in the
+runtime's 0700 directory (SCM_RIGHTS, unix(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+
+from exeunt.runtime import Actor, receive
+
+from .messages import Intent, SetOwner, SetResources
+from .pump import Pump
+
+logger = logging.getLogger(__name__)
+
+
+class Device(Actor):
+    """The end of the tunnel on this host. `node.resources["pump"]` is its pump."""
+
+    def __init__(self, hand_over: str) -> None:
+        """`hand_over` is the path of the socket at which it receives descriptors."""
+        super().__init__()
+        self._path = Path(hand_over)
+        self._owner = ""
+
+    def on_start(self) -> None:
+        """Listen for a descriptor."""
+        self._pump = self.node.resources["pump"] = Pump(self.node.loop, on_intent=self._on_intent)
+        self._path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(self._path))
+        self.node.loop.add_reader(self._socket.fileno(), self._receive)
+
+    def on_stop(self) -> None:
+        """Let go of everything."""
+        self._release()
+
+    def on_crash(self, failure: object) -> None:
+        """As `on_stop`."""
+        self._release()
+
+    @receive(SetResources)
+    def on_set_resources(self, message: SetResources) -> None:
+        """Know the resources."""
+        self._pump.set_resources(message.resources)
+
+    @receive(SetOwner)
+    def on_set_owner(self, message: SetOwner) -> None:
+        """Know whom to tell of intents."""
+        self._owner = message.owner
+
+    def _on_intent(self, resource_id: str) -> None:
+        if self._owner:
+            self.node.ref(self._owner).tell(Intent(resource_id))
+
+    def _receive(self) -> None:
+        try:
+            _, descriptors, _, _ = socket.recv_fds(self._socket, 64, 4)
+        except OSError:
+            return
+        for extra in descriptors[1:]:
+            os.close(extra)
+        if descriptors:
+            self._pump.set_device(descriptors[0])
+            logger.info("The tunnel device is here", extra={"event": "device_received"})
+
+    def _release(self) -> None:
+        self.node.loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        self._pump.close()
+
+
+def hand_over(path: Path, descriptor: int) -> None:
+    """Send a duplicate of a descriptor to the device actor that listens at `path`. Raises OSError when it doesn't."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(str(path))
+        socket.send_fds(sender, [b"tun"], [descriptor])

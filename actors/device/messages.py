@@ -1,0 +1,26 @@
+"""What is said to the device actor, and by it."""
+
+from __future__ import annotations
+
+from exeunt.runtime import Message
+
+
+class SetResources(Message, frozen=True):
+    """These are the resources: network to id. A packet for one that nobody carries becomes an `Intent`."""
+
+    resources: dict[str, str]
+
+
+class SetOwner(Message, frozen=True):
+    """Tell this actor of intents."""
+
+    owner: str
+
+
+class Intent(Message, frozen=True):
+    """To the owner: a packet wants this resource, and no connection carries it."""
+
+    resource_id: str
+
+
+MESSAGES: tuple[type[Message], ...] = (SetResources, SetOwner, Intent)

@@ -1,0 +1,170 @@
+"""The event stream: what a session's user is told, and the reason why a program may end.
+
+Two kinds of events. The interface's configuration and the resource list are *latest values*: a user who is slow
+gets the newest and misses the ones between. All else are *notifications*: queued, bounded, and not said twice in a
+row about the same resource.
+
+The stream ends when the event loop is gone **and** its last event was delivered: that is what "drained" means, and the
+supervisor waits for it. An event loop that crashed becomes a `Disconnected`, not silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final
+
+from exeunt.runtime import Actor, ExeuntError, Terminated, receive
+
+from .messages import (
+    AllGatewaysOffline,
+    ConnectionEstablished,
+    Deliver,
+    Disconnected,
+    Event,
+    GatewayVersionMismatch,
+    Publish,
+    ResourcesUpdated,
+    StreamEnded,
+    Subscribe,
+    TunInterfaceUpdated,
+)
+
+logger = logging.getLogger(__name__)
+
+QUEUED: Final = 128
+"""Notifications kept for a slow user; beyond it the oldest goes, counted."""
+
+DELIVERY_S: Final = 3600.0
+"""A user may take an event when it likes; what ends the wait is its death, which fails the ask at once."""
+
+LAST_DELIVERY_S: Final = 0.4
+"""After the loop has gone, a user who takes nothing holds up the program no longer than this."""
+
+
+class EventQueue:
+    """Events that wait for the user. Pure."""
+
+    def __init__(self) -> None:
+        self._latest: dict[type[Event], Event] = {}
+        self._notifications: deque[Event] = deque()
+        self._said: dict[str, type[Event]] = {}
+        self.dropped_total = 0
+        """Notifications that a slow user has missed."""
+
+    def __len__(self) -> int:
+        return len(self._latest) + len(self._notifications)
+
+    def push(self, event: Event) -> None:
+        """Queue an event, replace the latest value, or leave out what was said already."""
+        match event:
+            case TunInterfaceUpdated() | ResourcesUpdated():
+                self._latest.pop(type(event), None)
+                self._latest[type(event)] = event
+                return
+            case AllGatewaysOffline(resource_id=resource_id) | GatewayVersionMismatch(resource_id=resource_id):
+                if self._said.get(resource_id) is type(event):
+                    return
+                self._said[resource_id] = type(event)
+            case ConnectionEstablished():
+                self._said.clear()  # things have changed: the same complaint would be news again
+            case _:
+                pass
+        if len(self._notifications) >= QUEUED:
+            self._notifications.popleft()
+            self.dropped_total += 1
+        self._notifications.append(event)
+
+    def pop(self) -> Event | None:
+        """Take the next event: latest values first, a `Disconnected` therefore last."""
+        if self._latest:
+            return self._latest.pop(next(iter(self._latest)))
+        return self._notifications.popleft() if self._notifications else None
+
+
+class EventStream(Actor):
+    """Delivers a session's events to its subscriber, and ends when there can be no more."""
+
+    def __init__(self, loop: str) -> None:
+        """`loop` is the event loop's address."""
+        super().__init__()
+        self._loop = loop
+        self._queue = EventQueue()
+        self._subscriber: str | None = None
+        self._wake: asyncio.Event | None = None
+        self._loop_gone = False
+        self._pump: asyncio.Task[None] | None = None
+
+    def on_start(self) -> None:
+        """Watch the event loop."""
+        self._wake = asyncio.Event()
+        self.node.ref(self._loop).watch()
+
+    def on_stop(self) -> None:
+        """Stop delivering."""
+        if self._pump is not None:
+            self._pump.cancel()
+
+    @receive(Subscribe)
+    def on_subscribe(self, message: Subscribe) -> None:
+        """Deliver to this actor from now on."""
+        self._subscriber = message.subscriber
+        if self._pump is None:
+            self._pump = self.node.loop.create_task(self._deliver_all())
+
+    @receive(Publish)
+    def on_publish(self, message: Publish) -> None:
+        """Queue an event."""
+        self._push(message.event)
+
+    @receive(Terminated)
+    async def on_terminated(self, message: Terminated) -> None:
+        """The event loop is gone: deliver what is left, then end."""
+        if message.address != self._loop:
+            return
+        if message.reason not in ("normal", "shutdown"):
+            detail = f": {message.failure.type}: {message.failure.message}" if message.failure else ""
+            self._push(Disconnected(f"the event loop {message.reason}{detail}"))
+        self._loop_gone = True
+        assert self._wake is not None
+        self._wake.set()
+        if self._pump is not None:
+            await asyncio.wait({self._pump}, timeout=LAST_DELIVERY_S)
+        await self._say_ended()
+        self.stop()
+
+    def _push(self, event: Event) -> None:
+        self._queue.push(event)
+        assert self._wake is not None
+        self._wake.set()
+
+    async def _deliver_all(self) -> None:
+        """Hand over one event at a time; newer ones gather, or replace each other, meanwhile."""
+        assert self._wake is not None
+        assert self._subscriber is not None
+        while True:
+            event = self._queue.pop()
+            if event is None:
+                if self._loop_gone:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            try:
+                await self.node.ref(self._subscriber).ask(Deliver(event), timeout_s=DELIVERY_S)
+            except ExeuntError as error:
+                logger.warning(
+                    "The events' subscriber is gone", extra={"event": "subscriber_gone", "error": str(error)}
+                )
+                return
+
+    async def _say_ended(self) -> None:
+        if self._subscriber is None:
+            return
+        if len(self._queue):
+            logger.warning("Events were not delivered", extra={"event": "undelivered", "count": len(self._queue)})
+        try:
+            await self.node.ref(self._subscriber).ask(StreamEnded(len(self._queue)), timeout_s=LAST_DELIVERY_S)
+        except ExeuntError as error:
+            logger.info("Nobody heard the stream's end", extra={"event": "stream_end_unheard", "error": str(error)})

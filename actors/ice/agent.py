@@ -1,0 +1,223 @@
+"""The interface to finding a path: what the rest of the tunnel knows of ICE.
+
+Two hosts behind NATs each collect addresses at which they might be reached (*candidates*: own addresses, addresses
+seen by a STUN server, addresses lent by a TURN relay), tell them to each other through the portal, try every pair,
+and agree on one (RFC 8445). The answer is a `Path`. It may change later, when a better pair starts to work or the
+chosen one falls silent, and it may be lost.
+
+ICE finds paths; it does not decide alone who is alive. The layer above calls `note_alive` for every packet that it
+authenticated, and the path counts as lost only when neither such a packet nor an answer to a consent check
+(RFC 7675) arrived for `lost_after_s`.
+
+Errors, by whose fault they are:
+
+    NeverConnected          the world's: no pair worked in time. Its `reason` says what was missing
+    ValueError              ours: a configuration that RFC 8839 forbids
+    (nothing)               the peer's: malformed candidates and datagrams are counted in `counters` and dropped
+"""
+
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import msgspec
+
+Address = tuple[str, int]
+"""An IP address in its canonical text form, and a port."""
+
+CandidateType = Literal["host", "srflx", "prflx", "relay"]
+Role = Literal["controlling", "controlled"]
+NeverReason = Literal["timed_out", "checks_failed", "no_local_candidates", "no_remote_candidates", "closed"]
+LostReason = Literal["no_answer", "relay_lost"]
+
+UFRAG_LENGTH = 8
+"""RFC 8839 section 5.4 asks for 4; a gateway that demultiplexes thousands of sessions by it wants no collisions."""
+PASSWORD_LENGTH = 24
+"""RFC 8839 section 5.4: at least 22 characters, that is 128 bits."""
+
+_ICE_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_USERNAME = re.compile(r"[a-zA-Z0-9+/]{4,256}")
+_PASSWORD = re.compile(r"[a-zA-Z0-9+/]{22,256}")
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A pair of candidates that both sides agreed on.
+
+    `local` is the address that we send from (for a relayed candidate: the relay's), `remote` the one that we send to.
+    `rtt_ms` is the round trip of the check that proved the pair.
+    """
+
+    kind: Literal["direct", "relay"]
+    local_type: CandidateType
+    remote_type: CandidateType
+    local: Address
+    remote: Address
+    rtt_ms: float
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """Consent to send expired (RFC 7675 section 5.1): why, and how long ago the peer was last heard."""
+
+    reason: LostReason
+    last_seen_s_ago: float
+
+
+class NeverConnected(Exception):
+    """No pair was agreed on. `reason` is a word for programs, `detail` a sentence for people (no addresses in it)."""
+
+    def __init__(self, reason: NeverReason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason: NeverReason = reason
+        self.detail = detail
+
+
+class IceServer(msgspec.Struct, frozen=True):
+    """A STUN or TURN server. `transport` and the credentials matter only to TURN (RFC 8656)."""
+
+    kind: Literal["stun", "turn"]
+    host: str
+    port: int = 3478
+    transport: Literal["udp", "tcp", "tls"] = "udp"
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"IceServer({self.kind}, {self.transport})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The short-term credentials of one ICE session, ours and the peer's (RFC 8445 section 5.3)."""
+
+    local_username: str
+    local_password: str = field(repr=False)
+    remote_username: str
+    remote_password: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for username in (self.local_username, self.remote_username):
+            if not _USERNAME.fullmatch(username):
+                raise ValueError("an ICE username fragment has 4 to 256 ice-chars (RFC 8839 section 5.4)")
+        for password in (self.local_password, self.remote_password):
+            if not _PASSWORD.fullmatch(password):
+                raise ValueError("an ICE password has 22 to 256 ice-chars (RFC 8839 section 5.4)")
+
+
+def new_username_and_password() -> tuple[str, str]:
+    """Draw one side's credentials from the operating system; both sides tell theirs by signalling."""
+
+    def draw(length: int) -> str:
+        return "".join(secrets.choice(_ICE_CHARACTERS) for _ in range(length))
+
+    return draw(UFRAG_LENGTH), draw(PASSWORD_LENGTH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceConfig:
+    """What one agent needs to know beforehand. The credentials were exchanged by signalling."""
+
+    role: Role
+    local_username: str
+    local_password: str = field(repr=False)
+    remote_username: str
+    remote_password: str = field(repr=False)
+    servers: tuple[IceServer, ...] = ()
+    lost_after_s: float = 15.0
+    """RFC 7675 allows 30 s; 15 s is what people wait before they ask what is wrong."""
+    consent_interval_s: float = 2.0
+    """Drawn from 0.75 to 1.25 times this, so that peers do not beat in step (RFC 7675 section 5.1)."""
+    gather_cap_s: float = 2.0
+    """`gather` returns by then; a server that answers later still adds its candidate."""
+    allow_relay: bool = True
+    relay_only: bool = False
+    host_filter: Callable[[str], bool] | None = None
+    """Answers whether a local address may be offered. None: all but loopback and link-local. It is how the tunnel's
+    own addresses stay out: a tunnel through itself would be found, and be the best path by priority."""
+
+    def __post_init__(self) -> None:
+        _ = self.credentials
+        if self.relay_only and not self.allow_relay:
+            raise ValueError("relay_only needs allow_relay")
+        if self.consent_interval_s * 2 > self.lost_after_s:
+            raise ValueError("lost_after_s must leave room for at least two consent checks")
+
+    @property
+    def credentials(self) -> Credentials:
+        """The four credential fields as one value; raises ValueError if they are not well-formed."""
+        return Credentials(
+            local_username=self.local_username,
+            local_password=self.local_password,
+            remote_username=self.remote_username,
+            remote_password=self.remote_password,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callbacks:
+    """What an agent calls, on the event loop that it runs on. None of them may block or raise."""
+
+    on_candidate: Callable[[str], object]
+    """One SDP candidate line each as it is found; once, after the last: the empty string (end of candidates)."""
+    on_datagram: Callable[[bytes], object]
+    """One datagram that is not STUN, from whatever path and unauthenticated. No queue lies between."""
+    on_path: Callable[[Path], object]
+    """The path was first agreed on, or changed."""
+    on_lost: Callable[[Lost], object]
+    """The path is lost, once; from then on `send` drops. `restart` may still find another."""
+
+
+class PathAgent(Protocol):
+    """Finds a path to one peer, keeps it, and says when it changes or is lost."""
+
+    @property
+    def path(self) -> Path | None:
+        """The path in use, or None before the first and after the last."""
+        ...
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped or went wrong, by kind, since the agent was made."""
+        ...
+
+    async def gather(self) -> None:
+        """Find local candidates, each reported by `on_candidate`; return when done or after `gather_cap_s`."""
+        ...
+
+    def add_remote_candidate(self, candidate: str | None) -> None:
+        """Take one SDP candidate line of the peer, before or during `connect`.
+
+        None and "" mean end of candidates. A malformed line is counted and ignored.
+        """
+
+    async def connect(self, timeout_s: float) -> Path:
+        """Check pairs until one is agreed on. Raises NeverConnected."""
+        ...
+
+    def send(self, datagram: bytes | memoryview) -> None:
+        """Send on the agreed pair, never blocking; drops, counted, if there is none or its buffer is full."""
+        ...
+
+    def note_alive(self) -> None:
+        """Say that an authenticated packet of the peer has just arrived. Cheap enough for every packet."""
+        ...
+
+    def hint(self) -> None:
+        """Say that the network may have changed (ICMP, a route, the portal): the path is checked at once.
+
+        A hint can be forged or wrong, so nothing ends by it.
+        """
+
+    async def restart(self, credentials: Credentials, timeout_s: float) -> Path:
+        """Find a path anew with new credentials (RFC 8445 section 9) while the old one stays in use until then.
+
+        Candidates added from here on belong to the new session. Raises NeverConnected, and then the old path, if it
+        still lives, stays.
+        """
+        ...
+
+    async def close(self, timeout_s: float) -> None:
+        """Release relays and sockets; returns within `timeout_s` and leaves no task behind. Idempotent."""
+        ...

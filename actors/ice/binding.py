@@ -1,0 +1,112 @@
+"""STUN Binding messages as ICE uses them (RFC 8489, RFC 8445 section 7), on aioice's codec.
+
+Pure functions. Whatever a stranger can send, `read` answers with a message or with None; aioice's parser raises
+struct.error and others on hostile attributes, and that ends here.
+
+The short-term credential of a request is the *receiver's* password, and USERNAME is "receiver's fragment:sender's
+fragment" (RFC 8445 section 7.2.2); the response is signed with the same password.
+"""
+
+import struct
+from typing import Any, NamedTuple
+
+from aioice import stun
+
+from .agent import Address, Credentials
+from .candidate import priority
+
+MAGIC_COOKIE = b"\x21\x12\xa4\x42"
+HEADER_LENGTH = 20
+
+BAD_REQUEST = (400, "Bad Request")
+UNAUTHENTICATED = (401, "Unauthenticated")
+ROLE_CONFLICT = (487, "Role Conflict")
+
+
+class Role(NamedTuple):
+    """The role attribute of a check: which side decides, and the number that settles a conflict."""
+
+    controlling: bool
+    tie_breaker: int
+
+
+def is_stun(datagram: bytes | bytearray | memoryview) -> bool:
+    """Tell STUN from data by the first two bits and the magic cookie (RFC 8489 section 6.3, RFC 7983).
+
+    WireGuard's handshake messages (types 1 to 3) carry a random index where the cookie would be; the one chance in
+    2^32 costs one repeated handshake. Its data messages (type 4) never look like STUN.
+    """
+    return len(datagram) >= HEADER_LENGTH and datagram[0] < 4 and datagram[4:8] == MAGIC_COOKIE
+
+
+def read(datagram: bytes) -> stun.Message | None:
+    """Parse a datagram, or return None if it is not a well-formed STUN message."""
+    try:
+        return stun.parse_message(datagram)
+    except (ValueError, struct.error, IndexError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def attribute(message: stun.Message, name: str) -> Any:
+    """Return an attribute's value, or None."""
+    return message.attributes.get(name)
+
+
+def check_request(credentials: Credentials, role: Role, *, nominate: bool) -> stun.Message:
+    """Build a connectivity or consent check (RFC 8445 section 7.2.2)."""
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["USERNAME"] = f"{credentials.remote_username}:{credentials.local_username}"
+    message.attributes["PRIORITY"] = priority("prflx")
+    message.attributes["ICE-CONTROLLING" if role.controlling else "ICE-CONTROLLED"] = role.tie_breaker
+    if nominate and role.controlling:
+        message.attributes["USE-CANDIDATE"] = None
+    message.add_message_integrity(credentials.remote_password.encode())
+    return message
+
+
+def success(request: stun.Message, source: Address, credentials: Credentials) -> bytes:
+    """Build the answer to an authenticated check (RFC 8445 section 7.3.1.2)."""
+    message = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+    message.attributes["XOR-MAPPED-ADDRESS"] = source
+    message.add_message_integrity(credentials.local_password.encode())
+    return bytes(message)
+
+
+def failure(request: stun.Message, error: tuple[int, str], credentials: Credentials) -> bytes:
+    """Build an error response; 400 and 401 go to somebody unauthenticated and are not signed (RFC 8489 9.1.3)."""
+    message = stun.Message(request.message_method, stun.Class.ERROR, request.transaction_id)
+    message.attributes["ERROR-CODE"] = error
+    if error in (BAD_REQUEST, UNAUTHENTICATED):
+        message.add_fingerprint()
+    else:
+        message.add_message_integrity(credentials.local_password.encode())
+    return bytes(message)
+
+
+def authenticate(request: stun.Message, credentials: Credentials) -> tuple[int, str] | None:
+    """Return the error to answer with, or None if the request is the peer's (RFC 8489 section 9.1.3)."""
+    if request.message_method != stun.Method.BINDING:
+        return BAD_REQUEST
+    username = attribute(request, "USERNAME")
+    if username is None or attribute(request, "MESSAGE-INTEGRITY") is None:
+        return BAD_REQUEST
+    if username != f"{credentials.local_username}:{credentials.remote_username}":
+        return UNAUTHENTICATED
+    if not request.check_message_integrity(credentials.local_password.encode()):
+        return UNAUTHENTICATED
+    if attribute(request, "PRIORITY") is None:  # RFC 8445 section 7.1.1: mandatory
+        return BAD_REQUEST
+    return None
+
+
+def is_for(request: stun.Message, credentials: Credentials) -> bool:
+    """Whether a request names our fragment, authentic or not."""
+    username = attribute(request, "USERNAME")
+    return isinstance(username, str) and username.partition(":")[0] == credentials.local_username
+
+
+def query_request() -> stun.Message:
+    """Build the question "from which address do you see me?" to a STUN server (RFC 8489 section 2)."""
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.add_fingerprint()
+    return message

@@ -1,0 +1,208 @@
+"""One ICE session with its sockets, relays and clock: the shell around `IceMachine`.
+
+Everything that the machine says is done here at once: datagrams are sent, facts become callbacks, and one timer is
+set for the next moment that it names. A restart makes a new session; `IceAgent` holds the one in use.
+"""
+
+import asyncio
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable
+
+from . import binding
+from .agent import Address, Callbacks, Credentials, IceConfig, Lost, NeverConnected, NeverReason, Path
+from .candidate import Candidate
+from .check_list import Base
+from .gathering import Gathering
+from .machine import IceMachine
+from .messages import ChecksFailed, PathLost, PathSelected
+
+MIN_TIMER_S = 0.001
+
+
+class IceConnection:
+    """One session: `gather` and `connect` may run side by side; `close` ends both."""
+
+    def __init__(
+        self,
+        config: IceConfig,
+        credentials: Credentials,
+        callbacks: Callbacks,
+        *,
+        counters: Counter[str],
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._callbacks = callbacks
+        self._counters = counters
+        self._now = now
+        self._machine = IceMachine(
+            role=binding.Role(config.role == "controlling", secrets.randbits(64)),
+            credentials=credentials,
+            consent_interval_s=config.consent_interval_s,
+            lost_after_s=config.lost_after_s,
+            rng=rng,
+            counters=counters,
+        )
+        self._gathering = Gathering(config, self, counters=counters, now=now)
+        self._queries = self._gathering.queries
+        self._outcome: asyncio.Future[Path] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = self._is_lost = False
+        self.path: Path | None = None
+
+    async def gather(self) -> None:
+        """Find local candidates; return when all servers have answered or given up, or after `gather_cap_s`."""
+        await self._gathering.run()
+
+    # What gathering found
+
+    def take_base(self, base: Base) -> None:
+        """Check from another socket or relay too."""
+        self._machine.handle_base(base, self._now())
+        self.pump()
+
+    def take_reflexive(self, address: Address) -> None:
+        """An address of ours as a STUN server sees it."""
+        self._machine.handle_reflexive(address)
+
+    def take_candidate(self, candidate: Candidate | None) -> None:
+        """Tell the peer one more candidate, or that there are no more."""
+        self._callbacks.on_candidate("" if candidate is None else candidate.to_sdp())
+        if candidate is None:
+            self._machine.handle_local_end(self._now())
+            self.pump()
+
+    def take_base_lost(self, base_id: int) -> None:
+        """A relay ended its allocation."""
+        self._machine.handle_base_lost(base_id, self._now())
+        self.pump()
+
+    # Finding and keeping the path
+
+    def add_remote_candidate(self, candidate: Candidate | None) -> None:
+        """Take a candidate of the peer; None: there are no more."""
+        if candidate is None:
+            self._machine.handle_remote_end(self._now())
+        else:
+            self._machine.handle_remote_candidate(candidate, self._now())
+        self.pump()
+
+    async def connect(self, timeout_s: float) -> Path:
+        """Check until a pair is agreed on. Raises NeverConnected."""
+        if self._is_closed or self._is_lost:
+            raise NeverConnected("closed")
+        if self.path is not None:
+            return self.path
+        if self._outcome is None:
+            self._outcome = asyncio.get_running_loop().create_future()
+        self._machine.handle_start(self._now())
+        self.pump()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(self._outcome)
+        except TimeoutError:
+            raise self._never_connected("timed_out") from None
+
+    def send(self, datagram: bytes | memoryview) -> None:
+        """Send on the selected pair, or drop."""
+        pair = self._machine.selected
+        channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
+        if pair is None or channel is None:
+            self._counters["send_without_path"] += 1
+            return
+        channel.sendto(datagram, pair.remote.address)
+
+    def note_alive(self) -> None:
+        """An authenticated packet arrived."""
+        self._machine.handle_alive(self._now())
+
+    def hint(self) -> None:
+        """Something says that the network changed: check the path now."""
+        self._machine.handle_hint(self._now())
+        self.pump()
+
+    def take_datagram(self, base_id: int, datagram: bytes, source: Address) -> None:
+        """Take a datagram from a socket or relay: data goes up, STUN goes to whom it concerns."""
+        if not binding.is_stun(datagram):
+            self._callbacks.on_datagram(datagram)
+            return
+        message = binding.read(datagram)
+        if message is None:
+            self._counters["malformed_stun"] += 1
+            return
+        if not self._queries.handle_response(base_id, message, source):
+            self._machine.handle_message(base_id, message, source, self._now())
+        self.pump()
+
+    def _never_connected(self, reason: NeverReason) -> NeverConnected:
+        pairs = self._machine.pairs
+        answered = sum(pair.valid_since is not None for pair in pairs)
+        bases = len(self._gathering.channels)
+        detail = f"{bases} local addresses, {len(pairs)} pairs checked, {answered} of them answered"
+        return NeverConnected(reason, detail)
+
+    # The machine's outputs
+
+    def pump(self) -> None:
+        """Do everything that the machines have to say, and set the timer."""
+        if self._is_closed:
+            return
+        for source in (self._queries, self._machine):
+            while (transmit := source.poll_transmit()) is not None:
+                channel = self._gathering.channels.get(transmit.base_id)
+                if channel is not None:
+                    channel.sendto(transmit.payload, transmit.destination)
+        while (answer := self._queries.poll_event()) is not None:
+            self._gathering.take_answer(answer)
+        while (event := self._machine.poll_event()) is not None:
+            self._report(event)
+        self._set_timer()
+
+    def _report(self, event: PathSelected | PathLost | ChecksFailed) -> None:
+        outcome = self._outcome
+        if isinstance(event, PathSelected):
+            self.path = event.path
+            if outcome is not None and not outcome.done():
+                outcome.set_result(event.path)
+            self._callbacks.on_path(event.path)
+        elif isinstance(event, PathLost):
+            self.path = None
+            self._is_lost = True
+            self._callbacks.on_lost(Lost(event.reason, event.last_seen_s_ago))
+        elif outcome is not None and not outcome.done():
+            outcome.set_exception(self._never_connected(event.reason))
+            outcome.exception()  # retrieved: nobody may be waiting any more
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = [when for when in (self._machine.poll_timeout(), self._queries.poll_timeout()) if when]
+        if due and not self._is_closed:
+            delay_s = max(MIN_TIMER_S, min(due)[0] - self._now())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now = self._now()
+        self._queries.handle_timeout(now)
+        self._machine.handle_timeout(now)
+        self.pump()
+
+    # The end
+
+    async def close(self, timeout_s: float) -> None:
+        """Release relays, close sockets, end every task; within `timeout_s`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.path = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_exception(NeverConnected("closed"))
+            self._outcome.exception()  # retrieved: nobody may be waiting any more
+        await self._gathering.close(timeout_s)

@@ -1,0 +1,174 @@
+"""The agent that tunnels use: one ICE session, and during a restart the next one beside it.
+
+A restart (RFC 8445 section 9) is make before break: the new session gathers on sockets of its own and with new
+credentials while data keeps flowing over the old path; when the new session has a path, sending moves over. The peer
+moves a round trip earlier or later, so the old session listens on for a while before it is closed: nothing in flight is
+lost. If the old path is lost meanwhile, that is reported only when the new session has failed as well.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from .agent import Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path
+from .candidate import MalformedCandidate, parse_candidate
+from .connection import IceConnection
+
+logger = logging.getLogger(__name__)
+
+OLD_SESSION_CLOSE_S = 2.0
+"""How long a replaced session may take to release its relays."""
+OLD_SESSION_LINGER_S = 2.0
+"""More than a round trip on any path that is of use."""
+
+
+class IceAgent:
+    """Finds a path to one peer and keeps it. Implements `PathAgent`. Make it on a running event loop."""
+
+    def __init__(
+        self,
+        config: IceConfig,
+        callbacks: Callbacks,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._config = config
+        self._callbacks = callbacks
+        self._now = now
+        self._rng = rng or random.Random()  # noqa: S311 - it only spreads timers
+        self._counters: Counter[str] = Counter()
+        self._next: IceConnection | None = None
+        self._deferred_loss: Lost | None = None
+        self._lingering: dict[IceConnection, asyncio.TimerHandle] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+        self._current = self._new_session(config.credentials)
+
+    @property
+    def path(self) -> Path | None:
+        """The path in use."""
+        return self._current.path
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped or went wrong, by kind."""
+        return self._counters
+
+    async def gather(self) -> None:
+        """Find local candidates."""
+        await self._current.gather()
+
+    def add_remote_candidate(self, candidate: str | None) -> None:
+        """Take a candidate line for the newest session; None or "" is the end of candidates."""
+        session = self._next or self._current
+        if not candidate:
+            session.add_remote_candidate(None)
+            return
+        try:
+            parsed = parse_candidate(candidate)
+        except MalformedCandidate:
+            self._counters["malformed_candidate"] += 1
+            return
+        session.add_remote_candidate(parsed)
+
+    async def connect(self, timeout_s: float) -> Path:
+        """Check pairs until one is agreed on. Raises NeverConnected."""
+        return await self._current.connect(timeout_s)
+
+    def send(self, datagram: bytes | memoryview) -> None:
+        """Send on the path in use, or drop."""
+        self._current.send(datagram)
+
+    def note_alive(self) -> None:
+        """Say that an authenticated packet of the peer has just arrived."""
+        self._current.note_alive()
+
+    def hint(self) -> None:
+        """Say that the network may have changed: the path is checked at once. Nothing ends by a hint alone."""
+        self._current.hint()
+
+    async def restart(self, credentials: Credentials, timeout_s: float) -> Path:
+        """Find a path anew while the old one stays in use. Raises NeverConnected."""
+        if self._is_closed:
+            raise NeverConnected("closed")
+        if self._next is not None:
+            self._retire(self._next)  # a newer restart replaces an older one, whose caller sees "closed"
+        session = self._next = self._new_session(credentials)
+        gathering = asyncio.create_task(session.gather())
+        try:
+            path = await session.connect(timeout_s)
+        except BaseException:
+            self._retire(session)
+            if self._next is session:
+                self._next = None
+                self._report_deferred_loss()
+            raise
+        finally:
+            gathering.cancel()
+            await asyncio.gather(gathering, return_exceptions=True)
+        old, self._current, self._next = self._current, session, None
+        self._deferred_loss = None
+        self._linger(old)
+        self._path_changed(path)
+        return path
+
+    async def close(self, timeout_s: float) -> None:
+        """Release everything within `timeout_s`. Idempotent."""
+        self._is_closed = True
+        for timer in self._lingering.values():
+            timer.cancel()
+        sessions = [session for session in (self._current, self._next, *self._lingering) if session is not None]
+        self._lingering.clear()
+        self._next = None
+        tasks = self._closing | {asyncio.create_task(session.close(timeout_s)) for session in sessions}
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        for task in late:  # a session replaced a moment ago, which had a deadline of its own
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _new_session(self, credentials: Credentials) -> IceConnection:
+        session: IceConnection
+
+        def path_changed(path: Path) -> None:
+            if session is self._current:
+                self._path_changed(path)
+
+        def lost(loss: Lost) -> None:
+            if session is self._current:
+                self._deferred_loss = loss
+                if self._next is None:
+                    self._report_deferred_loss()
+
+        callbacks = replace(self._callbacks, on_path=path_changed, on_lost=lost)
+        session = IceConnection(
+            self._config, credentials, callbacks, counters=self._counters, now=self._now, rng=self._rng
+        )
+        return session
+
+    def _path_changed(self, path: Path) -> None:
+        kinds = {"kind": path.kind, "local_type": path.local_type, "remote_type": path.remote_type}
+        logger.info("The path to the peer is settled", extra={**kinds, "rtt_ms": round(path.rtt_ms, 1)})
+        logger.debug("Addresses of the path", extra={"local": path.local, "remote": path.remote})
+        self._callbacks.on_path(path)
+
+    def _report_deferred_loss(self) -> None:
+        loss, self._deferred_loss = self._deferred_loss, None
+        if loss is not None and not self._is_closed:
+            seconds = round(loss.last_seen_s_ago, 1)
+            logger.info("The path to the peer is lost", extra={"reason": loss.reason, "last_seen_s_ago": seconds})
+            self._callbacks.on_lost(loss)
+
+    def _linger(self, session: IceConnection) -> None:
+        loop = asyncio.get_running_loop()
+        self._lingering[session] = loop.call_later(OLD_SESSION_LINGER_S, self._retire, session)
+
+    def _retire(self, session: IceConnection) -> None:
+        self._lingering.pop(session, None)
+        task = asyncio.create_task(session.close(OLD_SESSION_CLOSE_S))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

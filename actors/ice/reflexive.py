@@ -1,0 +1,109 @@
+"""Asking STUN servers from which address they see us (RFC 8489 section 2, RFC 8445 section 5.1.1.2). Pure.
+
+The answer is not authenticated: it is taken only from the server that was asked, with the 96-bit transaction id of the
+question, and all that a forged one can do is make us offer an address that does not work.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+from aioice import stun
+
+from . import binding
+from .agent import Address
+from .candidate import ip_version
+from .messages import Transmit
+
+QUERY_INTERVALS_S = (0.25, 0.5, 1.0, 1.0)
+"""Pauses after each transmission; a server that has not answered after 2.75 s will not matter to this session."""
+
+
+class ReflexiveFound(msgspec.Struct, frozen=True):
+    """A server sees the base `base_id` as `mapped`."""
+
+    base_id: int
+    server: Address
+    mapped: Address
+
+
+class ReflexiveMissed(msgspec.Struct, frozen=True):
+    """A server did not answer, or not usefully."""
+
+    base_id: int
+    server: Address
+
+
+@dataclass(slots=True)
+class _Query:
+    base_id: int
+    server: Address
+    payload: bytes
+    next_at: float
+    sends: int = 0
+
+
+class ReflexiveQueries:
+    """All questions of one session to STUN servers."""
+
+    def __init__(self) -> None:
+        self._queries: dict[bytes, _Query] = {}
+        self._transmits: deque[Transmit] = deque()
+        self._events: deque[ReflexiveFound | ReflexiveMissed] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+    def handle_query(self, base_id: int, server: Address, now: float) -> None:
+        """Ask one server from one base."""
+        request = binding.query_request()
+        query = _Query(base_id, server, bytes(request), now)
+        self._queries[request.transaction_id] = query
+        self._transmit(query, now)
+
+    def handle_response(self, base_id: int, message: stun.Message, source: Address) -> bool:
+        """Take a message if it answers one of our questions; False: it is somebody else's."""
+        query = self._queries.get(message.transaction_id)
+        if query is None or message.message_class not in (stun.Class.RESPONSE, stun.Class.ERROR):
+            return False
+        if (query.base_id, query.server) != (base_id, source):
+            return True
+        del self._queries[message.transaction_id]
+        mapped = binding.attribute(message, "XOR-MAPPED-ADDRESS")
+        if message.message_class is stun.Class.RESPONSE and _is_usable(mapped, query.server):
+            self._events.append(ReflexiveFound(base_id, query.server, mapped))
+        else:
+            self._events.append(ReflexiveMissed(base_id, query.server))
+        return True
+
+    def handle_timeout(self, now: float) -> None:
+        """Ask again what is unanswered; give up what was asked often enough."""
+        for transaction_id, query in list(self._queries.items()):
+            if now < query.next_at:
+                continue
+            if query.sends < len(QUERY_INTERVALS_S):
+                self._transmit(query, now)
+            else:
+                del self._queries[transaction_id]
+                self._events.append(ReflexiveMissed(query.base_id, query.server))
+
+    def poll_transmit(self) -> Transmit | None:
+        """Return the next datagram to send."""
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_event(self) -> ReflexiveFound | ReflexiveMissed | None:
+        """Return the next fact."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """When `handle_timeout` wants to be called next, and why."""
+        return min(((query.next_at, "STUN server query") for query in self._queries.values()), default=None)
+
+    def _transmit(self, query: _Query, now: float) -> None:
+        query.next_at = now + QUERY_INTERVALS_S[query.sends]
+        query.sends += 1
+        self._transmits.append(Transmit(query.base_id, query.server, query.payload))
+
+
+def _is_usable(mapped: Address | None, server: Address) -> bool:
+    return mapped is not None and mapped[1] != 0 and ip_version(mapped[0]) == ip_version(server[0])

@@ -1,0 +1,250 @@
+"""A relayed address: one allocation at a TURN server (RFC 8656), with channels to the peers behind it.
+
+aioice's TURN client does the protocol (allocate, credentials, refresh, channel bind, delete). What is replaced:
+
+- its sockets, so that a full buffer drops instead of queueing without bound, over UDP as over TCP;
+- its parsing, so that a malformed message from the server is counted instead of raised;
+- its channels. aioice re-binds a channel after 500 s and lets every packet that is sent meanwhile wait and bind again.
+  A channel is bound by one request at a time here, some packets wait for the first one, none for the later ones, and
+  it is renewed well before the *permission* that came with it expires (300 s, RFC 8656 section 9), which a strict
+  server enforces.
+"""
+
+import asyncio
+import ssl
+import struct
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from aioice import stun, turn
+
+from .agent import Address, IceServer
+from .hosts import resolve
+from .udp import UdpSocket
+
+ALLOCATE_TIMEOUT_S = 10.0
+"""TLS to a far relay takes five round trips; more than this and the session is over or connected otherwise."""
+FIRST_CHANNEL, LAST_CHANNEL = 0x4000, 0x4FFF
+"""RFC 8656 section 12."""
+CHANNEL_LASTS_S = 295.0
+"""A permission lasts 300 s (RFC 8656 section 9); the bind request took some of it."""
+CHANNEL_RENEWED_AFTER_S = 240.0
+BIND_AGAIN_AFTER_S = 1.0
+MAX_WAITING = 16
+"""Datagrams that wait for a channel to be bound: some checks and a handshake, not a flow."""
+MAX_TCP_BUFFER_BYTES = 64 * 1024
+"""More would only be delay: at 10 Mbit/s this is 50 ms."""
+
+
+class UdpClient(turn.TurnClientUdpProtocol):
+    """aioice's client over a socket of ours."""
+
+    counters: Counter[str]
+
+    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
+        """Take what the server sent; count what cannot be read."""
+        try:
+            super().datagram_received(data, addr)
+        except (ValueError, struct.error, IndexError, KeyError, TypeError):
+            self.counters["malformed_turn"] += 1
+
+    def send_now(self, data: bytes) -> None:
+        """Send a framed message, or drop it."""
+        self._send(data)
+
+
+class TcpClient(turn.TurnClientTcpProtocol):
+    """aioice's client over TCP or TLS, with a bounded send buffer."""
+
+    counters: Counter[str]
+
+    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
+        """Take what the server sent; count what cannot be read."""
+        try:
+            super().datagram_received(data, addr)
+        except (ValueError, struct.error, IndexError, KeyError, TypeError):
+            self.counters["malformed_turn"] += 1
+
+    def send_now(self, data: bytes) -> None:
+        """Send a framed message, or drop it."""
+        if self.transport.get_write_buffer_size() > MAX_TCP_BUFFER_BYTES:
+            self.counters["send_buffer_full"] += 1
+        elif not self.transport.is_closing():
+            self._send(data)
+
+
+class _Inbox(asyncio.DatagramProtocol):
+    """What aioice's client delivers to."""
+
+    def __init__(self, on_datagram: Callable[[bytes, Address], None], on_lost: Callable[[], None]) -> None:
+        self._on_datagram = on_datagram
+        self._on_lost = on_lost
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        self._on_datagram(data, (addr[0], addr[1]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_lost()
+
+
+@dataclass(slots=True)
+class _Channel:
+    number: int
+    renew_at: float = 0.0
+    expires_at: float = 0.0
+    binding: asyncio.Task[None] | None = None
+    bind_again_at: float = 0.0
+    waiting: deque[bytes] = field(default_factory=deque[bytes])
+
+
+class Relay:
+    """One allocation. Made by `allocate`, ended by `release` or, if there is no time, by `abandon`."""
+
+    def __init__(self, client: UdpClient | TcpClient, counters: Counter[str], now: Callable[[], float]) -> None:
+        self._client = client
+        self._counters = counters
+        self._now = now
+        self._channels: dict[Address, _Channel] = {}
+        self._is_released = False
+
+    @classmethod
+    async def allocate(
+        cls,
+        server: IceServer,
+        *,
+        on_datagram: Callable[[bytes, Address], None],
+        on_lost: Callable[[], None],
+        counters: Counter[str],
+        now: Callable[[], float],
+    ) -> "Relay":
+        """Ask a server for a relayed address. Raises OSError, TimeoutError or aioice's TransactionError.
+
+        `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
+        ends by itself.
+        """
+        async with asyncio.timeout(ALLOCATE_TIMEOUT_S):
+            address = (await resolve(server.host, server.port))[0]
+            client = await _connect(server, address, counters)
+            relay = cls(client, counters, now)
+            allocated = False
+            try:
+                await client.connect()
+                allocated = True
+            finally:
+                if not allocated:
+                    relay.abandon()
+        if client.transport.is_closing():
+            raise ConnectionError("the TURN server closed the connection")
+        client.receiver = _Inbox(on_datagram, lambda: None if relay._is_released else on_lost())
+        return relay
+
+    @property
+    def address(self) -> Address:
+        """The relayed address, at the server."""
+        address = self._client.relayed_address
+        assert address is not None
+        return address
+
+    @property
+    def mapped_address(self) -> Address:
+        """Our address as the server sees it."""
+        address = self._client.mapped_address
+        assert address is not None
+        return address
+
+    def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
+        """Send to a peer through the relay, now or, for a few, when its channel is bound; or drop, and say so."""
+        if self._is_released or self._client.transport.is_closing():
+            return False
+        channel = self._channel_to(destination)
+        if channel is None:
+            self._counters["relay_channels_exhausted"] += 1
+            return False
+        now = self._now()
+        if now >= channel.renew_at and channel.binding is None and now >= channel.bind_again_at:
+            channel.binding = asyncio.create_task(self._bind(channel, destination))
+        if now < channel.expires_at:
+            self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
+            return True
+        if len(channel.waiting) >= MAX_WAITING:
+            self._counters["relay_waiting_full"] += 1
+            return False
+        channel.waiting.append(bytes(datagram))
+        return True
+
+    async def release(self) -> None:
+        """Delete the allocation at the server (RFC 8656 section 7: a Refresh with lifetime 0) and close.
+
+        Waits for the answer, for up to a minute if the server is dead; cancel it to close at once.
+        """
+        self._is_released = True
+        self._stop_binding()
+        await self._client.delete()
+
+    def abandon(self) -> None:
+        """Close without a word; the server forgets the allocation when its lifetime is over."""
+        self._is_released = True
+        self._stop_binding()
+        if self._client.refresh_task is not None:
+            self._client.refresh_task.cancel()
+        self._client.transport.close()
+
+    def _stop_binding(self) -> None:
+        for channel in self._channels.values():
+            if channel.binding is not None:
+                channel.binding.cancel()
+
+    def _channel_to(self, peer: Address) -> _Channel | None:
+        channel = self._channels.get(peer)
+        if channel is None:
+            number = FIRST_CHANNEL + len(self._channels)
+            if number > LAST_CHANNEL:
+                return None
+            channel = self._channels[peer] = _Channel(number)
+            # The client looks here for what it receives. The server sends nothing before it has bound the channel.
+            self._client.channel_to_peer[number] = peer
+            self._client.peer_to_channel[peer] = number
+        return channel
+
+    async def _bind(self, channel: _Channel, peer: Address) -> None:
+        started_at = self._now()
+        try:
+            await self._client.channel_bind(channel.number, peer)
+        except (stun.TransactionError, OSError):
+            self._counters["relay_bind_failed"] += 1
+            channel.bind_again_at = self._now() + BIND_AGAIN_AFTER_S
+            channel.waiting.clear()
+        else:
+            channel.expires_at = started_at + CHANNEL_LASTS_S
+            channel.renew_at = started_at + CHANNEL_RENEWED_AFTER_S
+            while channel.waiting:
+                datagram = channel.waiting.popleft()
+                self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
+        finally:
+            channel.binding = None
+
+
+async def _connect(server: IceServer, address: Address, counters: Counter[str]) -> UdpClient | TcpClient:
+    client_class = UdpClient if server.transport == "udp" else TcpClient
+    client = client_class(
+        address,
+        username=server.username,
+        password=server.password,
+        lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
+        channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
+    )
+    client.counters = counters
+    if isinstance(client, UdpClient):
+        sock = UdpSocket.open(
+            client.datagram_received, counters, remote=address, on_closed=lambda: client.connection_lost(None)
+        )
+        # aioice calls sendto, close and is_closing of it, nothing else.
+        client.connection_made(cast("asyncio.BaseTransport", sock))
+        return client
+    context = ssl.create_default_context() if server.transport == "tls" else None
+    await asyncio.get_running_loop().create_connection(
+        lambda: client, *address, ssl=context, server_hostname=server.host if context else None
+    )
+    return client

@@ -1,0 +1,48 @@
+"""What an event loop is told when it starts, and what it remembers of each connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+
+class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of a client's or a gateway's event loop."""
+
+    instance: str
+    side: str
+    """`client` or `gateway`."""
+    private_key: bytes
+    device: str
+    mtu: int
+    hand_over: str
+    """Where the device actor takes the TUN descriptor."""
+    endings_file: str
+    peer_workers: tuple[str, ...]
+    lost_after_s: float
+    relay_only: bool = False
+    masquerade: bool = True
+    manages_device: bool = True
+    """False for an embedded client: the app opens the device and gives it by `set_tun`."""
+
+
+@dataclass(slots=True)
+class PeerRecord:
+    """A connection, as its event loop knows it."""
+
+    connection: str
+    peer: str
+    peer_id: str
+    worker: str
+    address: str
+    """Of its actor."""
+    resource_ids: set[str] = field(default_factory=set[str])
+    networks: tuple[str, ...] = ()
+    state: str = "connecting"
+    """`connecting`, `connected`, `ended` (its actor may linger)."""
+    path: str | None = None
+    excluded: bool = False
+    client_addresses: tuple[str, ...] = ()
+    """On a gateway: the client's tunnel addresses."""
+    started_ns: int = 0

@@ -1,0 +1,113 @@
+"""The network actor: the one that may change the host, on a thread of its own because netlink calls block.
+
+Nothing it did survives it: `on_stop` and `on_crash` put everything back, and what a SIGKILL prevents the kernel
+undoes (a device goes with its last descriptor, the firewall table with its netlink socket).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from exeunt.runtime import BlockingActor, Refused, receive
+
+from ..device import DeviceError
+from ..device.actor import hand_over
+from .errors import NetworkError
+from .host import HostNetwork
+from .messages import (
+    AllowAccess,
+    DeviceOpened,
+    EnableForwarding,
+    NetworkDone,
+    OpenDevice,
+    RevokeAccessTo,
+    RoutesSet,
+    SetRoutes,
+)
+
+
+class Network(BlockingActor):
+    """Devices, addresses, routes, forwarding and firewall of one program."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__()
+        self._host = HostNetwork(instance)
+        self._open: dict[str, int] = {}
+        self._routes: dict[str, frozenset[str]] = {}
+
+    def on_stop(self) -> None:
+        """Put everything back."""
+        self._host.close()
+
+    def on_crash(self, failure: object) -> None:
+        """Put everything back."""
+        self._host.close()
+
+    @receive(OpenDevice)
+    def on_open_device(self, message: OpenDevice) -> DeviceOpened:
+        """Open the device, or re-address it, and hand it over."""
+        with _refusing():
+            if message.name in self._open:
+                self._host.set_addresses(message.name, message.addresses)
+            else:
+                self._open[message.name] = self._host.open_device(message.name, message.addresses, message.mtu)
+            hand_over(Path(message.hand_over), self._open[message.name])
+        return DeviceOpened(message.name)
+
+    @receive(SetRoutes)
+    def on_set_routes(self, message: SetRoutes) -> RoutesSet:
+        """Make these the device's routes; one that the kernel refuses does not cost the others."""
+        wanted = frozenset(message.networks)
+        present = self._routes.get(message.device, frozenset())
+        refused: dict[str, str] = {}
+        for network in sorted(present - wanted):
+            with _noting(refused, network):
+                self._host.remove_route(network, message.device)
+        for network in sorted(wanted - present):
+            with _noting(refused, network):
+                self._host.add_route(network, message.device)
+        self._routes[message.device] = wanted - refused.keys()
+        return RoutesSet(refused)
+
+    @receive(EnableForwarding)
+    def on_enable_forwarding(self, message: EnableForwarding) -> NetworkDone:
+        """Become a router, closed until `AllowAccess`."""
+        with _refusing():
+            self._host.enable_forwarding(message.device, sources=message.sources, masquerade=message.masquerade)
+        return NetworkDone()
+
+    @receive(AllowAccess)
+    def on_allow(self, message: AllowAccess) -> NetworkDone:
+        """Let a client reach a network."""
+        with _refusing():
+            self._host.allow(message.client_address, message.network)
+        return NetworkDone()
+
+    @receive(RevokeAccessTo)
+    def on_revoke(self, message: RevokeAccessTo) -> NetworkDone:
+        """Take that back."""
+        with _refusing():
+            self._host.revoke(message.client_address, message.network)
+        return NetworkDone()
+
+
+@contextmanager
+def _refusing() -> Generator[None]:
+    """Turn what the host says no to into a refusal: it is an answer, not a crash."""
+    try:
+        yield
+    except (NetworkError, DeviceError) as error:
+        hint = getattr(error, "hint", "")
+        raise Refused(type(error).__name__, f"{error} {hint}".strip()) from error
+    except OSError as error:
+        raise Refused("os_error", str(error)) from error
+
+
+@contextmanager
+def _noting(refused: dict[str, str], network: str) -> Generator[None]:
+    try:
+        yield
+    except NetworkError as error:
+        refused[network] = str(error)

@@ -1,0 +1,75 @@
+"""What is asked of the host's network."""
+
+from __future__ import annotations
+
+from exeunt.runtime import Message
+
+
+class OpenDevice(Message, frozen=True):
+    """Open the TUN device with these addresses (CIDR) and hand its descriptor over at that socket. Answered by
+    `DeviceOpened`.
+
+    When it is open already: set its addresses, and hand it over again.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    mtu: int
+    hand_over: str
+
+
+class DeviceOpened(Message, frozen=True):
+    """It is open, and on its way."""
+
+    name: str
+
+
+class SetRoutes(Message, frozen=True):
+    """Lead exactly these networks into the device. Answered by `RoutesSet`."""
+
+    device: str
+    networks: tuple[str, ...]
+
+
+class RoutesSet(Message, frozen=True):
+    """What could not be routed, and why."""
+
+    refused: dict[str, str]
+
+
+class EnableForwarding(Message, frozen=True):
+    """Forward from the device to the host's networks, for allowed pairs only. Answered by `NetworkDone`."""
+
+    device: str
+    sources: tuple[str, ...]
+    masquerade: bool = True
+
+
+class AllowAccess(Message, frozen=True):
+    """Let a client address reach a network. Answered by `NetworkDone`."""
+
+    client_address: str
+    network: str
+
+
+class RevokeAccessTo(Message, frozen=True):
+    """Take that back. Answered by `NetworkDone`."""
+
+    client_address: str
+    network: str
+
+
+class NetworkDone(Message, frozen=True):
+    """It has been done."""
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    OpenDevice,
+    DeviceOpened,
+    SetRoutes,
+    RoutesSet,
+    EnableForwarding,
+    AllowAccess,
+    RevokeAccessTo,
+    NetworkDone,
+)

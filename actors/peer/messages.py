@@ -1,0 +1,147 @@
+"""What is said to and by a peer connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from exeunt.runtime import Message
+
+from ..endings import Ending
+from ..portal.messages import Transport
+
+
+class RelayServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A STUN/TURN server and what to sign in with."""
+
+    host: str
+    port: int
+    transport: Transport = "udp"
+    username: str = ""
+    password: str = ""
+
+
+class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a connection needs to know when it starts; the actor's one argument."""
+
+    connection: str
+    peer: str
+    """The other end's name."""
+    peer_id: str
+    side: str
+    """`client` (initiator, controlling) or `gateway`."""
+    private_key: bytes
+    peer_public_key: bytes
+    preshared_key: bytes
+    local_username: str
+    local_password: str
+    remote_username: str
+    remote_password: str
+    servers: tuple[RelayServer, ...] = ()
+    networks: tuple[str, ...] = ()
+    """Inner networks that this peer may send from, and that lead to it."""
+    excluded_hosts: tuple[str, ...] = ()
+    """Our own tunnel addresses: never offered as candidates."""
+    relay_only: bool = False
+    lost_after_s: float = 15.0
+    owner: str
+    """Address of the event loop; when it dies, the connection says its goodbyes by itself."""
+    portal_link: str
+    """Address of the portal link, which carries candidates."""
+    endings_file: str
+
+
+class AddCandidates(Message, frozen=True):
+    """The peer's candidates, as they come from the portal."""
+
+    candidates: tuple[str, ...]
+    end: bool = False
+
+
+class SetNetworks(Message, frozen=True):
+    """These inner networks are the peer's from now on."""
+
+    networks: tuple[str, ...]
+
+
+class Hint(Message, frozen=True):
+    """Something suggests that the path may be gone: check it at once. Nothing ends by a hint alone."""
+
+    reason: str
+
+
+class Close(Message, frozen=True):
+    """Say goodbye and end. Answered by `PeerEnded` once the goodbye is acknowledged or its deadline is over."""
+
+    cause: str
+    initiated_by: str = "us"
+    evidence: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+class Ping(Message, frozen=True):
+    """One round trip through the tunnel; answered by `Pong`."""
+
+    timeout_s: float = 5.0
+
+
+class Pong(Message, frozen=True):
+    """A round trip, and the path it took."""
+
+    rtt_ms: float
+    path: str
+
+
+class DescribePeer(Message, frozen=True):
+    """Ask for a `PeerDescription`."""
+
+
+class PeerDescription(Message, frozen=True):
+    """A connection, as `exeunt status` shows it."""
+
+    connection: str
+    peer: str
+    state: str
+    path: str | None
+    endpoint: str | None
+    rtt_ms: float | None
+    handshake_age_s: float | None
+    rx_bytes: int
+    tx_bytes: int
+
+
+class PeerConnected(Message, frozen=True):
+    """To the owner: packets flow."""
+
+    connection: str
+    path: str
+    handshake_rtt_ms: float
+
+
+class PeerPathChanged(Message, frozen=True):
+    """To the owner: the path is another one now."""
+
+    connection: str
+    path: str
+
+
+class PeerEnded(Message, frozen=True):
+    """To the owner, once: the connection ended. Its actor may linger to acknowledge repetitions."""
+
+    connection: str
+    ending: Ending
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    AddCandidates,
+    SetNetworks,
+    Hint,
+    Close,
+    Ping,
+    Pong,
+    DescribePeer,
+    PeerDescription,
+    PeerConnected,
+    PeerPathChanged,
+    PeerEnded,
+)

@@ -1,0 +1,96 @@
+"""The portal-link actor: keeps the link up, tells its owner what the portal says, says what it is told to say."""
+
+from __future__ import annotations
+
+import os
+import random
+from importlib.metadata import version
+from pathlib import Path
+
+from exeunt.runtime import Actor, Refused, receive
+
+from .actor_messages import (
+    PortalClaim,
+    PortalDenied,
+    PortalJoined,
+    PortalLeave,
+    PortalLeft,
+    PortalLost,
+    PortalReset,
+    PortalSaid,
+    PortalSay,
+)
+from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkMessage
+from .io import Link
+from .messages import Join, LiveConnection
+
+
+class PortalLink(Actor):
+    """The websocket to the portal."""
+
+    def __init__(
+        self, *, url: str, token_file: str, name: str, external_id: str, public_key: bytes, owner: str
+    ) -> None:
+        """`token_file` holds the bearer token; `owner` is told `PortalJoined`, `PortalSaid`, `PortalLost`,
+        `PortalDenied`.
+        """
+        super().__init__()
+        self._url = url
+        self._token_file = token_file
+        self._join = Join(name=name, external_id=external_id, public_key=public_key, version=version("exeunt"))
+        self._owner = owner
+
+    def on_start(self) -> None:
+        """Connect."""
+        token = Path(self._token_file).read_text(encoding="utf-8").strip()
+        self._link = Link(self._url, token, self._join, on_event=self._on_event, rng=random.Random(os.urandom(8)))  # noqa: S311
+        self._link.start()
+
+    async def on_stop(self) -> None:
+        """Close the socket."""
+        await self._link.close()
+
+    async def on_crash(self, failure: object) -> None:
+        """Close the socket."""
+        await self._link.close()
+
+    @receive(PortalSay)
+    def on_say(self, message: PortalSay) -> None:
+        """Send it, or hold it until the link is up."""
+        self._link.send(message.message)
+
+    @receive(PortalClaim)
+    def on_claim(self, message: PortalClaim) -> None:
+        """Remember what the next join claims as alive."""
+        self._link.set_connections(
+            tuple(
+                LiveConnection(connection=connection, peer_id=peer_id, resource_ids=tuple(resource_ids))
+                for connection, (peer_id, resource_ids) in message.connections.items()
+            )
+        )
+
+    @receive(PortalLeave)
+    async def on_leave(self, message: PortalLeave) -> PortalLeft:
+        """Leave, and say whether the portal knows."""
+        if self._link.state == "closed":
+            raise Refused("closed", "the link to the portal is closed")
+        return PortalLeft(await self._link.leave(message.reason, message.timeout_s))
+
+    @receive(PortalReset)
+    def on_reset(self, _message: PortalReset) -> None:
+        """Connect anew."""
+        self._link.reset()
+
+    def _on_event(self, event: LinkEvent) -> None:
+        owner = self.node.ref(self._owner)
+        match event:
+            case LinkJoined(joined=joined):
+                owner.tell(PortalJoined(joined))
+            case LinkMessage(message=message):
+                owner.tell(PortalSaid(message))
+            case LinkDown():
+                owner.tell(PortalLost(event.reason, event.was_joined, event.retry_s))
+            case LinkDenied():
+                owner.tell(PortalDenied(event.reason, event.requires_sign_in))
+            case _:
+                pass

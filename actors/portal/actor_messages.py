@@ -1,0 +1,76 @@
+"""What the portal link tells its owner, and is told."""
+
+from __future__ import annotations
+
+from exeunt.runtime import Message
+
+from .messages import FromPeer, FromPortal, Joined
+
+
+class PortalJoined(Message, frozen=True):
+    """The portal confirmed the join: the whole state."""
+
+    joined: Joined
+
+
+class PortalSaid(Message, frozen=True):
+    """The portal said something."""
+
+    message: FromPortal
+
+
+class PortalLost(Message, frozen=True):
+    """The link is down; it is being tried again."""
+
+    reason: str
+    was_joined: bool
+    retry_s: float
+
+
+class PortalDenied(Message, frozen=True):
+    """The portal will not have us; the link does not try again."""
+
+    reason: str
+    requires_sign_in: bool
+
+
+class PortalSay(Message, frozen=True):
+    """Say this to the portal, now or when the link is up."""
+
+    message: FromPeer
+
+
+class PortalClaim(Message, frozen=True):
+    """Live connections (connection id to peer id and resource ids), to be claimed at the next join."""
+
+    connections: dict[str, tuple[str, tuple[str, ...]]]
+
+
+class PortalLeave(Message, frozen=True):
+    """Say goodbye to the portal; answered by `PortalLeft`."""
+
+    reason: str
+    timeout_s: float
+
+
+class PortalLeft(Message, frozen=True):
+    """Whether the portal acknowledged it in time."""
+
+    acknowledged: bool
+
+
+class PortalReset(Message, frozen=True):
+    """The network changed: connect anew."""
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    PortalJoined,
+    PortalSaid,
+    PortalLost,
+    PortalDenied,
+    PortalSay,
+    PortalClaim,
+    PortalLeave,
+    PortalLeft,
+    PortalReset,
+)

@@ -1,0 +1,319 @@
+"""The link to the portal, decided without a socket.
+
+A link is a websocket, a sign-in (the token in the handshake) and a join; only then is anything else said.
+It is kept alive by heartbeats and opened again whenever it is lost, for as long as it takes: tunnels
+outlive it. Three things end it for good: somebody closes it, somebody leaves, or the portal says that it
+will not have us (HTTP 401, `Disconnect`).
+
+    disconnected ─→ connecting ─→ joining ─→ joined ─→ leaving ─→ closed
+          ↑______________│____________│_________│
+
+Each state has exactly one timer, so `poll_timeout` names the state's only way forward without outside help.
+"""
+
+import random
+from collections import deque
+
+import msgspec
+
+from .backoff import BackOff
+from .codec import Decoder, MalformedFrame, UnknownMessage, encode, error_about
+from .events import (
+    CloseSocket,
+    LinkDenied,
+    LinkDown,
+    LinkEvent,
+    LinkJoined,
+    LinkLeft,
+    LinkMessage,
+    LinkState,
+    OpenSocket,
+    SendFrame,
+    SocketCommand,
+)
+from .messages import (
+    MAX_PORTAL_FRAME_BYTES,
+    Disconnect,
+    Error,
+    FromPeer,
+    FromPortal,
+    Heartbeat,
+    HeartbeatReply,
+    Join,
+    Joined,
+    Leaving,
+    Left,
+    LiveConnection,
+)
+from .outbox import Outbox
+
+CONNECT_LIMIT_S = 15.0
+"""TCP, TLS and the websocket handshake together, on a slow mobile network."""
+JOIN_LIMIT_S = 5.0
+HEARTBEAT_INTERVAL_S = 10.0
+"""The portal drops a peer that was silent for 37 s: three lost heartbeats and some seconds of grace."""
+MAX_UNANSWERED_HEARTBEATS = 3
+MAX_RETRY_AFTER_S = 300.0
+"""However long a busy portal asks us to wait, people are waiting too."""
+
+TRANSITIONS: dict[LinkState, dict[str, LinkState]] = {
+    "disconnected": {"connect": "connecting", "leave": "closed", "close": "closed"},
+    "connecting": {
+        "opened": "joining",
+        "lost": "disconnected",
+        "denied": "closed",
+        "leave": "closed",
+        "close": "closed",
+    },
+    "joining": {
+        "joined": "joined",
+        "lost": "disconnected",
+        "denied": "closed",
+        "leave": "closed",
+        "close": "closed",
+    },
+    "joined": {"lost": "disconnected", "denied": "closed", "leave": "leaving", "close": "closed"},
+    "leaving": {"lost": "closed", "denied": "closed", "left": "closed", "close": "closed"},
+    "closed": {},
+}
+"""state → what happened → state. What is not listed cannot happen in that state and is ignored."""
+
+
+class LinkCounters(msgspec.Struct):
+    """What the link saw and dropped."""
+
+    malformed_frames: int = 0
+    unknown_messages: int = 0
+    unknown_fields: int = 0
+    early_messages: int = 0
+    """Messages that came before the join was confirmed."""
+    tries: int = 0
+    joins: int = 0
+
+
+class LinkMachine:
+    """The link's decisions.
+
+    After each `handle_*`, drain `poll_transmit` and `poll_event`, then set the timer.
+    """
+
+    def __init__(self, join: Join, *, rng: random.Random) -> None:
+        self._join = join
+        self._rng = rng
+        self._state: LinkState = "disconnected"
+        self._timer: tuple[float, str] | None = None
+        self._back_off = BackOff()
+        self._outbox = Outbox()
+        self._decoder: Decoder[FromPortal] = Decoder(FromPortal, max_bytes=MAX_PORTAL_FRAME_BYTES)
+        self._heartbeat_ref = 0
+        self._unanswered = 0
+        self._commands: deque[SocketCommand] = deque()
+        self._events: deque[LinkEvent] = deque()
+        self.counters = LinkCounters()
+
+    @property
+    def state(self) -> LinkState:
+        """Where in `TRANSITIONS` the link is."""
+        return self._state
+
+    @property
+    def refused_messages(self) -> int:
+        """Messages that could not be held while the link was down."""
+        return self._outbox.refused
+
+    # From the session.
+
+    def handle_start(self, now: float) -> None:
+        """Connect now, at the start or before the back-off allows it."""
+        if self._state == "disconnected":
+            self._connect(now)
+
+    def handle_reset(self, now: float) -> None:
+        """The network has changed, so the socket is likely dead: give it up and connect at once."""
+        if self._state in ("connecting", "joining", "joined"):
+            self._lose("the network has changed", now)
+        self.handle_start(now)
+
+    def handle_connections(self, connections: tuple[LiveConnection, ...]) -> None:
+        """Which connections the next join shall claim as still alive."""
+        self._join = msgspec.structs.replace(self._join, connections=connections)
+
+    def handle_send(self, message: FromPeer, now: float) -> None:
+        """Send a message, or hold it until the next join (see `Outbox`)."""
+        if self._state == "joined":
+            self._transmit(message)
+        elif self._state not in ("leaving", "closed"):
+            self._outbox.put(message, now)
+
+    def handle_leave(self, reason: str, timeout_s: float, now: float) -> None:
+        """Say goodbye; `LinkLeft` follows, after `timeout_s` at the latest."""
+        before = self._state
+        if not self._step("leave"):
+            return
+        if before == "joined":
+            self._transmit(Leaving(reason=reason))
+            self._timer = (now + timeout_s, "leave")
+        else:
+            self._left(acknowledged=False)
+
+    def handle_close(self) -> None:
+        """Let go of the link without a word."""
+        leaving = self._state == "leaving"
+        if self._step("close"):
+            self._shut()
+            if leaving:
+                self._events.append(LinkLeft(acknowledged=False))
+
+    # From the socket.
+
+    def handle_opened(self, now: float) -> None:
+        """The websocket is open and the token was accepted."""
+        if self._step("opened"):
+            self._transmit(self._join)
+            self._timer = (now + JOIN_LIMIT_S, "join")
+
+    def handle_refused(self, status: int, retry_after_s: float | None, now: float) -> None:
+        """The handshake was answered with an HTTP status other than 101."""
+        if status == 401:
+            self._deny("the portal does not accept the token", requires_sign_in=True)
+        else:
+            self._lose(f"the portal answered HTTP {status}", now, retry_after_s)
+
+    def handle_closed(self, reason: str, now: float) -> None:
+        """The websocket could not be opened, or has ended."""
+        self._lose(reason, now)
+
+    def handle_frame(self, frame: str | bytes, now: float) -> None:
+        """A frame arrived."""
+        if self._state not in ("joining", "joined", "leaving"):
+            return
+        try:
+            decoded = self._decoder.decode(frame)
+        except MalformedFrame as problem:
+            self.counters.malformed_frames += 1
+            self._answer_error(error_about(problem))
+        except UnknownMessage:
+            self.counters.unknown_messages += 1
+        else:
+            self.counters.unknown_fields += decoded.unknown_fields
+            self._handle_message(decoded.message, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """`now` may have passed the moment that `poll_timeout` named."""
+        if self._timer is None or now < self._timer[0]:
+            return
+        match self._timer[1]:
+            case "reconnect":
+                self._connect(now)
+            case "heartbeat":
+                self._beat(now)
+            case "leave":
+                if self._step("left"):
+                    self._left(acknowledged=False)
+            case why:
+                self._lose(f"no answer to the {why} in time", now)
+
+    # To the socket, the session and the clock.
+
+    def poll_transmit(self) -> SocketCommand | None:
+        """The next order to the socket."""
+        return self._commands.popleft() if self._commands else None
+
+    def poll_event(self) -> LinkEvent | None:
+        """The next fact for the session."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """When to call `handle_timeout`, and why."""
+        return self._timer
+
+    # Inside.
+
+    def _step(self, trigger: str) -> bool:
+        following = TRANSITIONS[self._state].get(trigger)
+        if following is None:
+            return False
+        self._state, self._timer = following, None
+        return True
+
+    def _connect(self, now: float) -> None:
+        if self._step("connect"):
+            self.counters.tries += 1
+            self._commands.append(OpenSocket())
+            self._timer = (now + CONNECT_LIMIT_S, "connect")
+
+    def _handle_message(self, message: FromPortal, now: float) -> None:
+        match message:
+            case Disconnect():
+                self._deny(message.reason, requires_sign_in=message.requires_sign_in)
+            case HeartbeatReply():
+                if message.ref == self._heartbeat_ref:
+                    self._unanswered = 0
+            case Left():
+                if self._step("left"):
+                    self._left(acknowledged=True)
+            case Joined():
+                self._handle_joined(message, now)
+            case Error() if self._state == "joining":
+                self._lose(f"the portal refused the join: {message.code}", now)
+            case _ if self._state == "joining":
+                self.counters.early_messages += 1
+            case _:
+                self._events.append(LinkMessage(message))
+
+    def _handle_joined(self, joined: Joined, now: float) -> None:
+        if self._step("joined"):
+            self.counters.joins += 1
+            self._back_off.reset()
+            self._unanswered = 0
+            self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
+            for message in self._outbox.take_all(now):
+                self._transmit(message)
+        self._events.append(LinkJoined(joined))
+
+    def _beat(self, now: float) -> None:
+        if self._unanswered >= MAX_UNANSWERED_HEARTBEATS:
+            self._lose("the portal has stopped answering", now)
+            return
+        self._unanswered += 1
+        self._heartbeat_ref += 1
+        self._transmit(Heartbeat(ref=self._heartbeat_ref))
+        self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
+
+    def _lose(self, reason: str, now: float, retry_after_s: float | None = None) -> None:
+        before = self._state
+        if not self._step("lost"):
+            return
+        self._commands.append(CloseSocket())
+        if before == "leaving":
+            self._left(acknowledged=False)
+            return
+        retry_s = self._back_off.next_delay_s(self._rng)
+        if retry_after_s is not None:
+            retry_s = max(retry_s, min(retry_after_s, MAX_RETRY_AFTER_S))
+        self._timer = (now + retry_s, "reconnect")
+        self._events.append(LinkDown(reason, was_joined=before == "joined", retry_s=retry_s))
+
+    def _deny(self, reason: str, *, requires_sign_in: bool) -> None:
+        before = self._state
+        if self._step("denied"):
+            self._shut()
+            if before == "leaving":
+                self._events.append(LinkLeft(acknowledged=False))
+            self._events.append(LinkDenied(reason, requires_sign_in))
+
+    def _left(self, *, acknowledged: bool) -> None:
+        self._shut()
+        self._events.append(LinkLeft(acknowledged))
+
+    def _shut(self) -> None:
+        self._timer = None
+        self._commands.append(CloseSocket())
+
+    def _transmit(self, message: FromPeer) -> None:
+        self._commands.append(SendFrame(encode(message)))
+
+    def _answer_error(self, error: Error) -> None:
+        # Before the join nothing but `Join` is said, not even a complaint.
+        if self._state == "joined":
+            self._transmit(error)

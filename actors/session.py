@@ -1,0 +1,239 @@
+"""A session, as a program uses it: `Session.connect` gives the session and its event stream.
+
+    session, events = await Session.connect(config)
+    async for event in events:
+        ...                                  # until the session is over
+    outcome = await session.ended()
+
+The handles live in the program's own process, the supervisor's; everything else lives in its workers. `stop` begins
+the leave; it is over when the stream is: the event loop has said its goodbyes, the last event was delivered, and no
+process is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from exeunt.runtime import Actor, Directories, Outcome, Ref, Supervisor, receive
+
+from .device.actor import hand_over
+from .endings import Cause
+from .loop_config import LoopConfig
+from .messages import (
+    Deliver,
+    DescribeSession,
+    Event,
+    PingPeer,
+    Reset,
+    SessionDescription,
+    SetDns,
+    SetInternetResource,
+    StopSession,
+    StreamEnded,
+    Subscribe,
+    Taken,
+)
+from .peer.messages import Pong
+from .portal.url import websocket_url
+from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
+from .tree import PortalConfig, children, hand_over_path, peer_workers, workers
+
+_MESSAGES = ("exeunt.actors.messages:MESSAGES", "exeunt.actors.gateway_loop:MESSAGES")
+_PRELOAD = (
+    "exeunt.actors.client_loop",
+    "exeunt.actors.gateway_loop",
+    "exeunt.actors.event_stream",
+    "exeunt.actors.session_actor",
+    "exeunt.actors.portal.actor",
+    "exeunt.actors.peer.actor",
+    "exeunt.actors.device.actor",
+    "exeunt.actors.network.actor",
+)
+"""Imported once in the fork server, so that a worker starts in some tens of milliseconds."""
+
+
+class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a session needs to know."""
+
+    side: str
+    """`client` or `gateway`."""
+    instance: str
+    portal_url: str
+    token_file: Path
+    name: str
+    external_id: str
+    """The device's own lasting identity."""
+    directories: Directories
+    endings_file: Path
+    device: str = "exeunt0"
+    mtu: int = 1280
+    """IPv6's minimum: it fits every path that carries IPv6, TURN over it included."""
+    peer_workers: int = 1
+    lost_after_s: float = LOST_AFTER_S
+    relay_only: bool = False
+    masquerade: bool = True
+    manages_device: bool = True
+    """False when the app brings its own device, by `set_tun`."""
+    log_level: str = "INFO"
+
+
+class Subscriber(Actor):
+    """The user's end of the event stream: one event at a time, the next one when the user has taken it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue(1)
+        self.ended = False
+        self.undelivered = 0
+
+    @receive(Deliver)
+    async def on_deliver(self, message: Deliver) -> Taken:
+        """Offer an event; the answer lets the stream go on."""
+        await self.queue.put(message.event)
+        return Taken()
+
+    @receive(StreamEnded)
+    def on_ended(self, message: StreamEnded) -> Taken:
+        """There will be no more."""
+        self.undelivered = message.undelivered
+        self.end()
+        return Taken()
+
+    def end(self) -> None:
+        """Mark the end, behind an event that still waits for the user."""
+        if not self.ended:
+            self.ended = True
+            with contextlib.suppress(asyncio.QueueFull):
+                self.queue.put_nowait(None)
+
+
+class EventStream:
+    """What a session tells: an asynchronous iterator that ends when everything has been told and everybody has left."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield events in order; end when the stream has drained."""
+        while not (self._subscriber.ended and self._subscriber.queue.empty()):
+            event = await self._subscriber.queue.get()
+            if event is None:
+                return
+            yield event
+
+    async def drain(self) -> list[Event]:
+        """Collect what is still to come, until the stream ends."""
+        return [event async for event in self]
+
+
+class Session:
+    """A running session. Make one with `connect`."""
+
+    def __init__(self, config: SessionConfig, supervisor: Supervisor, subscriber: Subscriber) -> None:
+        self.config = config
+        self.supervisor = supervisor
+        self._subscriber = subscriber
+
+    @classmethod
+    async def connect(cls, config: SessionConfig) -> tuple[Session, EventStream]:
+        """Start a session's processes and actors; it signs in by itself. Raises ExeuntError or RuntimeError when
+        they can't start.
+        """
+        key = X25519PrivateKey.generate()  # lives as long as the session, in memory only
+        names = peer_workers(config.peer_workers)
+        loop = LoopConfig(
+            instance=config.instance,
+            side=config.side,
+            private_key=key.private_bytes_raw(),
+            device=config.device,
+            mtu=config.mtu,
+            hand_over=hand_over_path(config.directories.ipc, names[0]),
+            endings_file=str(config.endings_file),
+            peer_workers=names,
+            lost_after_s=config.lost_after_s,
+            relay_only=config.relay_only,
+            masquerade=config.masquerade,
+            manages_device=config.manages_device,
+        )
+        portal = PortalConfig(
+            url=websocket_url(config.portal_url, "client" if config.side == "client" else "gateway"),
+            token_file=str(config.token_file),
+            name=config.name,
+            external_id=config.external_id,
+            public_key=key.public_key().public_bytes_raw(),
+        )
+        supervisor = Supervisor(
+            config.instance,
+            workers=workers(names),
+            children=children(config.instance, loop=loop, portal=portal, ipc=config.directories.ipc),
+            directories=config.directories,
+            messages=_MESSAGES,
+            preload=_PRELOAD,
+            log_level=config.log_level,
+        )
+        await supervisor.start()
+        subscriber = Subscriber()
+        ref = supervisor.node.start(subscriber, "events")
+        supervisor.ref("event-stream").tell(Subscribe(str(ref)))
+        return cls(config, supervisor, subscriber), EventStream(subscriber)
+
+    # --- commands ---
+
+    def stop(self, cause: Cause = Cause.SHUTTING_DOWN) -> None:
+        """Begin to leave; `ended` says when it is over. The first cause stands."""
+        self._ref.tell(StopSession(cause))
+        watchdog = asyncio.get_running_loop().create_task(self._insist())
+        self._watchdog = watchdog
+
+    def reset(self, reason: str) -> None:
+        """The network changed: connect to the portal anew, check every path."""
+        self._ref.tell(Reset(reason))
+
+    def set_dns(self, servers: tuple[str, ...]) -> None:
+        """Tell the system's DNS servers."""
+        self._ref.tell(SetDns(servers))
+
+    def set_tun(self, descriptor: int) -> None:
+        """Use this TUN device; a duplicate of the descriptor is taken. Raises OSError when the worker is not there."""
+        hand_over(Path(hand_over_path(self.config.directories.ipc, peer_workers(1)[0])), descriptor)
+
+    def set_internet_resource(self, *, enabled: bool) -> None:
+        """Use, or don't, resources that cover the whole Internet."""
+        self._ref.tell(SetInternetResource(enabled))
+
+    async def describe(self) -> SessionDescription:
+        """Return how things are."""
+        answer: SessionDescription = await self._ref.ask(DescribeSession())
+        return answer
+
+    async def ping(self, peer: str, timeout_s: float = 5.0) -> Pong:
+        """Measure a round trip. Raises Refused (`no_such_peer`, `not_connected`, `timeout`)."""
+        pong: Pong = await self._ref.ask(PingPeer(peer, timeout_s), timeout_s=timeout_s + 2)
+        return pong
+
+    async def ended(self) -> Outcome:
+        """Return when everybody has left and no process is left."""
+        outcome = await self.supervisor.wait()
+        self._subscriber.end()
+        return outcome
+
+    def force(self) -> None:
+        """Kill everything at once: the second Ctrl-C."""
+        self.supervisor.force()
+
+    @property
+    def _ref(self) -> Ref:
+        return self.supervisor.ref("session")
+
+    async def _insist(self) -> None:
+        """If the orderly leave takes longer than all its deadlines together, end the workers."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.supervisor.wait(), APPLICATION_LEAVE_S)
+            return
+        await self.supervisor.leave("shutdown")

@@ -1,0 +1,106 @@
+"""The supervision tree of a client and of a gateway: specs only.
+
+    supervisor
+    ├── network    network                                    the only worker that keeps its privileges
+    ├── peers-1…N  device · peer-<connection> (as they come)  no privileges
+    └── control    event-loop · event-stream · session · portal-link
+
+The event loop and the event stream are temporary: a session that lost its mind ends, and says so, rather than to
+begin again with other keys behind its peers' backs. The event stream is significant: when it has drained, the
+program may end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exeunt.runtime import ChildSpec, Restart, WorkerSpec
+
+from .loop_config import LoopConfig
+from .timing import DRAIN_S, EVENT_LOOP_LEAVE_S, PEER_CLOSE_S, WORKER_LEAVE_S
+
+
+class PortalConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach the portal, and as whom."""
+
+    url: str
+    """The whole websocket URL."""
+    token_file: str
+    name: str
+    external_id: str
+    public_key: bytes
+
+
+def peer_workers(count: int) -> tuple[str, ...]:
+    """Name the workers that host peer connections."""
+    return tuple(f"peers-{number}" for number in range(1, count + 1))
+
+
+def hand_over_path(ipc: Path, worker: str) -> str:
+    """Return where a worker's device actor takes the TUN descriptor."""
+    return str(ipc / f"{worker}.device")
+
+
+def workers(peers: tuple[str, ...]) -> list[WorkerSpec]:
+    """Return the processes, in order of start."""
+    leave_ms = int(WORKER_LEAVE_S * 1000)
+    return [
+        WorkerSpec(name="network", shutdown_ms=leave_ms),
+        *(WorkerSpec(name=name, shutdown_ms=leave_ms, unprivileged=True) for name in peers),
+        WorkerSpec(name="control", shutdown_ms=leave_ms, unprivileged=True),
+    ]
+
+
+def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path) -> list[ChildSpec]:
+    """Return the actors, in order of start."""
+    event_loop = f"{instance}/control/event-loop"
+    kind = "client_loop:ClientLoop" if loop.side == "client" else "gateway_loop:GatewayLoop"
+    portal_args: dict[str, Any] = {**msgspec.structs.asdict(portal), "owner": event_loop}
+    return [
+        ChildSpec(
+            id="network", worker="network", start="exeunt.actors.network.actor:Network", args={"instance": instance}
+        ),
+        *(
+            ChildSpec(
+                id="device" if number == 0 else f"device-{number + 1}",
+                worker=worker,
+                start="exeunt.actors.device.actor:Device",
+                args={"hand_over": hand_over_path(ipc, worker)},
+                shutdown_ms=int(PEER_CLOSE_S * 1000),
+            )
+            for number, worker in enumerate(loop.peer_workers)
+        ),
+        ChildSpec(
+            id="event-loop",
+            worker="control",
+            start=f"exeunt.actors.{kind}",
+            args=msgspec.structs.asdict(loop),
+            restart=Restart.TEMPORARY,
+            shutdown_ms=int(EVENT_LOOP_LEAVE_S * 1000),
+        ),
+        ChildSpec(
+            id="event-stream",
+            worker="control",
+            start="exeunt.actors.event_stream:EventStream",
+            args={"loop": event_loop},
+            restart=Restart.TEMPORARY,
+            significant=True,
+            shutdown_ms=int(DRAIN_S * 1000),
+        ),
+        ChildSpec(
+            id="session",
+            worker="control",
+            start="exeunt.actors.session_actor:SessionActor",
+            args={"loop": event_loop},
+            restart=Restart.TRANSIENT,
+        ),
+        ChildSpec(
+            id="portal-link",
+            worker="control",
+            start="exeunt.actors.portal.actor:PortalLink",
+            args=portal_args,
+        ),
+    ]

@@ -1,0 +1,80 @@
+"""A session: the transport keys of one handshake, a send counter, a replay window, and the time that is left.
+
+Counters are the nonces, so a session never seals twice under one; when the counters or the time run out, it neither
+seals nor opens (WireGuard paper, sections 5.4.6 and 6.2).
+"""
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from .drop import DropReason
+from .handshake import TransportKeys
+from .replay import ReplayWindow
+from .timing import Limits
+from .wire import TRANSPORT_HEADER_BYTES, encode_transport_header
+
+
+class Session:
+    """One pair of transport keys in use."""
+
+    __slots__ = (
+        "_limits",
+        "_open",
+        "_seal",
+        "_window",
+        "established_at",
+        "expires_at",
+        "initiated",
+        "local_index",
+        "remote_index",
+        "send_counter",
+    )
+
+    def __init__(self, keys: TransportKeys, limits: Limits, *, initiated: bool, now: float) -> None:
+        self._seal = ChaCha20Poly1305(keys.send_key).encrypt
+        self._open = ChaCha20Poly1305(keys.receive_key).decrypt
+        self._limits = limits
+        self._window = ReplayWindow()
+        self.local_index = keys.local_index
+        self.remote_index = keys.remote_index
+        self.initiated = initiated
+        """Whether we made the first message: then it is ours to replace this session in time."""
+        self.established_at = now
+        self.expires_at = now + limits.reject_after_time_s
+        self.send_counter = 0
+        """Counter of the next packet."""
+
+    def can_seal(self, now: float) -> bool:
+        """Say whether one more packet may be sent under these keys."""
+        return now < self.expires_at and self.send_counter < self._limits.reject_after_messages
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Return a transport message; the caller has asked `can_seal`."""
+        counter = self.send_counter
+        self.send_counter = counter + 1
+        header = encode_transport_header(self.remote_index, counter)
+        return header + self._seal(bytes(4) + header[8:], plaintext, None)
+
+    def open(self, counter: int, datagram: bytes | memoryview, now: float) -> bytes | DropReason:
+        """Return the plaintext of a transport message, or why there is none."""
+        if now >= self.expires_at or counter >= self._limits.reject_after_messages:
+            return DropReason.EXPIRED_SESSION
+        if not self._window.is_fresh(counter):
+            return DropReason.REPLAYED_PACKET
+        sealed = memoryview(datagram)[TRANSPORT_HEADER_BYTES:]
+        try:
+            plaintext = self._open(bytes(4) + counter.to_bytes(8, "little"), sealed, None)
+        except InvalidTag:
+            return DropReason.BAD_TAG
+        self._window.mark(counter)
+        return plaintext
+
+    def wants_rekey_on_send(self, now: float) -> bool:
+        """Say whether this send should start a new handshake (paper 6.2)."""
+        if self.send_counter > self._limits.rekey_after_messages:
+            return True
+        return self.initiated and now >= self.established_at + self._limits.rekey_after_time_s
+
+    def wants_rekey_on_receive(self, now: float) -> bool:
+        """Say whether this receipt should start a new handshake, as the last chance before the end (paper 6.2)."""
+        return self.initiated and now >= self.established_at + self._limits.last_chance_s

@@ -1,0 +1,378 @@
+"""One WireGuard peer: handshakes, sessions and timers tied into a machine without I/O.
+
+Inner packets go in by `encapsulate` and come out of `handle_datagram`. After each call the owner drains
+`poll_transmit` and `poll_event` and sleeps no longer than `poll_timeout` says. Addresses are outside: the owner knows
+where datagrams come from and where they go, and a tunnel survives any change of path.
+
+One side is the fixed initiator: it alone makes sessions when there is something to send, when one grows old or when the
+peer falls silent, so that two handshakes do not compete. The other side answers whoever the peer is, and begins a
+handshake only when told to by `connect`; who began a session renews it.
+
+Whatever arrives is hostile until it authenticates. Until then nothing changes but a counter in `drops`.
+"""
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from .cookie import CookieChecker, Refused
+from .drop import DropCounts, DropReason
+from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
+from .handshake import StaticKeys
+from .initiator import Initiator
+from .inner import pad, unpad
+from .key_slots import KeySlots
+from .mac import MacSigner, has_valid_mac1, mac1_key
+from .noise import SealError
+from .responder import Responder
+from .session import Session
+from .timers import Timer, Timers
+from .timing import Limits
+from .wire import MessageType, classify, decode_cookie_reply, decode_response, decode_transport_header
+
+
+class Tunnel:
+    """The tunnel to one peer.
+
+    Keys are 32 raw bytes each; all times are seconds of one monotonic clock. `allocate_index` yields 32-bit session
+    indices (see `PrefixedIndices`). `rng` decides timer jitter only. `persistent_keepalive_s` keeps a NAT mapping alive
+    without traffic. `gate` judges handshake messages under load; leave it out where a demultiplexer in front of many
+    tunnels has already asked it. `wall_clock_ns` stamps initiations.
+
+    Raises:
+        ValueError: a key is malformed, or the keepalive interval is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        private_key: bytes,
+        peer_public_key: bytes,
+        preshared_key: bytes = bytes(32),
+        initiator: bool,
+        allocate_index: Callable[[], int],
+        rng: random.Random,
+        persistent_keepalive_s: float | None = None,
+        limits: Limits | None = None,
+        gate: CookieChecker | None = None,
+        wall_clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        if persistent_keepalive_s is not None and persistent_keepalive_s <= 0:
+            raise ValueError("a keepalive interval is positive")
+        self._limits = limits or Limits()
+        keys = StaticKeys(private_key, peer_public_key, preshared_key)
+        self._is_initiator = initiator
+        self._allocate_index = allocate_index
+        self._gate = gate
+        self._mac1_key = mac1_key(keys.public_key)
+        self._signer = MacSigner(peer_public_key, self._limits.cookie_lifetime_s)
+        self._initiator = Initiator(keys, self._signer, wall_clock_ns)
+        self._responder = Responder(keys, self._signer, self._limits, self._new_index)
+        self._slots = KeySlots()
+        self._timers = Timers(
+            self._limits, rng, persistent_keepalive_s=persistent_keepalive_s, detects_silence=initiator
+        )
+        self._queue: deque[bytes] = deque()
+        self._transmits: deque[bytes] = deque()
+        self._events: deque[TunnelEvent] = deque()
+        self._drops = DropCounts()
+        self._rx_bytes = 0
+        self._tx_bytes = 0
+        self._last_received_at: float | None = None
+        self._last_sent_at: float | None = None
+        self._handshake_at: float | None = None
+
+    # What the owner sees.
+
+    @property
+    def last_received_at(self) -> float | None:
+        """When the last authenticated datagram came in: the proof that the peer is alive."""
+        return self._last_received_at
+
+    @property
+    def last_sent_at(self) -> float | None:
+        """When the last datagram was handed out."""
+        return self._last_sent_at
+
+    @property
+    def rx_bytes(self) -> int:
+        """Bytes of authenticated datagrams received, handshakes and overhead included."""
+        return self._rx_bytes
+
+    @property
+    def tx_bytes(self) -> int:
+        """Bytes of datagrams handed out, handshakes and overhead included."""
+        return self._tx_bytes
+
+    @property
+    def drops(self) -> Mapping[DropReason, int]:
+        """How many datagrams and packets were dropped, by reason: a snapshot."""
+        return self._drops.snapshot()
+
+    @property
+    def queued_packets(self) -> int:
+        """Inner packets that wait for a handshake."""
+        return len(self._queue)
+
+    @property
+    def local_indices(self) -> frozenset[int]:
+        """Indices under which datagrams for this tunnel may arrive now."""
+        pending = self._initiator.local_index
+        indices = {session.local_index for session in self._slots}
+        return frozenset(indices if pending is None else indices | {pending})
+
+    def handshake_age_s(self, now: float) -> float | None:
+        """Return the time since a handshake last completed, or None if none ever did."""
+        return None if self._handshake_at is None else now - self._handshake_at
+
+    def can_send(self, now: float) -> bool:
+        """Say whether `encapsulate` would seal at once."""
+        return self._slots.current is not None and self._slots.current.can_seal(now)
+
+    # Inputs.
+
+    def connect(self, now: float) -> None:
+        """Begin a handshake, whichever side we are; does nothing while one of ours is under way."""
+        if self._initiator.local_index is None:
+            self._send_initiation(self._initiator.start, now)
+
+    def encapsulate(self, packet: bytes, now: float) -> bytes | None:
+        """Seal an inner IP packet into a datagram to send, or queue it and return None while there is no session.
+
+        Raises:
+            ValueError: the packet is empty (that would be a keepalive).
+        """
+        if not packet:
+            raise ValueError("an inner packet has at least a header")
+        session = self._slots.current
+        if session is None or not session.can_seal(now):
+            self._enqueue(packet)
+            if self._is_initiator:
+                self._renew(now)
+            return None
+        return self._seal_data(session, packet, now)
+
+    def handle_datagram(self, datagram: bytes | memoryview, now: float, source: bytes = b"") -> bytes | None:
+        """Take in a datagram; return the inner packet if it carried one.
+
+        `source` is the packed sender address (see `pack_source`); only the gate reads it.
+        """
+        match classify(datagram):
+            case MessageType.TRANSPORT:
+                return self._receive_transport(datagram, now)
+            case MessageType.COOKIE_REPLY:
+                if not self._signer.accept_cookie(decode_cookie_reply(datagram), now):
+                    self._drops.add(DropReason.BAD_COOKIE_REPLY)
+            case MessageType.INITIATION if self._admits(datagram, now, source):
+                self._receive_initiation(datagram, now)
+            case MessageType.RESPONSE if self._admits(datagram, now, source):
+                self._receive_response(datagram, now)
+            case None:
+                self._drops.add(DropReason.NOT_WIREGUARD)
+            case _:
+                pass  # not admitted, and counted there
+        return None
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due at this time; harmless when nothing is."""
+        while (timer := self._timers.take_due(now)) is not None:
+            match timer:
+                case Timer.SESSION_EXPIRES:
+                    self._expire_sessions(now)
+                case Timer.HANDSHAKE_GIVES_UP:
+                    self._give_up(now)
+                case Timer.HANDSHAKE_REPEATS:
+                    self._send_initiation(self._initiator.repeat, now)
+                case Timer.HANDSHAKE_MAY_START | Timer.PEER_SILENT:
+                    self._renew(now)
+                case Timer.PASSIVE_KEEPALIVE:
+                    self._send_keepalive(now)
+                case Timer.PERSISTENT_KEEPALIVE:
+                    self._timers.arm_persistent_keepalive(now)
+                    if not self._send_keepalive(now) and self._is_initiator:
+                        self._renew(now)
+
+    # Outputs.
+
+    def poll_transmit(self) -> bytes | None:
+        """Return the next datagram to send, or None."""
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_event(self) -> TunnelEvent | None:
+        """Return the next event, or None."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """Return (when, why) `handle_timeout` wants to be called next, or None for never."""
+        return self._timers.next()
+
+    # Sending.
+
+    def _seal_data(self, session: Session, packet: bytes, now: float) -> bytes:
+        datagram = self._seal(session, pad(packet, self._limits.inner_mtu_bytes), now)
+        self._timers.data_sent(now)
+        return datagram
+
+    def _seal(self, session: Session, plaintext: bytes, now: float) -> bytes:
+        datagram = session.seal(plaintext)
+        self._note_sent(datagram, now)
+        if session.wants_rekey_on_send(now):
+            self._renew(now)
+        return datagram
+
+    def _send_keepalive(self, now: float) -> bool:
+        session = self._slots.current
+        if session is None or not session.can_seal(now):
+            return False
+        self._transmits.append(self._seal(session, b"", now))
+        return True
+
+    def _send_initiation(self, make: Callable[[int, float], bytes], now: float) -> None:
+        datagram = make(self._new_index(), now)
+        self._transmits.append(datagram)
+        self._note_sent(datagram, now)
+        self._timers.initiation_sent(now, self._initiator.started_at)
+
+    def _renew(self, now: float) -> None:
+        """Begin a handshake unless one is under way; never sooner than REKEY_TIMEOUT after the last initiation."""
+        if self._initiator.local_index is not None:
+            return
+        allowed_at = self._initiator.last_sent_at + self._limits.rekey_timeout_s
+        if now < allowed_at:
+            self._timers.handshake_deferred(allowed_at)
+        else:
+            self._send_initiation(self._initiator.start, now)
+
+    def _enqueue(self, packet: bytes) -> None:
+        self._queue.append(packet)
+        if len(self._queue) > self._limits.queued_packets:
+            self._queue.popleft()
+            self._drops.add(DropReason.QUEUE_OVERFLOW)
+
+    def _flush(self, session: Session, now: float) -> None:
+        while self._queue and session.can_seal(now):
+            self._transmits.append(self._seal_data(session, self._queue.popleft(), now))
+
+    def _note_sent(self, datagram: bytes, now: float) -> None:
+        self._tx_bytes += len(datagram)
+        self._last_sent_at = now
+        self._timers.sent(now)
+
+    # Receiving.
+
+    def _admits(self, datagram: bytes | memoryview, now: float, source: bytes) -> bool:
+        if self._gate is None:
+            if not has_valid_mac1(self._mac1_key, datagram):
+                self._drops.add(DropReason.BAD_MAC1)
+                return False
+            return True
+        verdict = self._gate.admit(datagram, source, now)
+        if isinstance(verdict, Refused):
+            self._drops.add(verdict.reason)
+            if verdict.cookie_reply is not None:
+                self._transmits.append(verdict.cookie_reply)
+            return False
+        return True
+
+    def _receive_initiation(self, datagram: bytes | memoryview, now: float) -> None:
+        answer = self._responder.answer(datagram, now)
+        if isinstance(answer, DropReason):
+            self._drops.add(answer)
+            return
+        response, keys = answer
+        self._note_received(datagram, now)
+        self._slots.add_responded(Session(keys, self._limits, initiated=False, now=now))
+        self._timers.set_session_expiry(self._slots.next_expiry())
+        self._transmits.append(response)
+        self._note_sent(response, now)
+
+    def _receive_response(self, datagram: bytes | memoryview, now: float) -> None:
+        try:
+            finished = self._initiator.finish(decode_response(datagram), now)
+        except SealError:
+            self._drops.add(DropReason.BAD_HANDSHAKE)
+            return
+        if finished is None:
+            self._drops.add(DropReason.UNEXPECTED_RESPONSE)
+            return
+        self._note_received(datagram, now)
+        session = Session(finished.keys, self._limits, initiated=True, now=now)
+        self._slots.add_initiated(session)
+        self._complete(session, "initiator", finished.rtt_s, finished.initiations, now)
+        if self._queue:
+            self._flush(session, now)
+        else:
+            # The responder may not send before it has heard from us under the new keys (paper 6.5).
+            self._send_keepalive(now)
+
+    def _receive_transport(self, datagram: bytes | memoryview, now: float) -> bytes | None:
+        local_index, counter = decode_transport_header(datagram)
+        session = self._slots.find(local_index)
+        if session is None:
+            self._drops.add(DropReason.UNKNOWN_INDEX)
+            return None
+        plaintext = session.open(counter, datagram, now)
+        if isinstance(plaintext, DropReason):
+            self._drops.add(plaintext)
+            return None
+        self._note_received(datagram, now)
+        if self._slots.confirm(session):
+            self._complete(session, "responder", now - session.established_at, 0, now)
+            self._flush(session, now)
+        current = self._slots.current
+        if current is not None and current.wants_rekey_on_receive(now):
+            self._renew(now)
+        if not plaintext:
+            return None
+        self._timers.data_received(now)
+        packet = unpad(plaintext)
+        if packet is None:
+            self._drops.add(DropReason.BAD_INNER_PACKET)
+        return packet
+
+    def _note_received(self, datagram: bytes | memoryview, now: float) -> None:
+        self._rx_bytes += len(datagram)
+        self._last_received_at = now
+        self._timers.received(now)
+
+    # Handshakes and sessions end.
+
+    def _complete(
+        self, session: Session, role: Literal["initiator", "responder"], rtt_s: float, tries: int, now: float
+    ) -> None:
+        self._initiator.cancel()  # if the peer's handshake overtook ours, ours has lost its purpose
+        self._timers.handshake_ended()
+        self._timers.set_session_expiry(self._slots.next_expiry())
+        self._handshake_at = now
+        self._events.append(
+            HandshakeCompleted(
+                role=role,
+                local_index=session.local_index,
+                remote_index=session.remote_index,
+                rtt_ms=rtt_s * 1000,
+                initiations=tries,
+            )
+        )
+
+    def _give_up(self, now: float) -> None:
+        self._initiator.cancel()
+        self._timers.handshake_ended()
+        self._drops.add(DropReason.QUEUE_ABANDONED, len(self._queue))
+        self._queue.clear()
+        self._events.append(
+            HandshakeFailed(initiations=self._initiator.initiations, duration_s=now - self._initiator.started_at)
+        )
+
+    def _expire_sessions(self, now: float) -> None:
+        if self._slots.drop_expired(now):
+            self._events.append(SessionExpired(last_received_at=self._last_received_at))
+        self._timers.set_session_expiry(self._slots.next_expiry())
+
+    def _new_index(self) -> int:
+        """Return an index that no live session of this tunnel has."""
+        taken = self.local_indices
+        while (index := self._allocate_index()) in taken:
+            pass
+        return index

@@ -1,0 +1,29 @@
+"""`exeunt stop`: a program says its goodbyes, and is gone when this returns."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..departure import exit_code, leave, sentence
+from ..instances import pick
+from ..output import DEFAULTS, Options, emit
+from ..paths import current
+
+
+def run(
+    *,
+    now: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    strict: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Let everyone finish, then leave; return once the program is gone.
+
+    Args:
+        now: Do not wait for acknowledgements.
+        strict: Exit with 8 if some goodbyes were not acknowledged.
+        options: The options that every command takes.
+    """
+    paths = current()
+    departure = leave(paths, pick(paths, options), options, reason="shutting_down", now=now)
+    emit("exeunt.stop/1", departure, options=options, human=lambda: sentence(departure))
+    return exit_code(departure, strict=strict)

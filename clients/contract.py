@@ -1,0 +1,311 @@
+"""The documents that scripts rely on: what each ``--json`` prints, as structs.
+
+Rules: within a version fields are only added; times are RFC 3339 UTC; every number's unit is in its key; ids
+are strings (64 bits do not survive a JavaScript number); a field that has no value is ``null``. A value that
+may gain members (a cause, a state) is typed ``str`` with its known members as examples, so that an older
+reader survives a newer writer. `DOCUMENTS` names them all; ``docs/contract/`` holds their JSON Schemas, which
+`exeunt.clients.schemas` writes.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Time = Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
+PathKind = Literal["direct", "relay"]
+TraceId = Annotated[str, Meta(description="16 hexadecimal digits", pattern="^[0-9a-f]{16}$")]
+ActorState = Annotated[str, Meta(examples=["starting", "running", "backoff", "stopping", "exited", "fatal"])]
+Cause = Annotated[
+    str,
+    Meta(
+        examples=[
+            "signed_out",
+            "shutting_down",
+            "idle",
+            "replaced",
+            "access_revoked",
+            "access_expired",
+            "worker_crashed",
+            "supervisor_died",
+            "process_died",
+            "device_lost",
+            "portal_denied",
+            "protocol_error",
+            "never_connected",
+            "relay_lost",
+            "network_lost",
+        ]
+    ),
+]
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """Something a person should look at, though the command succeeded."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class Error(Struct, frozen=True, kw_only=True):
+    """Why a command failed, and the command to run next."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """One ended connection, as one side saw it."""
+
+    connection: str
+    peer: str
+    side: Literal["client", "gateway"]
+    cause: Cause
+    initiated_by: Literal["us", "peer", "supervisor", "portal", "network"]
+    evidence: dict[str, Any]
+    """What the cause was concluded from."""
+    detection_ms: float | None
+    """From the event to knowing of it."""
+    acknowledged: bool | None
+    """Whether the other side confirmed the goodbye; null where none was due."""
+    started_at: Time
+    ended_at: Time
+    last_seen_at: Time | None
+    rx_bytes: int
+    tx_bytes: int
+    path: PathKind | None
+
+
+class ActorRow(Struct, frozen=True, kw_only=True):
+    """One actor, and the worker that hosts it."""
+
+    address: str
+    kind: str
+    state: ActorState
+    worker: str
+    pid: int | None
+    mailbox: int
+    handled_total: int
+    restarts: int
+    since_s: float
+    """How long it has been in this state."""
+    cpu_percent: float | None
+    """The worker's."""
+    rss_bytes: int | None
+    """The worker's."""
+
+
+class TreeNode(Struct, frozen=True, kw_only=True):
+    """A supervisor, worker or actor, and what it supervises."""
+
+    name: str
+    kind: Literal["supervisor", "worker", "actor"]
+    state: ActorState
+    pid: int | None = None
+    strategy: str | None = None
+    children: list["TreeNode"] = []
+
+
+class Resource(Struct, frozen=True, kw_only=True):
+    """Something that the portal lets this client reach, or this gateway serve."""
+
+    name: str
+    address: str
+    state: str | None = None
+    site: str | None = None
+
+
+class Peer(Struct, frozen=True, kw_only=True):
+    """The other end of a connection that is up."""
+
+    peer: str
+    path: PathKind | None = None
+    endpoint: str | None = None
+    rtt_ms: float | None = None
+    handshake_age_s: float | None = None
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """The session, what can be reached in it, and through whom."""
+
+    session: Literal["signed_out", "connecting", "connected", "leaving"]
+    resources: list[Resource] = []
+    peers: list[Peer] = []
+
+
+class Pong(Struct, frozen=True, kw_only=True):
+    """One round trip through the tunnel; without a time and a path where no answer came."""
+
+    peer: str
+    rtt_ms: float | None = None
+    path: PathKind | None = None
+    seq: int = 0
+
+
+class SpanRow(Struct, frozen=True, kw_only=True):
+    """One message, from being sent to having been handled."""
+
+    id: TraceId
+    cause: TraceId | None
+    """The span whose handler sent this message; null where a trace begins."""
+    from_: str = field(name="from")
+    to: str
+    message: str
+    worker: str
+    """The one that handled it, or sent it if nobody did."""
+    sent_ns: int | None
+    """Unix time, like the three below."""
+    received_ns: int | None
+    started_ns: int | None
+    ended_ns: int | None
+    outcome: str
+
+
+class TraceDocument(Struct, frozen=True, kw_only=True):
+    """Everything one message caused."""
+
+    id: TraceId
+    started_at: Time
+    duration_ms: float
+    outcome: str
+    spans: list[SpanRow]
+
+
+class TraceRow(Struct, frozen=True, kw_only=True):
+    """One line of the list of traces."""
+
+    id: TraceId
+    message: str
+    """The first one, which caused the others."""
+    from_: str = field(name="from")
+    to: str
+    spans: int
+    workers: int
+    started_at: Time
+    duration_ms: float
+    outcome: str
+
+
+class Moment(Struct, frozen=True, kw_only=True):
+    """One entry of a timeline."""
+
+    at: Time
+    text: str
+    source: Literal["record", "log"]
+    fields: dict[str, Any] = {}
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """An ending, explained."""
+
+    ending: Ending
+    explanation: list[str]
+    timeline: list[Moment]
+
+
+class Departure(Struct, frozen=True, kw_only=True):
+    """A program that was asked to leave, and did."""
+
+    instance: str
+    pid: int
+    reason: Literal["shutting_down", "signed_out"]
+    trace: TraceId | None
+    left_after_ms: float
+    endings: int
+    unacknowledged: int
+    """Of those endings, the ones whose goodbye nobody confirmed."""
+
+
+class SignIn(Struct, frozen=True, kw_only=True):
+    """What signing in stored, and which program was told."""
+
+    portal_url: str
+    token_file: str
+    instances: list[str]
+    """The running clients that were told; none if none runs."""
+
+
+class SignOut(Struct, frozen=True, kw_only=True):
+    """What signing out stopped and removed."""
+
+    departures: list[Departure]
+    token_removed: bool
+
+
+class Directories(Struct, frozen=True, kw_only=True):
+    """Every place in use."""
+
+    config_dir: str
+    state_dir: str
+    log_dir: str
+    trace_dir: str
+    run_dir: str
+    config_file: str
+    sockets: list[str]
+    """The control sockets of the programs that run now."""
+
+
+class Version(Struct, frozen=True, kw_only=True):
+    """What is installed."""
+
+    version: str
+    python: str
+    platform: str
+    libraries: dict[str, str]
+
+
+class Leftovers(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a program failed to remove, by kind. Kinds without any are left out: ``{}`` is the proof."""
+
+    processes: list[str] = []
+    namespaces: list[str] = []
+    devices: list[str] = []
+    routes: list[str] = []
+    rules: list[str] = []
+    sockets: list[str] = []
+
+
+class Demo(Struct, frozen=True, kw_only=True):
+    """What a demonstration measured."""
+
+    connect_ms: float
+    first_byte_ms: float
+    download_bytes: int
+    download_mbit_s: float
+    sha256_ok: bool
+    path: PathKind
+    sign_out_ms: float
+    """From the command to the process's exit."""
+    endings: list[Ending]
+    """From both sides."""
+    drained: bool
+    workers: list[int]
+    """Process ids."""
+    leftovers: Leftovers
+
+
+DOCUMENTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "exeunt.demo/1": Demo,
+        "exeunt.endings/1": list[Ending],
+        "exeunt.log/1": dict[str, Any],
+        "exeunt.paths/1": Directories,
+        "exeunt.ping/1": Pong,
+        "exeunt.ps/1": list[ActorRow],
+        "exeunt.sign-in/1": SignIn,
+        "exeunt.sign-out/1": SignOut,
+        "exeunt.status/1": Status,
+        "exeunt.stop/1": Departure,
+        "exeunt.trace/1": TraceDocument,
+        "exeunt.traces/1": list[TraceRow],
+        "exeunt.tree/1": TreeNode,
+        "exeunt.version/1": Version,
+        "exeunt.why/1": Why,
+    }
+)
+"""Each schema's name and the type of its ``data``; ``exeunt.error/1`` stands apart, with its ``error``."""

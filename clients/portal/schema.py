@@ -1,0 +1,106 @@
+"""The database's shape, as the steps that lead to it.
+
+`PRAGMA user_version` counts the steps that a database has been through. Steps are only ever added: one that
+was released is never edited.
+"""
+
+import sqlite3
+
+STEPS: tuple[str, ...] = (
+    """
+    CREATE TABLE site (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    ) STRICT;
+
+    -- A peer's number is its place in the tunnel's address ranges. AUTOINCREMENT never gives one out again.
+    CREATE TABLE peer (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL CHECK (kind IN ('client', 'gateway')),
+        name TEXT NOT NULL,
+        site_id TEXT REFERENCES site(id),
+        created_at REAL NOT NULL,
+        UNIQUE (kind, name),
+        CHECK ((kind = 'gateway') = (site_id IS NOT NULL))
+    ) STRICT;
+
+    CREATE TABLE resource (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        address TEXT NOT NULL,
+        site_id TEXT NOT NULL REFERENCES site(id),
+        for_everyone INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE policy (
+        resource_id TEXT NOT NULL REFERENCES resource(id) ON DELETE CASCADE,
+        client_id TEXT NOT NULL REFERENCES peer(id) ON DELETE CASCADE,
+        allowed INTEGER NOT NULL,
+        PRIMARY KEY (resource_id, client_id)
+    ) STRICT;
+
+    CREATE TABLE token (
+        id TEXT PRIMARY KEY,
+        peer_id TEXT NOT NULL REFERENCES peer(id) ON DELETE CASCADE,
+        salt BLOB NOT NULL,
+        digest BLOB NOT NULL,
+        created_at REAL NOT NULL,
+        revoked_at REAL
+    ) STRICT;
+
+    -- The secret cannot be hashed: credentials are derived from it.
+    CREATE TABLE relay (
+        id TEXT PRIMARY KEY,
+        transport TEXT NOT NULL,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        secret TEXT NOT NULL,
+        UNIQUE (transport, host, port)
+    ) STRICT;
+
+    CREATE TABLE session_event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        peer_id TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Bring a database to the newest shape; each step is one transaction.
+
+    Raises:
+        sqlite3.DatabaseError: the file is no database, or a newer version of this program made it.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > len(STEPS):
+        raise sqlite3.DatabaseError("the portal's database was made by a newer version of exeunt")
+    for number, step in enumerate(STEPS[version:], start=version + 1):
+        # Two programs may arrive here at once: the second waits for the lock and must then look again.
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            (current,) = database.execute("PRAGMA user_version").fetchone()
+            if current < number:
+                for statement in statements(step):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {number}")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
+
+
+def statements(script: str) -> list[str]:
+    """A script's single statements: `executescript` would commit the transaction around it."""
+    found: list[str] = []
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            found.append(statement)
+            statement = ""
+    return found

@@ -1,0 +1,245 @@
+"""The relay's sockets: what `exeunt.actors.turn.Server` decides, done with UDP on an asyncio loop.
+
+One socket per address family talks to clients, one per allocation to its peers. The loop watches plain
+sockets instead of datagram transports, because a relay must *drop* what a full socket does not take (a
+transport would queue it without bound), and because an error of one ``sendto`` (an unreachable network, a
+refused port) says something about one peer only: it is counted, and the allocation lives.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from exeunt.actors.turn import (
+    AllocationClosed,
+    AllocationOpened,
+    Event,
+    RelayedPortChosen,
+    Server,
+    Transmit,
+)
+
+from .relay_config import RelayConfig, RelayStartError, settings_for
+from .relay_sockets import Address, address_of, errno_name, family_of, udp_socket
+
+__all__ = ["Relay", "RelayConfig", "RelayStartError", "serve", "serve_until"]
+
+log = logging.getLogger(__name__)
+
+DATAGRAMS_PER_WAKE = 32  # enough to spare the loop its overhead, few enough to be fair to other sockets
+MAX_DATAGRAM_BYTES = 65_535
+CLOCK_INTERVAL_S = 30.0  # how soon a corrected calendar is noticed; credentials live for minutes at least
+
+
+class Relay:
+    """A running relay. Made by `serve`; lives on the loop that made it until `close`."""
+
+    def __init__(self, config: RelayConfig) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._errors: Counter[str] = Counter()
+        self._relayed: dict[int, socket.socket] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._listening: dict[socket.AddressFamily, socket.socket] = {}
+        try:
+            for address in config.listen:
+                self._listen(address)
+            settings = settings_for(config, self._listening)
+        except ValueError as error:
+            self._close_sockets()
+            raise RelayStartError(str(error)) from error
+        except RelayStartError:
+            self._close_sockets()
+            raise
+        now = time.monotonic()
+        self._server = Server(settings, random.SystemRandom(), os.urandom(32), now, time.time())
+        for listening in self._listening.values():
+            self._loop.add_reader(listening, self._read_clients, listening)
+        self._clock = self._loop.call_later(CLOCK_INTERVAL_S, self._tell_clock)
+
+    @property
+    def listening(self) -> tuple[Address, ...]:
+        """Where clients reach it, with the ports that were really bound."""
+        return tuple(address_of(each) for each in self._listening.values())
+
+    @property
+    def allocations(self) -> int:
+        """How many allocations there are now."""
+        return len(self._relayed)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, those of the sockets' errors among them (``error_…``)."""
+        totals = {name: getattr(self._server.counters, name) for name in self._server.counters.__slots__}
+        return totals | {f"error_{name}": count for name, count in sorted(self._errors.items())}
+
+    def close(self) -> None:
+        """Leave: every allocation ends, every socket is closed. Closing twice is fine."""
+        self._server.handle_close(time.monotonic())
+        self._drain()
+        self._clock.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for listening in self._listening.values():
+            self._loop.remove_reader(listening)
+        self._close_sockets()
+        self._listening.clear()
+
+    # Starting
+
+    def _listen(self, address: Address) -> None:
+        family = family_of(address[0])
+        if family in self._listening:
+            raise ValueError("A relay listens on one address per family.")
+        try:
+            self._listening[family] = udp_socket(address)
+        except (OSError, OverflowError) as error:
+            raise RelayStartError(f"{address[0]} port {address[1]} can't be bound: {error}") from error
+
+    # Reading
+
+    def _read_clients(self, listening: socket.socket) -> None:
+        now = time.monotonic()
+        for data, source in self._received(listening):
+            self._server.handle_datagram(data, source, now)
+        self._drain()
+
+    def _read_peers(self, allocation: int, relayed: socket.socket) -> None:
+        now = time.monotonic()
+        for data, source in self._received(relayed):
+            self._server.handle_relayed(data, allocation, source, now)
+        self._drain()
+
+    def _received(self, source: socket.socket) -> list[tuple[bytes, Address]]:
+        received: list[tuple[bytes, Address]] = []
+        for _ in range(DATAGRAMS_PER_WAKE):
+            try:
+                data, address = source.recvfrom(MAX_DATAGRAM_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:  # an ICMP error that the kernel kept for us: it concerns one peer
+                self._count(error)
+                continue
+            received.append((data, (address[0], address[1])))
+        return received
+
+    # Doing what the machine says
+
+    def _drain(self) -> None:
+        """Send and do everything; an event's answer may lead to more of both."""
+        while True:
+            while (transmit := self._server.poll_transmit()) is not None:
+                self._send(transmit)
+            event = self._server.poll_event()
+            if event is None:
+                break
+            self._obey(event)
+        self._set_timer()
+
+    def _send(self, transmit: Transmit) -> None:
+        if transmit.allocation is None:
+            through = self._listening.get(family_of(transmit.destination[0]))
+        else:
+            through = self._relayed.get(transmit.allocation)
+        if through is None:
+            return
+        try:
+            through.sendto(transmit.data, transmit.destination)
+        except OSError as error:  # also BlockingIOError: the socket's buffer is full, the datagram lost
+            self._count(error)
+
+    def _obey(self, event: Event) -> None:
+        now = time.monotonic()
+        if isinstance(event, RelayedPortChosen):
+            if self._open(event):
+                self._server.handle_port_opened(event.allocation, now)
+            else:
+                self._server.handle_port_refused(event.allocation, now)
+        elif isinstance(event, AllocationOpened):
+            log.info("A relay allocation was opened", extra=msgspec.structs.asdict(event))
+        else:
+            self._closed(event)
+
+    def _open(self, chosen: RelayedPortChosen) -> bool:
+        family = socket.AF_INET if chosen.family == 4 else socket.AF_INET6
+        try:
+            relayed = udp_socket((self._relaying_host(family), chosen.port))
+        except OSError as error:
+            self._count(error)
+            return False
+        self._relayed[chosen.allocation] = relayed
+        self._loop.add_reader(relayed, self._read_peers, chosen.allocation, relayed)
+        return True
+
+    def _relaying_host(self, family: socket.AddressFamily) -> str:
+        """Answer where relayed ports are bound: not at the public address, which may be a NAT's."""
+        if family in self._listening:
+            return address_of(self._listening[family])[0]
+        return "0.0.0.0" if family == socket.AF_INET else "::"
+
+    def _closed(self, event: AllocationClosed) -> None:
+        relayed = self._relayed.pop(event.allocation, None)
+        if relayed is not None:
+            self._loop.remove_reader(relayed)
+            relayed.close()
+        log.info("A relay allocation was closed", extra=msgspec.structs.asdict(event))
+
+    def _count(self, error: OSError) -> None:
+        self._errors[errno_name(error)] += 1
+
+    # Time
+
+    def _set_timer(self) -> None:
+        timeout = self._server.poll_timeout()
+        when = None if timeout is None else timeout[0]
+        if when == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = None
+        if when is not None:
+            self._timer = self._loop.call_later(max(0.0, when - time.monotonic()), self._wake)
+
+    def _wake(self) -> None:
+        self._timer_at = None
+        self._server.handle_timeout(time.monotonic())
+        self._drain()
+
+    def _tell_clock(self) -> None:
+        self._server.handle_clock(time.monotonic(), time.time())
+        self._clock = self._loop.call_later(CLOCK_INTERVAL_S, self._tell_clock)
+
+    def _close_sockets(self) -> None:
+        for each in (*self._listening.values(), *self._relayed.values()):
+            each.close()
+
+
+async def serve(config: RelayConfig) -> Relay:
+    """Start a relay on the running loop. Raises `RelayStartError`."""
+    return Relay(config)
+
+
+async def serve_until(stop: asyncio.Event, config: RelayConfig, ready: Callable[[], None]) -> None:
+    """Run a relay until ``stop`` is set; ``ready`` is called once clients can reach it.
+
+    Raises:
+        RelayStartError: it can't start.
+    """
+    relay = await serve(config)
+    try:
+        log.info("Relay is ready", extra={"ports": [port for _host, port in relay.listening]})
+        ready()
+        await stop.wait()
+    finally:
+        served = relay.counters
+        relay.close()
+        log.info("Relay has left", extra=served)

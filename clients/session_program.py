@@ -1,0 +1,256 @@
+"""The programs that run a session: the headless client and the gateway.
+
+They differ in a config and in what they say to the person who watches. Their composition root is here: paths and
+configuration in, a `Session` out, its events to the terminal, the log and the control socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exeunt.actors.endings import Cause
+from exeunt.actors.messages import (
+    AllGatewaysOffline,
+    ConnectionEnded,
+    ConnectionEstablished,
+    Disconnected,
+    Event,
+    GatewayVersionMismatch,
+    ResourcesUpdated,
+    SessionDescription,
+    TunInterfaceUpdated,
+)
+from exeunt.actors.session import EventStream, Session, SessionConfig
+from exeunt.runtime import Directories, ExeuntError
+from exeunt.runtime.context import CURRENT, Context
+from exeunt.runtime.worker import new_event_loop
+
+from .inspection import Inspector
+from .output import ExitCode, Options, fail
+from .paths import Paths, ensure_private
+from .program import Program, running_program
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client or a gateway is told."""
+
+    side: str
+    portal_url: str
+    token: str
+    name: str
+    device: str
+    log_level: str = "INFO"
+    peer_workers: int = 1
+    lost_after_s: float = 15.0
+    relay_only: bool = False
+    masquerade: bool = True
+
+
+def run(settings: Settings, *, paths: Paths, options: Options) -> int:
+    """Run a session in the foreground until it is over; return the exit code."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_run(settings, paths, options))
+
+
+async def _run(settings: Settings, paths: Paths, options: Options) -> int:
+    async with running_program(settings.side, paths=paths, options=options, log_level=settings.log_level) as program:
+        token_file = _write_token(paths, program.instance, settings.token)
+        try:
+            return await _serve(program, settings, token_file)
+        finally:
+            with contextlib.suppress(OSError):
+                token_file.unlink()
+
+
+async def _serve(program: Program, settings: Settings, token_file: Path) -> int:
+    config = _session_config(program, settings, token_file)
+    program.say(f"The {settings.side} starts.")
+    try:
+        session, events = await Session.connect(config)
+    except (ExeuntError, RuntimeError, TimeoutError, OSError) as error:
+        fail("failed", f"The {settings.side} could not start: {error}", "exeunt logs says more.")
+    _register(program, session)
+    watcher = Watcher(program, settings.side)
+    await watcher.watch(events)
+    outcome = await session.ended()
+    if program.forced:
+        return ExitCode.INTERRUPTED
+    if outcome.failed:
+        program.say(f"The {settings.side} failed: {outcome.reason}. exeunt logs says more.")
+    if watcher.disconnected is not None and watcher.disconnected.requires_sign_in:
+        program.say("Sign in again: exeunt sign-in")
+    failed = outcome.failed or watcher.disconnected is not None
+    return ExitCode.FAILED if failed else ExitCode.OK
+
+
+class Watcher:
+    """Tells the person, the service manager and the control socket what the session tells."""
+
+    def __init__(self, program: Program, side: str) -> None:
+        self._program = program
+        self._side = side
+        self._ready = False
+        self.disconnected: Disconnected | None = None
+        self._names: dict[str, str] = {}
+
+    async def watch(self, events: EventStream) -> None:
+        """Until the stream has drained."""
+        async for event in events:
+            self._program.control.publish({"type": type(event).__name__, **msgspec.to_builtins(_fields(event))})
+            sentence = self._sentence(event)
+            if sentence:
+                self._program.say(sentence)
+
+    def _sentence(self, event: Event) -> str:
+        match event:
+            case TunInterfaceUpdated(config=config):
+                return self._when_ready(f"Ready: {config.device} has {', '.join(config.addresses)}.")
+            case ResourcesUpdated(resources=resources):
+                self._names = {resource.id: resource.name for resource in resources}
+                known = ", ".join(f"{one.name} ({one.address})" for one in resources) or "none"
+                sentence = f"Resources: {known}."
+                return self._when_ready(f"Ready. {sentence}") if self._side == "gateway" else sentence
+            case ConnectionEstablished(peer=peer, path=path):
+                return f"Connected to {peer} ({path})."
+            case ConnectionEnded(ending=ending):
+                return f"The connection to {ending.peer} ended: {ending.cause} (by {ending.initiated_by})."
+            case AllGatewaysOffline(resource_id=resource_id):
+                return f"All gateways of {self._names.get(resource_id, resource_id)} are offline."
+            case GatewayVersionMismatch(resource_id=resource_id):
+                return f"The gateways of {self._names.get(resource_id, resource_id)} are of another version."
+            case Disconnected(reason=reason):
+                self.disconnected = event
+                return f"Disconnected: {reason}."
+
+    def _when_ready(self, sentence: str) -> str:
+        if self._ready:
+            return ""
+        self._ready = True
+        self._program.ready()
+        return sentence
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def _register(program: Program, session: Session) -> None:
+    """Wire the session to the program's signals and control socket."""
+    inspector = Inspector(session.supervisor)
+
+    def leave(cause: str) -> None:
+        session.stop(Cause(cause))
+
+    async def status(_args: dict[str, Any]) -> dict[str, Any]:
+        return _status(await session.describe())
+
+    async def ping(args: dict[str, Any]) -> dict[str, Any]:
+        peer = str(args["peer"])
+        pong = await session.ping(peer, float(args.get("timeout_s", 5.0)))
+        return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path}
+
+    async def stop(args: dict[str, Any]) -> dict[str, Any]:
+        if args.get("now"):
+            asyncio.get_running_loop().call_soon(program.force)
+            return {"trace": None}
+        trace = time.time_ns() & 0xFFFF_FFFF_FFFF_FFFF | 1 << 63
+        # The command is the root of a trace of its own: every hop of the leave follows from it.
+        token = CURRENT.set(Context(trace, 0, f"{program.instance}/supervisor/control", 0))
+        try:
+            program.leave(str(args.get("reason", "shutting_down")))
+        finally:
+            CURRENT.reset(token)
+        return {"trace": f"{trace:016x}"}
+
+    async def sign_in(_args: dict[str, Any]) -> dict[str, Any]:
+        return {"instance": program.instance}
+
+    program.on_leave = leave
+    program.on_force = session.force
+    program.on_network_changed = lambda: session.reset("SIGHUP")
+    program.control.commands.update(
+        {
+            "status": status,
+            "ping": ping,
+            "stop": stop,
+            "sign_in": sign_in,
+            "ps": inspector.ps,
+            "tree": inspector.tree,
+            "restart": inspector.restart,
+        }
+    )
+    if program.leaving.is_set():
+        leave("shutting_down")  # the signal came while the session was starting
+
+
+def _status(description: SessionDescription) -> dict[str, Any]:
+    return {
+        "session": description.session,
+        "resources": [
+            {
+                "name": one.name,
+                "address": one.address,
+                "site": one.site or None,
+                "state": description.resource_states.get(one.id),
+            }
+            for one in description.resources
+        ],
+        "peers": [msgspec.to_builtins(_peer_row(peer)) for peer in description.peers],
+        "problems": [{"code": "degraded", "message": problem} for problem in description.problems],
+    }
+
+
+def _peer_row(peer: Any) -> dict[str, Any]:
+    names = ("peer", "path", "endpoint", "rtt_ms", "handshake_age_s", "rx_bytes", "tx_bytes", "connection", "state")
+    return {name: getattr(peer, name) for name in names}
+
+
+def _session_config(program: Program, settings: Settings, token_file: Path) -> SessionConfig:
+    paths, instance = program.paths, program.instance
+    return SessionConfig(
+        side=settings.side,
+        instance=instance,
+        portal_url=settings.portal_url,
+        token_file=token_file,
+        name=settings.name,
+        external_id=_device_id(paths, instance),
+        directories=Directories(
+            ipc=paths.instance_run_dir(instance) / "ipc", logs=paths.log_dir, traces=ensure_private(paths.trace_dir)
+        ),
+        endings_file=paths.endings_file(instance),
+        device=settings.device,
+        peer_workers=settings.peer_workers,
+        lost_after_s=settings.lost_after_s,
+        relay_only=settings.relay_only,
+        masquerade=settings.masquerade,
+        log_level="DEBUG" if program.options.verbose else settings.log_level,
+    )
+
+
+def _device_id(paths: Paths, instance: str) -> str:
+    """Return the device's own lasting identity, made at its first start."""
+    path = paths.state_dir / instance / "device-id"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii").strip()
+    identity = uuid.uuid4().hex
+    path.write_text(identity + "\n", encoding="ascii")
+    path.chmod(0o600)
+    return identity
+
+
+def _write_token(paths: Paths, instance: str, token: str) -> Path:
+    """Put the token where the control worker can read it, and nobody else."""
+    path = paths.instance_run_dir(instance) / "token"
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token)
+    return path

@@ -1,0 +1,169 @@
+"""The worker processes of a supervisor: started, introduced to one another, noticed when they die, ended.
+
+Who is started again, and when, is the supervisor's business; here is how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from .child_spec import WorkerSpec
+from .directories import Directories
+from .errors import ActorDead, ExeuntError
+from .messages import Leave, WorkerDown, WorkerReady, WorkerUp
+from .node import Node
+from .process import WorkerProcess, start_context
+from .ref import Ref
+from .transport import endpoint
+from .worker import Boot
+
+logger = logging.getLogger(__name__)
+
+_NEWS_TIMEOUT_S = 1.0  # for a worker to take note of another; one that is busy hears of it all the same
+
+
+class Workforce:
+    """The processes of one supervisor. On its loop only."""
+
+    def __init__(
+        self,
+        name: str,
+        specs: Sequence[WorkerSpec],
+        *,
+        directories: Directories,
+        messages: tuple[str, ...],
+        preload: Sequence[str],
+        log_level: str,
+        on_death: Callable[[WorkerProcess], None],
+    ) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.processes: dict[str, WorkerProcess] = {}
+        """The living, by worker."""
+        self.epoch = int(time.time()) & 0xFFFFFF
+        self._name = name
+        self._directories = directories
+        self._messages = messages
+        self._log_level = log_level
+        self._on_death = on_death
+        self._context = start_context(preload)
+        self._given_up: set[str] = set()
+        self._usable = {spec.name: asyncio.Event() for spec in specs}
+
+    def open(self, node: Node, supervisor_endpoint: str) -> None:
+        """Be told the supervisor's own node, and where workers reach it, before the first start."""
+        self.node = node
+        self._supervisor_endpoint = supervisor_endpoint
+
+    async def start_all(self) -> None:
+        """Start every worker and introduce them. Raises RuntimeError when one ends at its start."""
+        for spec in self.specs.values():
+            self._spawn(spec)
+        processes = list(self.processes.values())
+        await asyncio.gather(*(process.ready for process in processes))
+        for process in processes:
+            await self.broadcast(self._up(process), except_=process.boot.worker)
+            self._usable[process.boot.worker].set()
+
+    async def replace(self, worker: str) -> bool:
+        """Start a dead worker anew. False when its replacement died as well, which is reported like any death."""
+        process = self._spawn(self.specs[worker])
+        try:
+            await process.ready
+            await self.broadcast(self._up(process), except_=worker)
+            others = [other for other in self.processes.values() if other is not process]
+            await asyncio.gather(*(self.host(worker).ask(self._up(other)) for other in others))
+        except (RuntimeError, ExeuntError):
+            if self.processes.get(worker) is process:
+                logger.exception("A worker did not become usable and is killed", extra={"event": "worker_unusable"})
+                process.kill()
+            return False
+        self._usable[worker].set()
+        return True
+
+    def ready(self, message: WorkerReady) -> None:
+        """Note that a worker listens, if it is the current one of that name."""
+        process = self.processes.get(message.worker)
+        if process is not None and process.boot.epoch == message.epoch and not process.ready.done():
+            self.node.worker_up(message.worker, endpoint(self._directories.ipc, message.worker, message.epoch))
+            process.ready.set_result(message.pid)
+
+    def is_usable(self, worker: str) -> bool:
+        """Say whether a worker lives and has been introduced."""
+        return worker in self.processes and self._usable[worker].is_set()
+
+    async def until_usable(self, worker: str) -> None:
+        """Wait for a worker that is being replaced. Raises ActorDead when it won't be."""
+        await self._usable[worker].wait()
+        if worker in self._given_up:
+            raise ActorDead(f"worker {worker} is not started again")
+
+    def give_up(self, worker: str) -> None:
+        """A dead worker is not replaced: nobody need wait for it."""
+        self._given_up.add(worker)
+        self._usable[worker].set()
+
+    def host(self, worker: str) -> Ref:
+        """Return the actor of a worker that does what the supervisor says."""
+        return self.node.ref(f"{self._name}/{worker}/host")
+
+    async def broadcast(self, message: WorkerUp | WorkerDown, *, except_: str) -> None:
+        """Tell every other worker about one, and wait until they know."""
+        others = [worker for worker in self.processes if worker != except_]
+        asks = [self.host(worker).ask(message, timeout_s=_NEWS_TIMEOUT_S) for worker in others]
+        for ask in asks:
+            with contextlib.suppress(ExeuntError):
+                await ask
+
+    async def end(self, worker: str, reason: str) -> None:
+        """Have a worker leave; kill it if that takes longer than its `shutdown_ms`, or if it has not even begun."""
+        process = self.processes.get(worker)
+        if process is None:
+            return
+        if process.ready.done() and process.ready.exception() is None:
+            self.host(worker).tell(Leave(reason))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.ended.wait(), self.specs[worker].shutdown_ms / 1000)
+                return
+            logger.error("A worker did not leave in time and is killed", extra={"event": "worker_killed", "of": worker})
+        process.kill()
+        await process.ended.wait()
+
+    def kill_all(self) -> None:
+        """SIGKILL every worker."""
+        for process in self.processes.values():
+            process.kill()
+
+    def _spawn(self, spec: WorkerSpec) -> WorkerProcess:
+        self.epoch += 1
+        boot = Boot(
+            node=self._name,
+            worker=spec.name,
+            epoch=self.epoch,
+            ipc_dir=str(self._directories.ipc),
+            log_file=str(self._directories.log_file(self._name, spec.name)),
+            log_level=self._log_level,
+            trace_file=str(self._directories.ring_file(self._name, spec.name, self.epoch)),
+            supervisor=self._supervisor_endpoint,
+            messages=self._messages,
+            unprivileged=spec.unprivileged,
+        )
+        process = self.processes[spec.name] = WorkerProcess(self._context, boot)
+        process.start(self._ended)
+        return process
+
+    def _ended(self, process: WorkerProcess) -> None:
+        worker = process.boot.worker
+        if self.processes.get(worker) is not process:
+            return
+        del self.processes[worker]
+        self._usable[worker].clear()
+        self.node.worker_down(worker)
+        self._on_death(process)
+
+    def _up(self, process: WorkerProcess) -> WorkerUp:
+        boot = process.boot
+        return WorkerUp(boot.worker, boot.epoch, endpoint(self._directories.ipc, boot.worker, boot.epoch))

@@ -1,0 +1,132 @@
+"""The places where a datagram enters, fed with anything: an agent's socket, and the relay client's."""
+
+import asyncio
+import random
+import struct
+import time
+from collections import Counter
+
+import pytest
+from aioice import stun, turn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exeunt.actors.ice import Callbacks, Credentials, IceConfig, binding
+from exeunt.actors.ice.candidate import parse_candidate
+from exeunt.actors.ice.connection import IceConnection
+from exeunt.actors.ice.relay import UdpClient
+
+OURS = Credentials(local_username="aaaa", local_password="a" * 22, remote_username="bbbb", remote_password="b" * 22)
+THEIRS = Credentials(local_username="bbbb", local_password="b" * 22, remote_username="aaaa", remote_password="a" * 22)
+REAL = [
+    bytes(binding.check_request(THEIRS, binding.Role(controlling=True, tie_breaker=9), nominate=True)),
+    binding.success(binding.query_request(), ("192.0.2.1", 5), OURS),
+    binding.failure(binding.query_request(), binding.ROLE_CONFLICT, OURS),
+    b"\x40\x00\x00\x04data",
+    bytes(
+        stun.Message(
+            stun.Method.DATA,
+            stun.Class.INDICATION,
+            attributes={"XOR-PEER-ADDRESS": ("192.0.2.7", 7), "DATA": b"data"},
+        )
+    ),
+]
+
+
+HEADERS = (b"\x00\x01", b"\x01\x01", b"\x01\x11", b"\x00\x17", b"\x00\x03", b"\x3f\xff")
+
+
+def make_datagram(kind: int, script: bytes) -> bytes:
+    """Noise, noise behind a true STUN header, or a real message spoiled as the script says.
+
+    One byte string is a cheap thing for hypothesis to draw and to shrink; 10,000 structured ones are not.
+    """
+    if kind == 0:
+        return script
+    if kind <= len(HEADERS):
+        body = script[12:] if len(script) % 3 else script[12:][: len(script[12:]) // 4 * 4]
+        length = len(body) if len(script) % 7 else 9
+        return HEADERS[kind - 1] + length.to_bytes(2, "big") + binding.MAGIC_COOKIE + script[:12] + body
+    message = bytearray(REAL[(kind - len(HEADERS) - 1) % len(REAL)])
+    for position, value in zip(script[1::2], script[2::2], strict=False):
+        message[position % len(message)] ^= value
+    if kind > len(HEADERS) + len(REAL) and len(message) >= binding.HEADER_LENGTH + 8:
+        # A true checksum at the end, so that what was spoiled is looked at and not only the checksum.
+        checksum = stun.message_fingerprint(bytes(message[:-8]))
+        message[-8:] = struct.pack("!HHI", 0x8028, 4, checksum)
+    return bytes(message[: script[0]] if script and script[0] % 8 == 0 else message)
+
+
+DATAGRAMS = st.builds(make_datagram, st.integers(0, len(HEADERS) + 2 * len(REAL)), st.binary(max_size=48))
+
+
+def make_session(received: list[bytes], candidates: list[str], *, ours: bool) -> tuple[IceConnection, Counter[str]]:
+    credentials = OURS if ours else THEIRS
+    callbacks = Callbacks(
+        on_candidate=candidates.append,
+        on_datagram=received.append,
+        on_path=lambda _: None,
+        on_lost=lambda _: None,
+    )
+    config = IceConfig(
+        role="controlled" if ours else "controlling",
+        local_username=credentials.local_username,
+        local_password=credentials.local_password,
+        remote_username=credentials.remote_username,
+        remote_password=credentials.remote_password,
+        host_filter=lambda host: host == "127.0.0.1",
+    )
+    counters: Counter[str] = Counter()
+    rng = random.Random(1)
+    return IceConnection(config, credentials, callbacks, counters=counters, now=time.monotonic, rng=rng), counters
+
+
+def make_relay_client(delivered: list[bytes]) -> UdpClient:
+    class Receiver(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: object) -> None:
+            delivered.append(data)
+
+    client = UdpClient(
+        ("127.0.0.1", 3478),
+        username="u",
+        password="p",
+        lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
+        channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
+    )
+    client.counters = Counter()
+    client.receiver = Receiver()
+    client.channel_to_peer[0x4000] = ("192.0.2.7", 7)
+    client.peer_to_channel["192.0.2.7", 7] = 0x4000
+    return client
+
+
+@pytest.mark.slow
+async def test_whatever_arrives_nothing_is_raised() -> None:
+    received: list[bytes] = []
+    relayed: list[bytes] = []
+    candidates: list[str] = []
+    session, counters = make_session(received, [], ours=True)
+    peer, _ = make_session([], candidates, ours=False)
+    client = make_relay_client(relayed)
+    await asyncio.gather(session.gather(), peer.gather())
+    session.add_remote_candidate(parse_candidate(candidates[0]))
+    await asyncio.gather(session.connect(5.0), peer.connect(5.0))
+
+    @settings(max_examples=10_000, deadline=None)
+    @given(data=DATAGRAMS, port=st.integers(1, 65535))
+    def feed(data: bytes, port: int) -> None:
+        before = len(received)
+        session.take_datagram(0, data, ("127.0.0.66", port))
+        assert (len(received) > before) == (not binding.is_stun(data))
+        client.datagram_received(data, ("127.0.0.1", 3478))
+
+    try:
+        feed()
+        assert session.path is not None
+    finally:
+        await asyncio.gather(session.close(1.0), peer.close(1.0))
+    assert counters["malformed_stun"] > 100
+    assert counters["request_refused_401"] > 10
+    assert counters["response_unknown"] > 100
+    assert client.counters["malformed_turn"] > 0
+    assert b"data" in relayed

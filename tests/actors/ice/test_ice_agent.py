@@ -1,0 +1,440 @@
+"""Whole agents on real sockets: loopback, a small TURN server in this process, and coturn if it is installed."""
+
+import asyncio
+import gc
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path as FilePath
+from typing import Any, Literal
+
+import pytest
+
+from exeunt.actors.ice import (
+    Callbacks,
+    Credentials,
+    IceAgent,
+    IceConfig,
+    IceServer,
+    Lost,
+    NeverConnected,
+    Path,
+    PathAgent,
+    new_username_and_password,
+)
+
+
+def only_loopback(host: str) -> bool:
+    return host == "127.0.0.1"
+
+
+@dataclass
+class Side:
+    """One agent and everything that it said."""
+
+    config: IceConfig
+    peer: "Side | None" = None
+    candidates: list[str] = field(default_factory=list[str])
+    datagrams: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue[bytes])
+    paths: list[Path] = field(default_factory=list[Path])
+    losses: asyncio.Queue[Lost] = field(default_factory=asyncio.Queue[Lost])
+
+    def __post_init__(self) -> None:
+        callbacks = Callbacks(
+            on_candidate=self.on_candidate,
+            on_datagram=self.datagrams.put_nowait,
+            on_path=self.paths.append,
+            on_lost=self.losses.put_nowait,
+        )
+        self.agent = IceAgent(self.config, callbacks)
+        self.as_interface: PathAgent = self.agent
+
+    def on_candidate(self, line: str) -> None:
+        self.candidates.append(line)
+        if self.peer is not None:
+            self.peer.agent.add_remote_candidate(line)
+
+
+Pair = tuple[Side, Side]
+MakePair = Callable[..., Pair]
+
+
+def new_credentials() -> tuple[Credentials, Credentials]:
+    (a_user, a_password), (b_user, b_password) = new_username_and_password(), new_username_and_password()
+    ours = Credentials(
+        local_username=a_user,
+        local_password=a_password,
+        remote_username=b_user,
+        remote_password=b_password,
+    )
+    theirs = Credentials(
+        local_username=b_user,
+        local_password=b_password,
+        remote_username=a_user,
+        remote_password=a_password,
+    )
+    return ours, theirs
+
+
+def config_for(credentials: Credentials, **changes: Any) -> IceConfig:
+    fields: dict[str, Any] = {
+        "role": "controlling",
+        "local_username": credentials.local_username,
+        "local_password": credentials.local_password,
+        "remote_username": credentials.remote_username,
+        "remote_password": credentials.remote_password,
+        "host_filter": only_loopback,
+    }
+    return IceConfig(**{**fields, **changes})
+
+
+@pytest.fixture
+async def make_pair() -> AsyncIterator[MakePair]:
+    before = asyncio.all_tasks()
+    sides: list[Side] = []
+
+    def make(*, for_a: dict[str, Any] | None = None, for_b: dict[str, Any] | None = None, **both: Any) -> Pair:
+        ours, theirs = new_credentials()
+        a = Side(config_for(ours, **{**both, **(for_a or {})}))
+        b = Side(config_for(theirs, **{**both, **(for_b or {}), "role": "controlled"}))
+        a.peer, b.peer = b, a
+        sides.extend((a, b))
+        return a, b
+
+    yield make
+    await asyncio.gather(*(side.agent.close(1.0) for side in sides))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()
+    gc.collect()  # a socket left open would warn here, and warnings are errors
+
+
+async def connect(a: Side, b: Side, timeout_s: float = 5.0) -> tuple[Path, Path]:
+    gathering = asyncio.gather(a.agent.gather(), b.agent.gather())
+    paths = await asyncio.gather(a.agent.connect(timeout_s), b.agent.connect(timeout_s))
+    await gathering
+    return paths
+
+
+async def assert_carries(a: Side, b: Side) -> None:
+    for sender, receiver in ((a, b), (b, a)):
+        sender.agent.send(b"\x04\x00\x00\x00 over the path")
+        async with asyncio.timeout(2.0):
+            assert await receiver.datagrams.get() == b"\x04\x00\x00\x00 over the path"
+
+
+def turn(address: tuple[str, int], username: str = "exeunt", password: str = "a relay secret") -> IceServer:
+    return IceServer("turn", *address, username=username, password=password)
+
+
+async def test_two_agents_on_loopback(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    ours, theirs = await connect(a, b)
+    assert (ours.kind, ours.local_type, ours.remote_type) == ("direct", "host", "host")
+    assert ours.local == theirs.remote
+    assert ours.remote == theirs.local
+    assert a.paths == [ours]
+    assert b.paths == [theirs]
+    assert a.candidates[-1] == ""
+    assert all(" typ host" in line for line in a.candidates[:-1])
+    await assert_carries(a, b)
+
+
+async def test_first_byte_and_cookie_tell_stun_from_data(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    await connect(a, b)
+    looks_like_stun = b"\x01\x00\x00\x00\x21\x12\xa4\x42" + bytes(12)
+    for datagram in (
+        b"",
+        b"\x00",
+        b"\x01\x00\x00\x00" + bytes(144),
+        looks_like_stun[:19],
+        looks_like_stun[:-1] + b"\xff\xff",
+    ):
+        a.agent.send(datagram)
+    a.agent.send(b"last")
+    received: list[bytes] = []
+    async with asyncio.timeout(2.0):
+        while b"last" not in received:
+            received.append(await b.datagrams.get())
+    assert received == [b"", b"\x00", b"\x01\x00\x00\x00" + bytes(144), looks_like_stun[:19], b"last"]
+    assert b.agent.counters["malformed_stun"] == 1
+
+
+async def test_through_one_relay_and_released_at_the_end(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
+    ours, theirs = await connect(a, b)
+    assert (ours.kind, ours.local_type) == (theirs.kind, theirs.remote_type) == ("relay", "relay")
+    assert ours.local == theirs.remote
+    assert [line for line in a.candidates if " typ host" in line or "srflx" in line] == []
+    assert "raddr 0.0.0.0 rport 9" in a.candidates[0]
+    await assert_carries(a, b)
+    assert len(turn_server.allocations) == 1
+    await a.agent.close(2.0)
+    assert turn_server.allocations == {}
+    assert ("REFRESH", 0) in turn_server.requests
+    binds = [name for name, _ in turn_server.requests if name == "CHANNEL_BIND"]
+    assert len(binds) == len({b.candidates[0]})
+
+
+async def test_both_relayed(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(relay_only=True, servers=(turn(turn_server.address),))
+    ours, theirs = await connect(a, b)
+    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+    await assert_carries(a, b)
+
+
+async def test_direct_is_preferred_over_a_relay(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(servers=(turn(turn_server.address),))
+    ours, theirs = await connect(a, b)
+    assert ours.kind == theirs.kind == "direct"
+    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+
+
+async def test_a_stun_server_is_asked_and_a_redundant_answer_not_offered(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(servers=(IceServer("stun", *turn_server.address),))
+    await connect(a, b)
+    assert [name for name, _ in turn_server.requests] == ["BINDING", "BINDING"]
+    assert len(a.candidates) == 2  # on loopback nothing translates: the host candidate, and the end
+
+
+@pytest.mark.slow
+async def test_gathering_stops_waiting_at_the_cap_and_connecting_does_not_wait(
+    turn_server: Any, make_pair: MakePair
+) -> None:
+    turn_server.is_mute = True
+    a, b = make_pair(servers=(turn(turn_server.address), IceServer("stun", *turn_server.address)), gather_cap_s=0.3)
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    gathering = asyncio.gather(a.agent.gather(), b.agent.gather())
+    await asyncio.gather(a.agent.connect(5.0), b.agent.connect(5.0))
+    assert loop.time() - started_at < 0.25
+    await gathering
+    assert 0.29 < loop.time() - started_at < 0.6
+    assert "" not in a.candidates  # the servers may still answer
+
+
+@pytest.mark.slow
+async def test_close_with_a_dead_relay_keeps_its_deadline(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(relay_only=True, servers=(turn(turn_server.address),))
+    await connect(a, b)
+    turn_server.is_mute = True
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    await a.agent.close(0.3)
+    assert loop.time() - started_at < 0.5
+    assert a.agent.counters["relay_not_released"] == 1
+    await b.agent.close(0.1)
+
+
+async def test_wrong_relay_password_is_counted_not_fatal(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(servers=(turn(turn_server.address, password="wrong"),))
+    await connect(a, b)
+    assert a.agent.counters["relay_not_allocated"] == 1
+
+
+@pytest.mark.slow
+async def test_a_silent_peer_is_lost_once(make_pair: MakePair) -> None:
+    a, b = make_pair(lost_after_s=0.9, consent_interval_s=0.2)
+    await connect(a, b)
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    await b.agent.close(1.0)
+    async with asyncio.timeout(3.0):
+        lost = await a.losses.get()
+    assert lost.reason == "no_answer"
+    assert lost.last_seen_s_ago == pytest.approx(0.9, abs=0.3)
+    assert loop.time() - started_at == pytest.approx(0.8, abs=0.4)
+    assert a.agent.path is None
+    with pytest.raises(NeverConnected):
+        await a.agent.connect(1.0)
+    a.agent.send(b"nowhere")
+    assert a.agent.counters["send_without_path"] == 1
+    assert b.losses.empty()
+    assert a.losses.empty()
+
+
+@pytest.mark.slow
+async def test_connect_ends_at_its_timeout_and_says_what_was_missing(make_pair: MakePair) -> None:
+    a, _ = make_pair()
+    await a.agent.gather()
+    with pytest.raises(NeverConnected) as caught:
+        await a.agent.connect(0.3)
+    assert caught.value.reason == "timed_out"
+    assert "1 local addresses" in caught.value.detail
+
+
+async def test_close_while_connecting(make_pair: MakePair) -> None:
+    a, _ = make_pair()
+    connecting = asyncio.create_task(a.agent.connect(30.0))
+    await asyncio.sleep(0)
+    await a.agent.close(1.0)
+    with pytest.raises(NeverConnected) as caught:
+        await connecting
+    assert caught.value.reason == "closed"
+    await a.agent.close(1.0)
+    with pytest.raises(NeverConnected):
+        await a.agent.connect(1.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        "1 1 udp 1 host.example 5 typ host",
+        "1 1 udp 1 203.0.113.1 0 typ host",
+        "1 1 udp 1 203.0.113.1 99999 typ host",
+        "1 2 udp 1 203.0.113.1 5 typ host",
+        "1 1 tcp 1 203.0.113.1 5 typ host",
+        "1 1 udp 1 224.0.0.1 5 typ host",
+        "1 1 udp 1 0.0.0.0 5 typ host",
+        "1 1 udp 1 fe80::1%lo 5 typ host",
+        "1 1 udp \u0661 203.0.113.1 5 typ host",
+        "1 1 udp 1 203.0.113.1 5 typ " + "host" * 200,
+    ],
+)
+async def test_a_malformed_candidate_is_counted(make_pair: MakePair, line: str) -> None:
+    a, _ = make_pair()
+    a.agent.add_remote_candidate(line)
+    assert a.agent.counters["malformed_candidate"] == 1
+
+
+async def test_restart_moves_to_new_credentials_without_losing_a_datagram(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    before, _ = await connect(a, b)
+    ours, theirs = new_credentials()
+    sent = 0
+    restarting = asyncio.gather(a.agent.restart(ours, 5.0), b.agent.restart(theirs, 5.0))
+    while not restarting.done():
+        a.agent.send(sent.to_bytes(4, "big") + b"x")
+        sent += 1
+        await asyncio.sleep(0)
+    after, after_b = restarting.result()
+    assert after.local != before.local
+    assert (after.local, after.remote) == (after_b.remote, after_b.local)
+    assert a.agent.path == after
+    assert a.paths == [before, after]
+    await assert_carries_after(a, b, sent)
+    assert a.losses.empty()
+
+
+async def assert_carries_after(a: Side, b: Side, sent: int) -> None:
+    a.agent.send(b"last")
+    got: list[bytes] = []
+    async with asyncio.timeout(2.0):
+        while b"last" not in got:
+            got.append(await b.datagrams.get())
+    assert {int.from_bytes(data[:4], "big") for data in got[:-1]} == set(range(sent))
+
+
+async def test_close_during_a_restart_ends_both(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    await connect(a, b)
+    ours, _ = new_credentials()
+    restarting = asyncio.create_task(a.agent.restart(ours, 30.0))
+    await asyncio.sleep(0)
+    await a.agent.close(1.0)
+    with pytest.raises(NeverConnected) as caught:
+        await restarting
+    assert caught.value.reason == "closed"
+    with pytest.raises(NeverConnected):
+        await a.agent.restart(ours, 1.0)
+
+
+@pytest.mark.slow
+async def test_a_restart_that_fails_leaves_the_old_path(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    path, _ = await connect(a, b)
+    ours, _ = new_credentials()
+    with pytest.raises(NeverConnected):
+        await a.agent.restart(ours, 0.3)
+    assert a.agent.path == path
+    await assert_carries(a, b)
+
+
+@pytest.mark.slow
+async def test_a_loss_during_a_restart_is_told_when_the_restart_has_failed(make_pair: MakePair) -> None:
+    a, b = make_pair(lost_after_s=0.4, consent_interval_s=0.1)
+    await connect(a, b)
+    await b.agent.close(1.0)
+    ours, _ = new_credentials()
+    with pytest.raises(NeverConnected):
+        await a.agent.restart(ours, 0.9)
+    assert a.losses.qsize() == 1
+
+
+def test_configuration_is_checked() -> None:
+    ours, _ = new_credentials()
+    with pytest.raises(ValueError, match="22 to 256"):
+        replace(ours, local_password="short")
+    with pytest.raises(ValueError, match="4 to 256"):
+        replace(ours, remote_username="no spaces allowed")
+    with pytest.raises(ValueError, match="needs allow_relay"):
+        config_for(ours, relay_only=True, allow_relay=False)
+    assert ours.local_password not in repr(config_for(ours))
+    assert "secret" not in repr(turn(("127.0.0.1", 1)))
+
+
+@pytest.fixture
+async def coturn(tmp_path: FilePath) -> AsyncIterator[tuple[str, int]]:
+    binary = shutil.which("turnserver")
+    if binary is None:
+        pytest.skip("coturn (turnserver) is not installed")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [
+        f"listening-port={port}",
+        "listening-ip=127.0.0.1",
+        "relay-ip=127.0.0.1",
+        "lt-cred-mech",
+        "user=exeunt:secret",
+        "realm=test",
+        "no-cli",
+        "no-tls",
+        "no-dtls",
+        "allow-loopback-peers",
+        "log-file=stdout",
+        f"pidfile={tmp_path}/pid",
+        f"userdb={tmp_path}/db",
+    ]
+    (tmp_path / "turn.conf").write_text("\n".join(options) + "\n")
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        "-c",
+        str(tmp_path / "turn.conf"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(10.0):
+            await _answers_tcp(port)
+        yield "127.0.0.1", port
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _answers_tcp(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            await writer.wait_closed()
+            return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_through_coturn(coturn: tuple[str, int], make_pair: MakePair, transport: Literal["udp", "tcp"]) -> None:
+    server = IceServer("turn", *coturn, transport=transport, username="exeunt", password="secret")
+    a, b = make_pair(relay_only=True, servers=(server,))
+    ours, theirs = await connect(a, b)
+    assert ours.kind == "relay"
+    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+    await assert_carries(a, b)
+    await a.agent.close(2.0)
+    assert a.agent.counters["relay_not_released"] == 0

@@ -1,0 +1,344 @@
+"""The link machine against a clock that only moves when told."""
+
+import json
+import random
+from typing import Any, cast
+
+import pytest
+
+from exeunt.actors.portal.backoff import FIRST_TRIES, MAX_S
+from exeunt.actors.portal.codec import encode
+from exeunt.actors.portal.events import (
+    CloseSocket,
+    LinkDenied,
+    LinkDown,
+    LinkEvent,
+    LinkJoined,
+    LinkLeft,
+    LinkMessage,
+    LinkState,
+    OpenSocket,
+    SendFrame,
+    SocketCommand,
+)
+from exeunt.actors.portal.machine import TRANSITIONS, LinkMachine
+from exeunt.actors.portal.messages import (
+    Authorized,
+    ConnectionEnded,
+    Disconnect,
+    Error,
+    FromPortal,
+    HeartbeatReply,
+    IceCandidates,
+    Join,
+    Joined,
+    Left,
+    LiveConnection,
+    PeerGone,
+    RequestAuthorization,
+)
+
+JOINED = Joined(peer_id="client-1", name="laptop", address_ipv4="100.64.0.1", address_ipv6="fd65::1")
+
+
+class Rig:
+    """A machine with its clock, and what came out of it."""
+
+    def __init__(self) -> None:
+        join = Join(name="laptop", external_id="device-1", public_key=b"k" * 32, version="0.1.0")
+        self.machine = LinkMachine(join, rng=random.Random(7))
+        self.now = 1000.0
+
+    def commands(self) -> list[SocketCommand]:
+        out: list[SocketCommand] = []
+        while (command := self.machine.poll_transmit()) is not None:
+            out.append(command)
+        return out
+
+    def sent(self) -> list[dict[str, Any]]:
+        return [json.loads(c.frame) for c in self.commands() if isinstance(c, SendFrame)]
+
+    def events(self) -> list[LinkEvent]:
+        out: list[LinkEvent] = []
+        while (event := self.machine.poll_event()) is not None:
+            out.append(event)
+        return out
+
+    def hear(self, message: FromPortal) -> None:
+        self.machine.handle_frame(encode(message), self.now)
+
+    def wait(self) -> str:
+        """Let the clock run to the next timeout."""
+        timeout = self.machine.poll_timeout()
+        assert timeout is not None
+        self.now = timeout[0]
+        self.machine.handle_timeout(self.now)
+        return timeout[1]
+
+    def join(self) -> None:
+        self.machine.handle_start(self.now)
+        self.machine.handle_opened(self.now)
+        self.hear(JOINED)
+        assert self.machine.state == "joined"
+        self.commands()
+        self.events()
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_join_is_the_first_and_only_thing_said_before_the_answer(rig: Rig) -> None:
+    rig.machine.handle_start(rig.now)
+    assert rig.commands() == [OpenSocket()]
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.machine.handle_frame("nonsense", rig.now)
+    rig.machine.handle_send(RequestAuthorization(resource_id="s"), rig.now)
+    assert [m["type"] for m in rig.sent()] == ["join"]
+    rig.hear(JOINED)
+    assert [m["resource_id"] for m in rig.sent()] == ["r", "s"]
+    assert rig.events() == [LinkJoined(JOINED)]
+
+
+def test_what_comes_before_the_join_is_counted_and_dropped(rig: Rig) -> None:
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.hear(PeerGone(connection="c", reason="lost"))
+    assert rig.machine.counters.early_messages == 1
+    assert rig.events() == []
+
+
+@pytest.mark.parametrize(("opened", "limit_s", "why"), [(False, 15.0, "connect"), (True, 5.0, "join")])
+def test_each_step_has_its_time_limit(rig: Rig, opened: bool, limit_s: float, why: str) -> None:
+    rig.machine.handle_start(rig.now)
+    if opened:
+        rig.machine.handle_opened(rig.now)
+    assert rig.machine.poll_timeout() == (rig.now + limit_s, why)
+    rig.wait()
+    assert rig.machine.state == "disconnected"
+    assert rig.commands()[-1] == CloseSocket()
+
+
+def test_heartbeats_are_sent_every_ten_seconds_and_three_may_stay_unanswered(rig: Rig) -> None:
+    rig.join()
+    for ref in (1, 2, 3):
+        assert rig.wait() == "heartbeat"
+        assert rig.sent() == [{"type": "heartbeat", "ref": ref}]
+    rig.hear(HeartbeatReply(ref=3))
+    for _ in range(3):
+        rig.wait()
+    assert rig.machine.state == "joined"
+    rig.wait()
+    assert rig.machine.state == "disconnected"
+    assert rig.now == 1000.0 + 70
+    (down,) = rig.events()
+    assert isinstance(down, LinkDown)
+    assert down.was_joined
+
+
+def test_a_stale_heartbeat_reply_proves_nothing(rig: Rig) -> None:
+    rig.join()
+    for _ in range(3):
+        rig.wait()
+        rig.hear(HeartbeatReply(ref=0))
+    rig.wait()
+    assert rig.machine.state == "disconnected"
+
+
+def test_the_first_tries_come_every_second_and_later_ones_back_off(rig: Rig) -> None:
+    rig.machine.handle_start(rig.now)
+    delays: list[float] = []
+    for _ in range(FIRST_TRIES + 40):
+        rig.machine.handle_closed("refused", rig.now)
+        before = rig.now
+        assert rig.wait() == "reconnect"
+        delays.append(rig.now - before)
+    assert delays[:FIRST_TRIES] == [1.0] * FIRST_TRIES
+    assert 0.25 <= delays[FIRST_TRIES] <= 0.75
+    assert max(delays) <= MAX_S + 1e-6
+    assert min(delays[-10:]) >= MAX_S / 3 - 1e-6
+
+
+def test_success_resets_the_back_off(rig: Rig) -> None:
+    rig.join()
+    for _ in range(20):
+        rig.machine.handle_closed("broken", rig.now)
+        rig.wait()
+    rig.machine.handle_opened(rig.now)
+    rig.hear(JOINED)
+    rig.machine.handle_closed("broken", rig.now)
+    assert rig.machine.poll_timeout() is not None
+    assert cast("tuple[float, str]", rig.machine.poll_timeout())[0] - rig.now <= 0.75
+
+
+def test_only_401_is_fatal(rig: Rig) -> None:
+    rig.machine.handle_start(rig.now)
+    for status in (400, 403, 404, 429, 500, 503):
+        rig.machine.handle_refused(status, None, rig.now)
+        assert rig.machine.state == "disconnected"
+        rig.wait()
+    rig.events()
+    rig.machine.handle_refused(401, None, rig.now)
+    (denied,) = rig.events()
+    assert isinstance(denied, LinkDenied)
+    assert denied.requires_sign_in
+    assert rig.machine.state == "closed"
+    assert rig.machine.poll_timeout() is None
+
+
+@pytest.mark.parametrize(("asked_s", "waited_s"), [(30.0, 30.0), (1e9, 300.0), (0.0, 1.0)])
+def test_retry_after_is_honoured_within_reason(rig: Rig, asked_s: float, waited_s: float) -> None:
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_refused(503, asked_s, rig.now)
+    assert rig.machine.poll_timeout() == (rig.now + waited_s, "reconnect")
+
+
+def test_disconnect_is_final(rig: Rig) -> None:
+    rig.join()
+    rig.hear(Disconnect(reason="revoked", requires_sign_in=True))
+    assert rig.events() == [LinkDenied("revoked", requires_sign_in=True)]
+    assert rig.commands() == [CloseSocket()]
+    rig.machine.handle_closed("closed", rig.now)
+    rig.machine.handle_start(rig.now)
+    assert rig.machine.state == "closed"
+    assert rig.commands() == []
+
+
+def test_an_error_ends_a_join_but_not_a_joined_link(rig: Rig) -> None:
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.hear(Error(code="malformed_frame"))
+    assert rig.machine.state == "disconnected"
+    rig.join()
+    rig.hear(Error(code="rate_limited"))
+    assert rig.machine.state == "joined"
+    assert rig.events() == [LinkMessage(Error(code="rate_limited"))]
+
+
+def test_leaving_is_acknowledged(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    assert rig.sent() == [{"type": "leaving", "reason": "signed_out"}]
+    rig.hear(Left())
+    assert rig.events() == [LinkLeft(acknowledged=True)]
+    assert rig.commands() == [CloseSocket()]
+    assert rig.machine.state == "closed"
+
+
+def test_leaving_waits_no_longer_than_its_limit(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    assert rig.wait() == "leave"
+    assert rig.now == 1000.25
+    assert rig.events() == [LinkLeft(acknowledged=False)]
+    assert rig.machine.poll_timeout() is None
+
+
+def test_leaving_ends_when_the_link_does(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    rig.machine.handle_closed("broken", rig.now)
+    assert rig.events() == [LinkLeft(acknowledged=False)]
+    assert rig.machine.state == "closed"
+
+
+def test_leaving_a_link_that_is_not_up_is_over_at_once(rig: Rig) -> None:
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    assert rig.events() == [LinkLeft(acknowledged=False)]
+    assert rig.machine.state == "closed"
+
+
+def test_closing_while_leaving_still_ends_the_leave(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    rig.machine.handle_close()
+    assert rig.events() == [LinkLeft(acknowledged=False)]
+
+
+def test_candidates_are_held_and_merged_while_the_link_is_down(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_closed("broken", rig.now)
+    for candidates, end in ((("a", "b"), False), (("b", "c"), True)):
+        message = IceCandidates(connection="x", candidates=candidates, end=end)
+        rig.machine.handle_send(message, rig.now)
+    rig.machine.handle_send(IceCandidates(connection="y", candidates=("z",)), rig.now)
+    rig.machine.handle_send(ConnectionEnded(connection="y", cause="idle"), rig.now)
+    rig.wait()
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert rig.sent() == [
+        {"type": "ice_candidates", "connection": "x", "candidates": ["a", "b", "c"], "end": True},
+        {"type": "connection_ended", "connection": "y", "cause": "idle"},
+    ]
+
+
+def test_what_is_stale_after_a_loss_is_not_sent(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_closed("broken", rig.now)
+    rig.machine.handle_send(RequestAuthorization(resource_id="old"), rig.now)
+    rig.machine.handle_send(Authorized(ref="1"), rig.now)
+    rig.now += 20
+    rig.machine.handle_send(RequestAuthorization(resource_id="new"), rig.now)
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert [m["resource_id"] for m in rig.sent()] == ["new"]
+    assert rig.machine.refused_messages == 1
+
+
+def test_no_more_than_32_messages_are_held_and_one_of_a_kind(rig: Rig) -> None:
+    for number in range(40):
+        for _ in range(2):
+            rig.machine.handle_send(RequestAuthorization(resource_id=f"r{number}"), rig.now)
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert len(rig.sent()) == 32
+    assert rig.machine.refused_messages == 16
+
+
+def test_a_changed_network_is_answered_at_once(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_reset(rig.now)
+    assert rig.commands() == [CloseSocket(), OpenSocket()]
+    assert rig.machine.state == "connecting"
+
+
+def test_the_next_join_claims_what_is_alive(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_connections((LiveConnection(connection="x", peer_id="g", resource_ids=("r",)),))
+    rig.machine.handle_closed("broken", rig.now)
+    rig.wait()
+    rig.machine.handle_opened(rig.now)
+    (join,) = rig.sent()
+    assert join["connections"] == [{"connection": "x", "peer_id": "g", "resource_ids": ["r"]}]
+
+
+def test_a_malformed_frame_is_answered_and_an_unknown_type_tolerated(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_frame("{", rig.now)
+    rig.machine.handle_frame('{"type":"from_the_future"}', rig.now)
+    (error,) = rig.sent()
+    assert (error["type"], error["code"]) == ("error", "malformed_frame")
+    assert rig.machine.counters.malformed_frames == 1
+    assert rig.machine.counters.unknown_messages == 1
+    assert rig.machine.state == "joined"
+
+
+def test_every_state_but_the_last_can_be_reached_and_left() -> None:
+    reached: set[LinkState] = {"disconnected"}
+    while True:
+        further: set[LinkState] = {after for state in reached for after in TRANSITIONS[state].values()}
+        further |= reached
+        if further == reached:
+            break
+        reached = further
+    assert reached == set(TRANSITIONS)
+    for state, ways in TRANSITIONS.items():
+        assert ("close" in ways) == (state != "closed")
