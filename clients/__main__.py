@@ -4,6 +4,8 @@ Worker processes import this module again, as ``__mp_main__``, so at module leve
 takes time.
 """
 
+import logging
+import os
 import sys
 
 
@@ -11,7 +13,13 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     from .app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Everything has been closed by name. Taking the interpreter down object by object would add a tenth of a second
+    # to every leave, for nothing that anybody could see.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

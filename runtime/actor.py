@@ -98,7 +98,7 @@ class Actor(PykkaActor):
         self.has_started = False
         """Whether `on_start` has run to its end."""
         self.started_ns = time.time_ns()
-        self._later: set[asyncio.Task[Message | Failure | None]] = set()
+        self._unanswered: set[asyncio.Task[Message | Failure | None]] = set()
         self.exit_reason = ""
         """Set before `on_stop` runs: the stop's reason, or `normal` after `self.stop()`."""
 
@@ -247,10 +247,10 @@ class Actor(PykkaActor):
 
     def _answer_later(self, envelope: Envelope, later: Later) -> None:
         task = self.node.loop.create_task(_outcome(later.work))
-        self._later.add(task)
+        self._unanswered.add(task)
 
         def answer(done: asyncio.Task[Message | Failure | None]) -> None:
-            self._later.discard(done)
+            self._unanswered.discard(done)
             if done.cancelled():
                 later.work.close()  # it may not have begun
                 body: Message | Failure | None = to_failure(ActorDead(f"{self._ref} ended before it answered"))
@@ -284,7 +284,7 @@ class Actor(PykkaActor):
 
     def _end(self, failure: Failure | None) -> None:
         self.state = "exited"
-        for task in self._later:
+        for task in self._unanswered:
             task.cancel()
         if not self.started.done():
             self.started.set_exception(

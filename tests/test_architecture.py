@@ -1,6 +1,7 @@
 """The rules of the house that a program can check: layers, packaging, names, sizes, state."""
 
 import ast
+import functools
 import importlib
 import tomllib
 from collections.abc import Iterator
@@ -24,73 +25,101 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-each_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (level, module) of every import, `import a.b` as (0, "a.b")."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Yield (level, module) of every import; `from exeunt import runtime` as (0, "exeunt.runtime") too."""
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            yield node.level, module
-            if not module or module == "exeunt":
-                yield from ((node.level, f"{module}.{alias.name}".lstrip(".")) for alias in node.names)
+            yield node.level, node.module or ""
+            if node.module == "exeunt":
+                yield from ((node.level, f"exeunt.{alias.name}") for alias in node.names)
 
 
-@each_file
-def test_a_layer_imports_only_layers_below_it(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[0]
-    below = LAYERS[: LAYERS.index(own)]
-    for level, module in imports(path):
-        if level == 0 and module.startswith("exeunt."):
-            assert module.split(".")[1] in below, f"{own} imports {module}"
-
-
-@each_file
-def test_a_layer_is_never_imported_by_its_directory(path: Path) -> None:
-    for level, module in imports(path):
-        assert level > 0 or module.split(".")[0] not in LAYERS, f"import {module}: write exeunt.{module}"
-
-
-@each_file
-def test_a_relative_import_stays_in_its_layer(path: Path) -> None:
-    depth = len(path.relative_to(ROOT).parts) - 1
-    assert all(level <= depth for level, _ in imports(path))
-
-
-@each_file
-def test_a_module_is_named_for_what_it_holds(path: Path) -> None:
-    assert not FORBIDDEN_NAMES & {path.stem, *path.relative_to(ROOT).parts}
-
-
-@each_file
-def test_a_file_is_short_and_so_are_its_functions(path: Path) -> None:
-    source = path.read_text()
-    assert len(source.splitlines()) <= MAX_FILE_LINES
-    for node in ast.walk(ast.parse(source)):
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the name and length of every function: of what it does, without its signature and docstring."""
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, node.name
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body:
+                yield f"{name_of(path)}: {node.name}", (node.end_lineno or 0) - body[0].lineno + 1
 
 
-@each_file
-def test_a_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_a_layer_imports_only_layers_below_it() -> None:
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in FILES
+        for level, module in imports(path)
+        if level == 0 and module.startswith("exeunt.")
+        if module.split(".")[1] not in LAYERS[: LAYERS.index(layer_of(path))]
+    ]
+    assert wrong == []
 
 
-@each_file
-def test_a_module_keeps_no_state(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    mutable = {
+def test_a_layer_is_never_imported_by_its_directory() -> None:
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in FILES
+        for level, module in imports(path)
+        if level == 0 and module.split(".")[0] in LAYERS
+    ]
+    assert wrong == []
+
+
+def test_a_relative_import_stays_in_its_layer() -> None:
+    wrong = [
+        name_of(path)
+        for path in FILES
+        for level, _ in imports(path)
+        if level >= len(path.relative_to(ROOT).parts)
+    ]
+    assert wrong == []
+
+
+def test_a_module_is_named_for_what_it_holds() -> None:
+    wrong = [name_of(path) for path in FILES if FORBIDDEN_NAMES & {path.stem, *path.relative_to(ROOT).parts}]
+    assert wrong == []
+
+
+def test_files_are_short() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in FILES}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
+
+
+def test_functions_are_short() -> None:
+    lengths = {name: lines for path in FILES for name, lines in functions(path)}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
+
+
+def test_a_module_says_what_it_is() -> None:
+    assert [name_of(path) for path in FILES if not ast.get_docstring(tree_of(path))] == []
+
+
+def test_a_module_keeps_no_state() -> None:
+    wrong = [f"{name_of(path)}: {name}" for path in FILES for name in state_of(tree_of(path))]
+    assert wrong == []
+
+
+def state_of(tree: ast.Module) -> Iterator[str]:
+    """Yield module-level containers that some code of the module changes, and every `global`."""
+    containers = {
         target.id
         for node in tree.body
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, (ast.Dict, ast.List, ast.Set))
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
     }
-    assert not mutable & set(mutated_names(tree))
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
+    yield from containers & set(mutated_names(tree))
+    yield from (name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
 
 
 def mutated_names(tree: ast.AST) -> Iterator[str]:

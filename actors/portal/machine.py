@@ -17,6 +17,7 @@ from collections import deque
 import msgspec
 
 from .backoff import BackOff
+from .claims import in_frames
 from .codec import Decoder, MalformedFrame, UnknownMessage, encode, error_about
 from .events import (
     CloseSocket,
@@ -33,6 +34,7 @@ from .events import (
 )
 from .messages import (
     MAX_PORTAL_FRAME_BYTES,
+    ClaimConnections,
     Disconnect,
     Error,
     FromPeer,
@@ -99,12 +101,14 @@ class LinkMachine:
 
     def __init__(self, join: Join, *, rng: random.Random) -> None:
         self._join = join
+        self._connections = join.connections
         self._rng = rng
         self._state: LinkState = "disconnected"
         self._timer: tuple[float, str] | None = None
         self._back_off = BackOff()
         self._outbox = Outbox()
         self._decoder: Decoder[FromPortal] = Decoder(FromPortal, max_bytes=MAX_PORTAL_FRAME_BYTES)
+        self._unclaimed: list[tuple[LiveConnection, ...]] = []
         self._heartbeat_ref = 0
         self._unanswered = 0
         self._commands: deque[SocketCommand] = deque()
@@ -136,7 +140,7 @@ class LinkMachine:
 
     def handle_connections(self, connections: tuple[LiveConnection, ...]) -> None:
         """Which connections the next join shall claim as still alive."""
-        self._join = msgspec.structs.replace(self._join, connections=connections)
+        self._connections = connections
 
     def handle_send(self, message: FromPeer, now: float) -> None:
         """Send a message, or hold it until the next join (see `Outbox`)."""
@@ -169,7 +173,9 @@ class LinkMachine:
     def handle_opened(self, now: float) -> None:
         """The websocket is open and the token was accepted."""
         if self._step("opened"):
-            self._transmit(self._join)
+            first, *self._unclaimed = in_frames(self._connections)
+            complete = not self._unclaimed
+            self._transmit(msgspec.structs.replace(self._join, connections=first, complete=complete))
             self._timer = (now + JOIN_LIMIT_S, "join")
 
     def handle_refused(self, status: int, retry_after_s: float | None, now: float) -> None:
@@ -267,6 +273,9 @@ class LinkMachine:
             self._back_off.reset()
             self._unanswered = 0
             self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
+            for connections in self._unclaimed:
+                self._transmit(ClaimConnections(connections=connections))
+            self._unclaimed = []
             for message in self._outbox.take_all(now):
                 self._transmit(message)
         self._events.append(LinkJoined(joined))

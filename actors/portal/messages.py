@@ -42,6 +42,9 @@ bytes each.
 MAX_CANDIDATES = 64
 """Candidates in one message. A host with ten addresses and two relays offers about forty."""
 
+MAX_CLAIMS = 256
+"""Connections claimed in one message. With four resources each they take about 40 kB."""
+
 _PRINTABLE = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
 """No control characters and no bidirectional overrides: these texts end up on terminals and in logs."""
 
@@ -148,7 +151,15 @@ class Join(Message, frozen=True, kw_only=True):
     external_id: Id
     public_key: Key
     version: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)]
-    connections: Annotated[tuple[LiveConnection, ...], msgspec.Meta(max_length=256)] = ()
+    connections: Annotated[tuple[LiveConnection, ...], msgspec.Meta(max_length=MAX_CLAIMS)] = ()
+    complete: bool = True
+    """Whether that is all of them. Else the rest follows in `ClaimConnections`, after the join."""
+
+
+class ClaimConnections(Message, frozen=True, kw_only=True):
+    """More connections that are still alive: a busy gateway's do not fit into one frame."""
+
+    connections: Annotated[tuple[LiveConnection, ...], msgspec.Meta(max_length=MAX_CLAIMS)]
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
@@ -327,7 +338,17 @@ class Error(Message, frozen=True, kw_only=True):
     message: Text = ""
 
 
-FromPeer = Join | Heartbeat | RequestAuthorization | Authorized | ConnectionEnded | IceCandidates | Leaving | Error
+FromPeer = (
+    Join
+    | ClaimConnections
+    | Heartbeat
+    | RequestAuthorization
+    | Authorized
+    | ConnectionEnded
+    | IceCandidates
+    | Leaving
+    | Error
+)
 
 FromPortal = (
     Joined

@@ -16,12 +16,13 @@ from typing import Final
 import psutil
 
 _PREFIX: Final = "exeunt-demo-"
+_KEPT_PREFIX: Final = "exeunt-kept-"
 
 
-def make_home() -> Path:
-    """Make a fresh directory of ours, after removing those of dead demos."""
+def make_home(*, keep: bool = False) -> Path:
+    """Make a fresh directory of ours, after removing those of dead demos. One that is to be kept is never removed."""
     sweep()
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=_KEPT_PREFIX if keep else f"{_PREFIX}{os.getpid()}-"))
 
 
 def sweep() -> list[Path]:

@@ -1,7 +1,7 @@
 """What the client downloads: an HTTP server in the gateway's network, and the download itself.
 
-The content is a fixed pseudo-random stream, so both ends know its SHA-256 without sharing a file. The server answers ranges, so that a
-download can go on where it stopped, over a new connection.
+The content is a fixed pseudo-random stream, so both ends know its SHA-256 without sharing a file. The server
+answers ranges, so that a download can go on where it stopped, over a new connection.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Say nothing: the demo tells the story."""
 
 
@@ -112,7 +112,8 @@ def download(
 ) -> Download:
     """Download `/SIZE`, going on over new connections where one breaks.
 
-    `open_socket(timeout_s)` connects to the server (in whatever namespace). Raises TimeoutError when nothing came for `give_up_s`.
+    `open_socket(timeout_s)` connects to the server (in whatever namespace). Raises TimeoutError when nothing came
+    for `give_up_s`.
     """
     result = Download(size)
     digest = hashlib.sha256()

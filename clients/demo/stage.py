@@ -1,6 +1,7 @@
 """The stage: portal, relay, gateways and client as real programs, each in its place of the laboratory.
 
-Each program has a home of its own, so that none finds another's files; they are spoken to as anybody would, by their control sockets.
+Each program has a home of its own, so that none finds another's files; they are spoken to as anybody would, by
+their control sockets.
 """
 
 from __future__ import annotations
@@ -256,11 +257,12 @@ class Stage:
     # --- the end ---
 
     def end_programs(self) -> None:
-        """Have everybody leave: client, gateways, then the portal and the relay."""
-        for player in reversed(self.players):
-            player.terminate()
-        for player in reversed(self.players):
-            player.end()
+        """Have everybody leave: the client and the gateways, then the portal and the relay that they take leave of."""
+        for leaving in ([self.client, *self.gateways], [self.portal, self.relay]):
+            for player in leaving:
+                player.terminate()
+            for player in leaving:
+                player.end()
 
     def leftovers(self) -> Leftovers:
         """Say what is still there after `end_programs` and `close` that was not there before."""

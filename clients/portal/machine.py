@@ -16,6 +16,7 @@ from exeunt.actors.portal.codec import Decoder, MalformedFrame, UnknownMessage, 
 from exeunt.actors.portal.messages import (
     MAX_PEER_FRAME_BYTES,
     Authorized,
+    ClaimConnections,
     ConnectionEnded,
     Disconnect,
     Error,
@@ -202,6 +203,8 @@ class PortalMachine:
                 self._authorizations.request(session, message.resource_id, excluded, now)
             case Authorized() if session.kind == "gateway":
                 self._authorizations.confirm(session, message.ref)
+            case ClaimConnections():
+                self._signalling.claim(session, message.connections)
             case IceCandidates():
                 self._signalling.relay(session, message)
             case ConnectionEnded():

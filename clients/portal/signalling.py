@@ -67,14 +67,22 @@ class Signalling:
         how connections become known again.
         """
         assert session.join is not None
-        claims = {claim.connection: claim for claim in session.join.connections}
-        over = [c for c in self.connections.of(session.peer_id) if c.id not in claims]
+        claims = {claim.connection for claim in session.join.connections}
+        over = [
+            connection
+            for connection in self.connections.of(session.peer_id)
+            if session.join.complete and connection.id not in claims
+        ]
         for connection in over:
             self._hint(connection, session.peer_id, "restarted")
             self.connections.remove(connection)
-        for claim in claims.values():
-            self._check(session, claim)
+        self.claim(session, session.join.connections)
         return over
+
+    def claim(self, session: Session, connections: tuple[LiveConnection, ...]) -> None:
+        """A peer says that these connections are alive; see `joined`."""
+        for connection in connections:
+            self._check(session, connection)
 
     def gone(self, session: Session, reason: str) -> None:
         """A peer's session is over. Its tunnels may well live on, unless it said goodbye."""

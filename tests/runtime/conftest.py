@@ -32,7 +32,7 @@ async def node(codec: Codec, tmp_path: Path) -> AsyncIterator[Node]:
     recorder = Recorder(tmp_path / "n.w.1.ring", worker="w", epoch=1, capacity=4096)
     node = Node("n", "w", codec=codec, recorder=recorder)
     yield node
-    await stop_all(node, "shutdown", each_s=1)
+    await stop_all(node, "shutdown", each_s=0.1)
     recorder.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from exeunt.actors.portal.backoff import FIRST_TRIES, MAX_S
-from exeunt.actors.portal.codec import encode
+from exeunt.actors.portal.codec import encode, peer_decoder
 from exeunt.actors.portal.events import (
     CloseSocket,
     LinkDenied,
@@ -23,7 +23,9 @@ from exeunt.actors.portal.events import (
 )
 from exeunt.actors.portal.machine import TRANSITIONS, LinkMachine
 from exeunt.actors.portal.messages import (
+    MAX_PEER_FRAME_BYTES,
     Authorized,
+    ClaimConnections,
     ConnectionEnded,
     Disconnect,
     Error,
@@ -55,6 +57,9 @@ class Rig:
             out.append(command)
         return out
 
+    def state(self) -> LinkState:
+        return self.machine.state
+
     def sent(self) -> list[dict[str, Any]]:
         return [json.loads(c.frame) for c in self.commands() if isinstance(c, SendFrame)]
 
@@ -79,7 +84,7 @@ class Rig:
         self.machine.handle_start(self.now)
         self.machine.handle_opened(self.now)
         self.hear(JOINED)
-        assert self.machine.state == "joined"
+        assert self.state() == "joined"
         self.commands()
         self.events()
 
@@ -117,7 +122,7 @@ def test_each_step_has_its_time_limit(rig: Rig, opened: bool, limit_s: float, wh
         rig.machine.handle_opened(rig.now)
     assert rig.machine.poll_timeout() == (rig.now + limit_s, why)
     rig.wait()
-    assert rig.machine.state == "disconnected"
+    assert rig.state() == "disconnected"
     assert rig.commands()[-1] == CloseSocket()
 
 
@@ -129,9 +134,9 @@ def test_heartbeats_are_sent_every_ten_seconds_and_three_may_stay_unanswered(rig
     rig.hear(HeartbeatReply(ref=3))
     for _ in range(3):
         rig.wait()
-    assert rig.machine.state == "joined"
+    assert rig.state() == "joined"
     rig.wait()
-    assert rig.machine.state == "disconnected"
+    assert rig.state() == "disconnected"
     assert rig.now == 1000.0 + 70
     (down,) = rig.events()
     assert isinstance(down, LinkDown)
@@ -144,7 +149,7 @@ def test_a_stale_heartbeat_reply_proves_nothing(rig: Rig) -> None:
         rig.wait()
         rig.hear(HeartbeatReply(ref=0))
     rig.wait()
-    assert rig.machine.state == "disconnected"
+    assert rig.state() == "disconnected"
 
 
 def test_the_first_tries_come_every_second_and_later_ones_back_off(rig: Rig) -> None:
@@ -177,14 +182,14 @@ def test_only_401_is_fatal(rig: Rig) -> None:
     rig.machine.handle_start(rig.now)
     for status in (400, 403, 404, 429, 500, 503):
         rig.machine.handle_refused(status, None, rig.now)
-        assert rig.machine.state == "disconnected"
+        assert rig.state() == "disconnected"
         rig.wait()
     rig.events()
     rig.machine.handle_refused(401, None, rig.now)
     (denied,) = rig.events()
     assert isinstance(denied, LinkDenied)
     assert denied.requires_sign_in
-    assert rig.machine.state == "closed"
+    assert rig.state() == "closed"
     assert rig.machine.poll_timeout() is None
 
 
@@ -202,7 +207,7 @@ def test_disconnect_is_final(rig: Rig) -> None:
     assert rig.commands() == [CloseSocket()]
     rig.machine.handle_closed("closed", rig.now)
     rig.machine.handle_start(rig.now)
-    assert rig.machine.state == "closed"
+    assert rig.state() == "closed"
     assert rig.commands() == []
 
 
@@ -210,10 +215,10 @@ def test_an_error_ends_a_join_but_not_a_joined_link(rig: Rig) -> None:
     rig.machine.handle_start(rig.now)
     rig.machine.handle_opened(rig.now)
     rig.hear(Error(code="malformed_frame"))
-    assert rig.machine.state == "disconnected"
+    assert rig.state() == "disconnected"
     rig.join()
     rig.hear(Error(code="rate_limited"))
-    assert rig.machine.state == "joined"
+    assert rig.state() == "joined"
     assert rig.events() == [LinkMessage(Error(code="rate_limited"))]
 
 
@@ -224,7 +229,7 @@ def test_leaving_is_acknowledged(rig: Rig) -> None:
     rig.hear(Left())
     assert rig.events() == [LinkLeft(acknowledged=True)]
     assert rig.commands() == [CloseSocket()]
-    assert rig.machine.state == "closed"
+    assert rig.state() == "closed"
 
 
 def test_leaving_waits_no_longer_than_its_limit(rig: Rig) -> None:
@@ -241,14 +246,14 @@ def test_leaving_ends_when_the_link_does(rig: Rig) -> None:
     rig.machine.handle_leave("signed_out", 0.25, rig.now)
     rig.machine.handle_closed("broken", rig.now)
     assert rig.events() == [LinkLeft(acknowledged=False)]
-    assert rig.machine.state == "closed"
+    assert rig.state() == "closed"
 
 
 def test_leaving_a_link_that_is_not_up_is_over_at_once(rig: Rig) -> None:
     rig.machine.handle_start(rig.now)
     rig.machine.handle_leave("signed_out", 0.25, rig.now)
     assert rig.events() == [LinkLeft(acknowledged=False)]
-    assert rig.machine.state == "closed"
+    assert rig.state() == "closed"
 
 
 def test_closing_while_leaving_still_ends_the_leave(rig: Rig) -> None:
@@ -307,7 +312,7 @@ def test_a_changed_network_is_answered_at_once(rig: Rig) -> None:
     rig.join()
     rig.machine.handle_reset(rig.now)
     assert rig.commands() == [CloseSocket(), OpenSocket()]
-    assert rig.machine.state == "connecting"
+    assert rig.state() == "connecting"
 
 
 def test_the_next_join_claims_what_is_alive(rig: Rig) -> None:
@@ -320,6 +325,27 @@ def test_the_next_join_claims_what_is_alive(rig: Rig) -> None:
     assert join["connections"] == [{"connection": "x", "peer_id": "g", "resource_ids": ["r"]}]
 
 
+def test_many_live_connections_are_claimed_in_frames_that_fit(rig: Rig) -> None:
+    resources = tuple(f"resource-{number:08}" for number in range(20))
+    alive = tuple(
+        LiveConnection(connection=f"c{number}", peer_id=f"client-{number}", resource_ids=resources)
+        for number in range(1000)
+    )
+    rig.machine.handle_connections(alive)
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.hear(JOINED)
+    frames = [c.frame for c in rig.commands() if isinstance(c, SendFrame)]
+    assert len(frames) > 1
+    assert max(map(len, frames)) < MAX_PEER_FRAME_BYTES
+    messages = [peer_decoder(MAX_PEER_FRAME_BYTES).decode(frame).message for frame in frames]
+    assert isinstance(messages[0], Join)
+    assert not messages[0].complete
+    assert all(isinstance(message, ClaimConnections) for message in messages[1:])
+    claimed = [c for message in messages for c in getattr(message, "connections", ())]
+    assert claimed == list(alive)
+
+
 def test_a_malformed_frame_is_answered_and_an_unknown_type_tolerated(rig: Rig) -> None:
     rig.join()
     rig.machine.handle_frame("{", rig.now)
@@ -328,7 +354,7 @@ def test_a_malformed_frame_is_answered_and_an_unknown_type_tolerated(rig: Rig) -
     assert (error["type"], error["code"]) == ("error", "malformed_frame")
     assert rig.machine.counters.malformed_frames == 1
     assert rig.machine.counters.unknown_messages == 1
-    assert rig.machine.state == "joined"
+    assert rig.state() == "joined"
 
 
 def test_every_state_but_the_last_can_be_reached_and_left() -> None:

@@ -56,7 +56,7 @@ class Peer:
         self.rig.machine.handle_frame(self.session, frame, self.rig.now)
         self.rig.drain()
 
-    def join(self, *connections: LiveConnection, version: str = "0.1.0") -> Joined:
+    def join(self, *connections: LiveConnection, version: str = "0.1.0", complete: bool = True) -> Joined:
         self.open()
         self.say(
             Join(
@@ -65,6 +65,7 @@ class Peer:
                 public_key=self.key,
                 version=version,
                 connections=connections,
+                complete=complete,
             )
         )
         return self.take(Joined)
@@ -90,7 +91,7 @@ class Rig:
     """The machine, its database and its clock."""
 
     def __init__(self, path: Path) -> None:
-        self.now = 100.0
+        self.now: float = 100.0
         self.path = path
         self.store = Store(path)
         self.admin = Store(path)

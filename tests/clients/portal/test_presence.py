@@ -3,6 +3,7 @@
 from exeunt.actors.portal.messages import (
     AuthorizationCreated,
     Authorize,
+    ClaimConnections,
     Disconnect,
     Error,
     Heartbeat,
@@ -123,6 +124,21 @@ def test_a_connection_that_is_not_claimed_is_over(rig: Rig) -> None:
     connection = rig.connect(client, gateway).connection
     rig.peer(rig.client_made).join()
     assert gateway.take(PeerGone) == PeerGone(connection=connection, reason="restarted")
+
+
+def test_what_is_claimed_later_is_not_over(rig: Rig) -> None:
+    client, gateway = rig.peer(rig.client_made), rig.peer(rig.gateway_made)
+    gateway.join()
+    client.join()
+    connection = rig.connect(client, gateway).connection
+    gateway.lose()
+    client.take_all()
+    claim = LiveConnection(connection=connection, peer_id=client.id, resource_ids=(rig.web.id, "gone"))
+    again = rig.peer(rig.gateway_made)
+    again.join(complete=False)
+    again.say(ClaimConnections(connections=(claim,)))
+    assert client.take_all() == []
+    assert again.take_all() == [RevokeAccess(client_id=client.id, resource_id="gone", connection=connection)]
 
 
 def test_after_a_restart_gateways_tell_the_portal_what_is_alive(rig: Rig) -> None:

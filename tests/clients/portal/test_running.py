@@ -5,7 +5,7 @@ import contextlib
 import json
 import random
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,7 +93,7 @@ async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
 
 
 @contextlib.asynccontextmanager
-async def joined(portal: Portal, kind: PeerKind, made: NewPeer) -> AsyncIterator[Peer]:
+async def joined(portal: Portal, kind: PeerKind, made: NewPeer) -> AsyncGenerator[Peer]:
     peer = Peer(portal, kind, made.token)
     peer.link.start()
     await peer.event(LinkJoined)
