@@ -139,6 +139,8 @@ class Session:
         self.config = config
         self.supervisor = supervisor
         self._subscriber = subscriber
+        self._ending = asyncio.get_running_loop().create_task(self._end_stream())
+        self._insisting: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(cls, config: SessionConfig) -> tuple[Session, EventStream]:
@@ -181,15 +183,16 @@ class Session:
         subscriber = Subscriber()
         ref = supervisor.node.start(subscriber, "events")
         supervisor.ref("event-stream").tell(Subscribe(str(ref)))
-        return cls(config, supervisor, subscriber), EventStream(subscriber)
+        session = cls(config, supervisor, subscriber)
+        return session, EventStream(subscriber)
 
     # --- commands ---
 
     def stop(self, cause: Cause = Cause.SHUTTING_DOWN) -> None:
         """Begin to leave; `ended` says when it is over. The first cause stands."""
         self._ref.tell(StopSession(cause))
-        watchdog = asyncio.get_running_loop().create_task(self._insist())
-        self._watchdog = watchdog
+        if self._insisting is None:
+            self._insisting = asyncio.get_running_loop().create_task(self._insist())
 
     def reset(self, reason: str) -> None:
         """The network changed: connect to the portal anew, check every path."""
@@ -220,7 +223,8 @@ class Session:
     async def ended(self) -> Outcome:
         """Return when everybody has left and no process is left."""
         outcome = await self.supervisor.wait()
-        self._subscriber.end()
+        if self._insisting is not None:
+            self._insisting.cancel()
         return outcome
 
     def force(self) -> None:
@@ -230,6 +234,11 @@ class Session:
     @property
     def _ref(self) -> Ref:
         return self.supervisor.ref("session")
+
+    async def _end_stream(self) -> None:
+        """No stream outlives its runtime: where the workers were killed, nobody was left to say that it ended."""
+        await self.supervisor.wait()
+        self._subscriber.end()
 
     async def _insist(self) -> None:
         """If the orderly leave takes longer than all its deadlines together, end the workers."""

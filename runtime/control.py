@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import msgspec
 
-from .errors import AskTimeout, ExeuntError, Refused, Unavailable
+from .errors import AskTimeout, ExeuntError, LocalError, Refused, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ Command = Callable[[dict[str, Any]], Awaitable[Any]]
 
 class ControlUnavailable(ExeuntError):
     """No program answers at that socket."""
+
+
+class ControlTaken(LocalError):
+    """A program serves at that socket already."""
 
 
 class ControlError(ExeuntError):
@@ -61,8 +66,13 @@ class ControlServer:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen. The directory is made 0700; a dead predecessor's socket is replaced."""
+        """Listen. The directory is made 0700; a dead predecessor's socket is replaced.
+
+        Raises ControlTaken when a living program has it, OSError when the path is no good.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _answers(self.path):
+            raise ControlTaken(f"a program serves at {self.path} already")
         self.path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._connected, str(self.path), limit=MAX_LINE_BYTES)
         self.path.chmod(0o600)
@@ -80,7 +90,9 @@ class ControlServer:
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-        self.path.unlink(missing_ok=True)
+        if self._server is not None:
+            self._server = None
+            self.path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -152,6 +164,12 @@ async def _until_end(reader: asyncio.StreamReader) -> None:
     with contextlib.suppress(ConnectionError):
         while await reader.read(65_536):
             pass
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)  # EAGAIN: it lives, and its backlog is full
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

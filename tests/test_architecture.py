@@ -77,10 +77,7 @@ def test_a_layer_is_never_imported_by_its_directory() -> None:
 
 def test_a_relative_import_stays_in_its_layer() -> None:
     wrong = [
-        name_of(path)
-        for path in FILES
-        for level, _ in imports(path)
-        if level >= len(path.relative_to(ROOT).parts)
+        name_of(path) for path in FILES for level, _ in imports(path) if level >= len(path.relative_to(ROOT).parts)
     ]
     assert wrong == []
 
@@ -136,9 +133,7 @@ def mutated_names(tree: ast.AST) -> Iterator[str]:
 
 def test_the_distribution_lists_every_package() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {
-        "exeunt." + ".".join(path.parent.relative_to(ROOT).parts) for path in FILES if path.name == "__init__.py"
-    }
+    found = {"exeunt." + ".".join(path.parent.relative_to(ROOT).parts) for path in FILES if path.name == "__init__.py"}
     assert set(listed) == found
     assert len(listed) == len(set(listed))
 

@@ -56,6 +56,7 @@ class Player:
         self.place = place
         self.home = home
         self.process: subprocess.Popen[bytes] | None = None
+        self._told = False
         self.workers: list[int] = []
         """Pids of its worker processes, as last seen."""
         home.mkdir(mode=0o700)
@@ -119,8 +120,9 @@ class Player:
         return answer.get("trace"), (time.monotonic() - began) * 1000
 
     def terminate(self) -> None:
-        """SIGTERM."""
-        if self.process is not None and self.process.poll() is None:
+        """SIGTERM, once: a second one would force it."""
+        if self.process is not None and self.process.poll() is None and not self._told:
+            self._told = True
             self.process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:

@@ -10,13 +10,14 @@ import pytest
 # Worker processes import `tests.runtime.troupe` as well: multiprocessing hands sys.path on to them.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.runtime import troupe
+
 from exeunt.runtime import ChildSpec, Directories, Supervisor, WorkerSpec
 from exeunt.runtime.codec import Codec
 from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 from exeunt.runtime.recorder import Recorder
 from exeunt.runtime.worker import stop_all
-from tests.runtime import troupe
 
 SupervisorFactory = Callable[..., Awaitable[Supervisor]]
 

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+from tests.runtime.troupe import Fail, Gate, NotRegistered, Number, Open, Player, Refuse, Said, Say, Where
+
 from exeunt.runtime import Actor, ActorDead, AskTimeout, MailboxFull, Message, Refused, RemoteFailure, receive
 from exeunt.runtime.errors import NameTaken, UnknownMessage
 from exeunt.runtime.node import Node
-
-from tests.runtime.troupe import Fail, Gate, NotRegistered, Number, Open, Player, Refuse, Said, Say, Where
 
 
 async def test_an_ask_gets_its_answer(node: Node) -> None:

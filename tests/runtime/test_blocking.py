@@ -4,10 +4,10 @@ import asyncio
 import threading
 
 import pytest
+from tests.runtime.troupe import Context, Fail, Open, Player, Relay, Say, Thinker, Where
 
 from exeunt.runtime import ActorDead, BlockingActor, RemoteFailure, receive
 from exeunt.runtime.node import Node
-from tests.runtime.troupe import Context, Fail, Open, Player, Relay, Say, Thinker, Where
 
 
 async def test_all_of_it_runs_on_one_thread_of_its_own(node: Node) -> None:

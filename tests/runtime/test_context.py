@@ -4,11 +4,6 @@ import asyncio
 import time
 from pathlib import Path
 
-from exeunt.runtime import Actor, Message, Terminated, receive
-from exeunt.runtime.context import current
-from exeunt.runtime.node import Node
-from exeunt.runtime.recorder import read_ring
-from exeunt.runtime.trace import Trace, group, spans_of
 from tests.runtime.troupe import (
     Context,
     Ended,
@@ -24,6 +19,12 @@ from tests.runtime.troupe import (
     Where,
     here,
 )
+
+from exeunt.runtime import Actor, Message, Terminated, receive
+from exeunt.runtime.context import current
+from exeunt.runtime.node import Node
+from exeunt.runtime.recorder import read_ring
+from exeunt.runtime.trace import Trace, group, spans_of
 
 
 def traces(tmp_path: Path) -> list[Trace]:

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+from tests.runtime.troupe import Fail, Finish, Gate, Number, Open, Player, Refuse, Said, Say
 
 from exeunt.runtime import Actor, ActorDead, Message, RemoteFailure, receive
 from exeunt.runtime.errors import Failure
 from exeunt.runtime.node import Node
-from tests.runtime.troupe import Fail, Finish, Gate, Number, Open, Player, Refuse, Said, Say
 
 Exits = list[tuple[str, str, str]]
 

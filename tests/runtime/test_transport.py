@@ -5,14 +5,6 @@ from pathlib import Path
 
 import pytest
 import zmq
-
-from exeunt.runtime import ActorDead, Actor, Message, Refused, RemoteFailure, receive
-from exeunt.runtime.codec import Codec
-from exeunt.runtime.errors import Unencodable, UnknownMessage
-from exeunt.runtime.messages import MESSAGES
-from exeunt.runtime.node import Node
-from exeunt.runtime.transport import Transport, endpoint
-from exeunt.runtime.worker import stop_all
 from tests.runtime import troupe
 from tests.runtime.troupe import (
     Ended,
@@ -28,6 +20,14 @@ from tests.runtime.troupe import (
     Watcher,
     WatchIt,
 )
+
+from exeunt.runtime import Actor, ActorDead, Message, Refused, RemoteFailure, receive
+from exeunt.runtime.codec import Codec
+from exeunt.runtime.errors import Unencodable, UnknownMessage
+from exeunt.runtime.messages import MESSAGES
+from exeunt.runtime.node import Node
+from exeunt.runtime.transport import Transport, endpoint
+from exeunt.runtime.worker import stop_all
 
 Pair = tuple[Node, Node]
 

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from tests.runtime.troupe import Ended, EndedList, Fail, Finish, Gate, Player, Say, UnwatchIt, Watcher, WatchIt
 
 from exeunt.runtime import Ref, Terminated
 from exeunt.runtime.node import Node
-from tests.runtime.troupe import Ended, EndedList, Fail, Finish, Gate, Player, Say, UnwatchIt, Watcher, WatchIt
 
 
 @pytest.fixture

@@ -283,7 +283,7 @@ class Thinker(BlockingActor):
 class Stubborn(Player):
     """Its end hangs: in a wait, or (`deaf`) in a loop that lets nobody else run."""
 
-    def __init__(self, deaf: bool = False) -> None:  # noqa: FBT001, FBT002
+    def __init__(self, deaf: bool = False) -> None:
         super().__init__()
         self._deaf = deaf
 
