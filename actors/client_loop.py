@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from typing import Any
@@ -12,6 +11,7 @@ from exeunt.runtime import ExeuntError, receive
 from .device.messages import Intent, SetOwner, SetResources
 from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
+from .inner_networks import covers_internet
 from .loop_config import PeerRecord
 from .messages import (
     AllGatewaysOffline,
@@ -28,6 +28,8 @@ from .portal import messages as portal
 from .timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
 
 logger = logging.getLogger(__name__)
+
+_EXCLUDED_TOLD = 64  # the portal takes no more in one request
 
 _GATEWAY_GONE = frozenset(
     {
@@ -75,8 +77,12 @@ class ClientLoop(EventLoop):
     async def resources_changed(self) -> None:
         """Route what we may reach, close what we may not any more, tell the user."""
         usable = self._usable()
-        for record in list(self.peers.values()):
-            await self._narrow(record, record.resource_ids & usable.keys())
+        self._forget_resources()
+        for record in self.living():
+            # What is still ours to use, we have chosen not to.
+            unwanted = (record.resource_ids - usable.keys()) <= self.resources.keys()
+            cause, by = (Cause.IDLE, Initiator.US) if unwanted else (Cause.ACCESS_REVOKED, Initiator.PORTAL)
+            self._narrow(record, record.resource_ids & usable.keys(), cause, by)
         for worker in self.config.peer_workers:
             self.device_of(worker).tell(SetResources({one.address: one.id for one in usable.values()}))
         routes = tuple(sorted({one.address for one in usable.values()}))
@@ -93,28 +99,42 @@ class ClientLoop(EventLoop):
                 self._refused(resource_id, reason)
             case portal.AccessRevoked(resource_id=resource_id, connection=connection):
                 record = self.peers.get(connection)
-                if record is not None:
-                    await self._narrow(record, record.resource_ids - {resource_id})
+                if record is not None and record.state != "closing":
+                    remaining = record.resource_ids - {resource_id}
+                    self._narrow(record, remaining, Cause.ACCESS_REVOKED, Initiator.PORTAL)
             case _:
                 pass  # what only a gateway hears, or a later version's
+
+    async def joined_again(self) -> None:
+        """The portal has forgotten what we asked over the lost link: ask again for what is still wanted."""
+        now = time.monotonic()
+        wanted = [resource_id for resource_id, until in self._requested.items() if now < until]
+        self._requested.clear()
+        for resource_id in wanted:
+            self._request(resource_id)
 
     async def _authorized(self, message: portal.AuthorizationCreated) -> None:
         self._requested.pop(message.resource_id, None)
         self._offline.discard(message.resource_id)
         self.problems.pop(f"resource {message.resource_id}", None)
-        record = self.peers.get(message.connection)
-        if record is not None:
-            record.resource_ids.add(message.resource_id)
-            self._set_networks(record)
-            return
         if self.was_ended(message.connection):
             self.say(portal.ConnectionEnded(connection=message.connection, cause=Cause.REPLACED))
             self._request(message.resource_id)
             return
+        record = self.peers.get(message.connection)
+        if message.resource_id not in self._usable():
+            if record is None:  # we have lost interest, or the right, since we asked
+                self.say(portal.ConnectionEnded(connection=message.connection, cause=Cause.IDLE))
+            return
+        if record is not None:
+            record.resource_ids.add(message.resource_id)
+            self._set_networks(record)
+            self._replace(record, message.resource_id)
+            return
         record = self.new_record(message.connection, peer=message.gateway_name, peer_id=message.gateway_id)
         record.resource_ids.add(message.resource_id)
         record.networks = self._networks_of(record)
-        await self.start_peer(
+        started = await self.start_peer(
             record,
             peer_public_key=message.gateway_public_key,
             preshared_key=message.preshared_key,
@@ -123,6 +143,16 @@ class ClientLoop(EventLoop):
             remote_username=message.remote_ice.username,
             remote_password=message.remote_ice.password,
         )
+        if started:
+            self._replace(record, message.resource_id)
+
+    def _replace(self, newest: PeerRecord, resource_id: str) -> None:
+        """What the newest connection carries, no older one does; to one gateway there is one connection."""
+        for record in self.living():
+            if record is not newest and record.peer_id == newest.peer_id:
+                self.end_peer(record, Cause.REPLACED, Initiator.US, {"replaced_by": newest.connection})
+            elif record is not newest and resource_id in record.resource_ids:
+                self._narrow(record, record.resource_ids - {resource_id}, Cause.REPLACED, Initiator.US)
 
     def _refused(self, resource_id: str, reason: str) -> None:
         self._requested.pop(resource_id, None)
@@ -130,12 +160,21 @@ class ClientLoop(EventLoop):
         if reason == "version_mismatch":
             self.publish(GatewayVersionMismatch(resource_id))
             self.problems[f"resource {resource_id}"] = f"The gateways of {name} are of another version."
+        elif reason == "offline" and self._forgive():
+            self._request(resource_id)
         elif reason == "offline":
             self._offline.add(resource_id)
             self.publish(AllGatewaysOffline(resource_id))
             self.problems[f"resource {resource_id}"] = f"All gateways of {name} are offline."
         else:
             self.problems[f"resource {resource_id}"] = f"The portal refuses {name}: {reason}."
+
+    def _forgive(self) -> bool:
+        """Nobody but the gateways that we exclude serves it: better one that has failed us than none."""
+        now = time.monotonic()
+        forgiven = any(now < until for until in self._excluded.values())
+        self._excluded.clear()
+        return forgiven
 
     # --- intents ---
 
@@ -148,33 +187,53 @@ class ClientLoop(EventLoop):
     def _request(self, resource_id: str) -> None:
         now = time.monotonic()
         pending_until = self._requested.get(resource_id, 0.0)
-        carried = any(resource_id in record.resource_ids for record in self.peers.values())
+        carried = any(resource_id in record.resource_ids for record in self.living())
         if carried or now < pending_until or resource_id not in self._usable():
             return
         self._requested[resource_id] = now + AUTHORIZE_S
         self._excluded = {gateway: until for gateway, until in self._excluded.items() if until > now}
         logger.info("Asking for a gateway", extra={"event": "authorization_requested", "resource": resource_id})
-        self.say(portal.RequestAuthorization(resource_id=resource_id, excluded_gateway_ids=tuple(self._excluded)))
+        excluded = tuple(self._excluded)[-_EXCLUDED_TOLD:]
+        self.say(portal.RequestAuthorization(resource_id=resource_id, excluded_gateway_ids=excluded))
 
     # --- peers ---
 
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """If the gateway left and we still want what it served, ask for another one at once."""
+        self._reattach(record.networks)
         if ending.cause in _GATEWAY_GONE and ending.initiated_by is not Initiator.US:
+            self._excluded.pop(record.peer_id, None)  # the latest is the last
             self._excluded[record.peer_id] = time.monotonic() + EXCLUDE_GATEWAY_S
         if self.session == "connected" and ending.cause in _RECONNECT_AT_ONCE:
             for resource_id in sorted(record.resource_ids):
                 self._request(resource_id)
 
-    async def _narrow(self, record: PeerRecord, resource_ids: set[str]) -> None:
-        """Take resources from a connection; one without any ends."""
-        if resource_ids == record.resource_ids:
-            return
+    def _narrow(self, record: PeerRecord, resource_ids: set[str], cause: Cause, initiated_by: Initiator) -> None:
+        """Leave a connection only these resources; one without any ends."""
+        former = record.networks
         record.resource_ids = set(resource_ids)
-        if resource_ids:
+        if not resource_ids:
+            self.end_peer(record, cause, initiated_by)
+        elif self._networks_of(record) != former:
             self._set_networks(record)
-        else:
-            await self.close_peer(record, Cause.ACCESS_REVOKED, Initiator.PORTAL)
+            self._reattach(former)
+
+    def _reattach(self, networks: tuple[str, ...]) -> None:
+        """A network leads to whoever said so last. When that one lets go of it, another may have it too: say it again.
+
+        Two resources may well be the same network.
+        """
+        for record in self.living():
+            if set(record.networks) & set(networks):
+                self.node.ref(record.address).tell(SetNetworks(record.networks))
+
+    def _forget_resources(self) -> None:
+        """Complain no more about what is not ours any more."""
+        self._offline &= self.resources.keys()
+        self._requested = {one: until for one, until in self._requested.items() if one in self.resources}
+        for key in [key for key in self.problems if key.startswith("resource ")]:
+            if key.removeprefix("resource ") not in self.resources:
+                del self.problems[key]
 
     def _set_networks(self, record: PeerRecord) -> None:
         record.networks = self._networks_of(record)
@@ -234,11 +293,6 @@ class ClientLoop(EventLoop):
             dns=self._dns,
         )
         self.publish(TunInterfaceUpdated(config))
-
-
-def covers_internet(network: str) -> bool:
-    """Say whether a network is a default route."""
-    return ipaddress.ip_network(network).prefixlen == 0
 
 
 def _addresses(joined: portal.Joined) -> list[str]:

@@ -17,12 +17,14 @@ from typing import Any
 
 import msgspec
 
-from exeunt.runtime import Actor, ChildSpec, ExeuntError, Later, Ref, Refused, Restart, Terminated, receive
+from exeunt.runtime import Actor, AskTimeout, ExeuntError, Later, Ref, Refused, Terminated, receive
 from exeunt.runtime.errors import Failure
-from exeunt.runtime.log import rfc3339
 from exeunt.runtime.messages import ActorStarted, StartChild
 
+from . import posthumous
+from .device.messages import DeviceLost
 from .endings import Cause, Ending, EndingBook, Initiator
+from .inner_networks import readable_resources
 from .loop_config import LoopConfig, PeerRecord
 from .messages import (
     ConnectionEnded,
@@ -30,6 +32,7 @@ from .messages import (
     DescribeSession,
     Disconnected,
     Event,
+    EverybodyAsked,
     PingPeer,
     Publish,
     Reset,
@@ -42,7 +45,6 @@ from .peer.messages import (
     Close,
     DescribePeer,
     Hint,
-    PeerConfig,
     PeerConnected,
     PeerDescription,
     PeerEnded,
@@ -51,6 +53,7 @@ from .peer.messages import (
     Pong,
     RelayServer,
 )
+from .peer_spec import peer_spec, relay_servers
 from .portal import messages as portal
 from .portal.actor_messages import (
     PortalClaim,
@@ -105,14 +108,19 @@ class EventLoop(Actor):
         """A connection has ended and is forgotten."""
         raise NotImplementedError
 
+    async def joined_again(self) -> None:
+        """The portal has confirmed a further join, after the link was lost: what was asked before is not answered."""
+
     # --- the portal ---
 
     @receive(PortalJoined)
     async def on_portal_joined(self, message: PortalJoined) -> None:
         """Take over the portal's state; the first time, set up the host."""
+        if self.session == "leaving":
+            return
         first, self.joined = self.joined is None, message.joined
         self.problems.pop("portal", None)
-        self._set_relays(message.joined.relays)
+        self.relays = relay_servers(message.joined.relays)
         self._set_resources(message.joined.resources)
         if first:
             try:
@@ -125,10 +133,14 @@ class EventLoop(Actor):
         self.session = "connected"
         logger.info("The session is connected", extra={"event": "session_connected"})
         await self.resources_changed()
+        if not first:
+            await self.joined_again()
 
     @receive(PortalSaid)
     async def on_portal_said(self, message: PortalSaid) -> None:
-        """Act on what the portal says."""
+        """Act on what the portal says; not any more when leaving."""
+        if self.session == "leaving":
+            return
         match message.message:
             case portal.IceCandidates(connection=connection, candidates=candidates, end=end):
                 record = self.peers.get(connection)
@@ -138,7 +150,7 @@ class EventLoop(Actor):
                 self._set_resources(resources)
                 await self.resources_changed()
             case portal.RelaysChanged(relays=relays):
-                self._set_relays(relays)
+                self.relays = relay_servers(relays)
             case portal.PeerGone(connection=connection):
                 record = self.peers.get(connection)
                 if record is not None:
@@ -170,8 +182,14 @@ class EventLoop(Actor):
     def on_peer_connected(self, message: PeerConnected) -> None:
         """Packets flow."""
         record = self.peers.get(message.connection)
-        if record is not None:
-            record.state, record.path = "connected", message.path
+        if record is None:
+            # Its start was given up on, and succeeded all the same: it must not live on unknown to anybody.
+            for worker in self.config.peer_workers:
+                self.node.ref(self._address_of(message.connection, worker)).tell(Close(Cause.REPLACED))
+            return
+        record.path = message.path
+        if record.state == "connecting":
+            record.state = "connected"
             self.publish(ConnectionEstablished(record.connection, record.peer, message.path))
 
     @receive(PeerPathChanged)
@@ -194,8 +212,11 @@ class EventLoop(Actor):
         record = next((one for one in self.peers.values() if one.address == message.address), None)
         if record is None:
             return
-        del self.peers[record.connection]
-        ending = self._crash_ending(record, message)
+        await self._bury(record, posthumous.crashed(record, self.config.side, message))
+
+    async def _bury(self, record: PeerRecord, ending: Ending) -> None:
+        """Record an ending that nobody else will."""
+        self.peers.pop(record.connection, None)
         self._book.write(ending)
         await self._forget(record, ending)
 
@@ -207,52 +228,17 @@ class EventLoop(Actor):
         self._claim()
         await self.peer_ended(record, ending)
 
-    def _crash_ending(self, record: PeerRecord, message: Terminated) -> Ending:
-        now = rfc3339(time.time_ns())
-        failure = message.failure
-        return Ending(
-            connection=record.connection,
-            peer=record.peer,
-            side=self.config.side,
-            cause=Cause.WORKER_CRASHED,
-            initiated_by=Initiator.SUPERVISOR,
-            evidence={"actor": message.reason, **({"error": f"{failure.type}: {failure.message}"} if failure else {})},
-            detection_ms=None,
-            acknowledged=None,
-            started_at=rfc3339(record.started_ns),
-            ended_at=now,
-            last_seen_at=None,
-            rx_bytes=0,
-            tx_bytes=0,
-            path=record.path,
-        )
-
-    async def start_peer(self, record: PeerRecord, **fields: Any) -> bool:
-        """Start the actor of a connection and watch it; False when it could not be started."""
+    async def start_peer(self, record: PeerRecord, **secrets: Any) -> bool:
+        """Start the actor of a connection and watch it; False when it could not be started, which is recorded."""
         assert self.joined is not None
-        config = PeerConfig(
-            connection=record.connection,
-            peer=record.peer,
-            peer_id=record.peer_id,
-            side=self.config.side,
-            private_key=self.config.private_key,
+        spec = peer_spec(
+            record,
+            self.config,
+            self.joined,
             servers=self.relays,
-            networks=record.networks,
-            excluded_hosts=tuple(one for one in (self.joined.address_ipv4, self.joined.address_ipv6) if one),
-            relay_only=self.config.relay_only,
-            lost_after_s=self.config.lost_after_s,
             owner=str(self.ref),
             portal_link=str(self.portal_link),
-            endings_file=self.config.endings_file,
-            **fields,
-        )
-        spec = ChildSpec(
-            id=record.address.rsplit("/", 1)[1],
-            worker=record.worker,
-            start="exeunt.actors.peer.actor:PeerConnection",
-            args=msgspec.structs.asdict(config),
-            restart=Restart.TEMPORARY,
-            shutdown_ms=int(PEER_CLOSE_S * 1000),
+            secrets=secrets,
         )
         root = self.node.ref(f"{self.ref.address.node}/supervisor/root")
         record.started_ns = time.time_ns()
@@ -260,6 +246,7 @@ class EventLoop(Actor):
             started: ActorStarted = await root.ask(StartChild(msgspec.Raw(msgspec.msgpack.encode(spec))))
         except ExeuntError as error:
             logger.warning("A connection could not be started", extra={"event": "start_failed", "error": str(error)})
+            await self._bury(record, posthumous.not_started(record, self.config.side, error))
             return False
         self.peers[record.connection] = record
         self.node.ref(started.address).watch()
@@ -270,26 +257,45 @@ class EventLoop(Actor):
         """Make the record of a connection, its worker chosen in turn."""
         worker = self.config.peer_workers[self._next_worker % len(self.config.peer_workers)]
         self._next_worker += 1
-        address = f"{self.ref.address.node}/{worker}/peer-{connection}"
+        address = self._address_of(connection, worker)
         return PeerRecord(connection=connection, peer=peer, peer_id=peer_id, worker=worker, address=address)
 
+    def _address_of(self, connection: str, worker: str) -> str:
+        return f"{self.ref.address.node}/{worker}/peer-{connection}"
+
     def was_ended(self, connection: str) -> bool:
-        """Say whether a connection of that id has ended here; it must not come back to life."""
-        return connection in self._ended
+        """Say whether a connection of that id has ended here, or is about to; it must not come back to life."""
+        record = self.peers.get(connection)
+        return connection in self._ended or (record is not None and record.state == "closing")
+
+    def living(self) -> list[PeerRecord]:
+        """Return the connections that have not been told to close."""
+        return [record for record in self.peers.values() if record.state != "closing"]
+
+    def end_peer(
+        self, record: PeerRecord, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any] | None = None
+    ) -> None:
+        """Have a connection say goodbye; its `PeerEnded`, or its `Terminated`, follows. A peer who does not hear it
+        must not hold up the others.
+        """
+        record.state = "closing"
+        self.node.ref(record.address).tell(Close(cause, initiated_by, evidence or {}))
 
     async def close_peer(self, record: PeerRecord, cause: Cause, initiated_by: Initiator) -> None:
         """Have a connection say goodbye, and wait until it has."""
+        record.state = "closing"
         try:
             answer: PeerEnded = await self.node.ref(record.address).ask(
                 Close(cause, initiated_by), timeout_s=PEER_CLOSE_S
             )
         except ExeuntError as error:
-            # Its actor crashed or hung: the Terminated that follows, or the worker's end, finishes the story.
             logger.warning(
                 "A connection did not close",
                 extra={"event": "close_failed", "connection": record.connection, "error": str(error)},
             )
-            return
+            if isinstance(error, AskTimeout) and record.connection in self.peers:
+                await self._bury(record, posthumous.unanswered(record, self.config.side, cause, initiated_by))
+            return  # if it is dead, what it said last, or its Terminated, waits in our mailbox
         if self.peers.pop(record.connection, None) is not None:
             await self._forget(record, answer.ending)
 
@@ -299,6 +305,13 @@ class EventLoop(Actor):
     async def on_stop_session(self, message: StopSession) -> None:
         """Leave, in order."""
         await self._leave(Cause(message.cause))
+
+    @receive(DeviceLost)
+    async def on_device_lost(self, message: DeviceLost) -> None:
+        """Without a device there is nothing to carry."""
+        if self.session != "leaving":
+            self.publish(Disconnected(f"the tunnel device is gone: {message.reason}"))
+        await self._leave(Cause.DEVICE_LOST)
 
     @receive(Reset)
     def on_reset(self, message: Reset) -> None:
@@ -345,9 +358,21 @@ class EventLoop(Actor):
 
     async def _leave(self, cause: Cause, initiated_by: Initiator = Initiator.US) -> None:
         """Portal, peers, self. Each step has its deadline; the next one comes in any case."""
-        if self.session == "leaving":
-            return
-        self.session = "leaving"
+        if self.session != "leaving":
+            self.session = "leaving"
+            await self._say_goodbyes(cause, initiated_by)
+            self.ref.tell(EverybodyAsked(cause, initiated_by))
+
+    @receive(EverybodyAsked)
+    async def on_everybody_asked(self, message: EverybodyAsked) -> None:
+        """End; whatever a connection said before its actor died has been handled by now."""
+        side, cause, initiated_by = self.config.side, Cause(message.cause), Initiator(message.initiated_by)
+        for record in list(self.peers.values()):
+            await self._bury(record, posthumous.unanswered(record, side, cause, initiated_by))
+        logger.info("Every connection has ended", extra={"event": "left"})
+        self.stop()
+
+    async def _say_goodbyes(self, cause: Cause, initiated_by: Initiator) -> None:
         logger.info("Leaving", extra={"event": "leaving", "cause": cause, "connections": len(self.peers)})
         try:
             left: PortalLeft = await self.portal_link.ask(
@@ -360,8 +385,6 @@ class EventLoop(Actor):
         except ExeuntError as error:
             logger.info("The portal could not be told", extra={"event": "portal_untold", "error": str(error)})
         await asyncio.gather(*(self.close_peer(record, cause, initiated_by) for record in list(self.peers.values())))
-        logger.info("Every connection has ended", extra={"event": "left"})
-        self.stop()
 
     async def on_crash(self, failure: Failure) -> None:
         """Crash the way one leaves: the portal is told; the peers watch us, and say goodbye by themselves."""
@@ -374,7 +397,8 @@ class EventLoop(Actor):
         """Leave, if a supervisor ends us before anybody asked us to."""
         if self.session != "leaving":
             cause = Cause.SUPERVISOR_DIED if self.exit_reason == "supervisor_died" else Cause.SHUTTING_DOWN
-            await self._leave(cause, Initiator.SUPERVISOR)
+            self.session = "leaving"
+            await self._say_goodbyes(cause, Initiator.SUPERVISOR)
 
     # --- for both sides ---
 
@@ -407,20 +431,8 @@ class EventLoop(Actor):
         opened: DeviceOpened = await self.network.ask(request)
         assert opened.name == config.device
 
-    def _set_relays(self, relays: tuple[portal.Relay, ...]) -> None:
-        self.relays = tuple(
-            RelayServer(
-                host=relay.host,
-                port=relay.port,
-                transport=relay.transport,
-                username=relay.username,
-                password=relay.password,
-            )
-            for relay in relays
-        )
-
     def _set_resources(self, resources: tuple[portal.Resource, ...]) -> None:
-        self.resources = {resource.id: resource for resource in resources if resource.type == "cidr"}
+        self.resources = readable_resources(resources)
 
     def _claim(self) -> None:
         self.portal_link.tell(

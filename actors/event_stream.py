@@ -30,6 +30,7 @@ from .messages import (
     Subscribe,
     TunInterfaceUpdated,
 )
+from .timing import LAST_DELIVERY_S
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,6 @@ QUEUED: Final = 128
 
 DELIVERY_S: Final = 3600.0
 """A user may take an event when it likes; what ends the wait is its death, which fails the ask at once."""
-
-LAST_DELIVERY_S: Final = 0.4
-"""After the loop has gone, a user who takes nothing holds up the program no longer than this."""
 
 
 class EventQueue:
@@ -95,6 +93,8 @@ class EventStream(Actor):
         self._wake: asyncio.Event | None = None
         self._loop_gone = False
         self._pump: asyncio.Task[None] | None = None
+        self._undelivered = 0
+        """Events that were under way to a subscriber who is gone."""
 
     def on_start(self) -> None:
         """Watch the event loop."""
@@ -106,11 +106,15 @@ class EventStream(Actor):
         if self._pump is not None:
             self._pump.cancel()
 
+    def on_crash(self, failure: object) -> None:
+        """As `on_stop`."""
+        self.on_stop()
+
     @receive(Subscribe)
     def on_subscribe(self, message: Subscribe) -> None:
         """Deliver to this actor from now on."""
         self._subscriber = message.subscriber
-        if self._pump is None:
+        if self._pump is None or self._pump.done():
             self._pump = self.node.loop.create_task(self._deliver_all())
 
     @receive(Publish)
@@ -157,14 +161,17 @@ class EventStream(Actor):
                 logger.warning(
                     "The events' subscriber is gone", extra={"event": "subscriber_gone", "error": str(error)}
                 )
+                self._undelivered += 1
                 return
 
     async def _say_ended(self) -> None:
+        under_way = self._pump is not None and not self._pump.done()
+        undelivered = len(self._queue) + self._queue.dropped_total + self._undelivered + under_way
+        if undelivered:
+            logger.warning("Events were not delivered", extra={"event": "undelivered", "count": undelivered})
         if self._subscriber is None:
             return
-        if len(self._queue):
-            logger.warning("Events were not delivered", extra={"event": "undelivered", "count": len(self._queue)})
         try:
-            await self.node.ref(self._subscriber).ask(StreamEnded(len(self._queue)), timeout_s=LAST_DELIVERY_S)
+            await self.node.ref(self._subscriber).ask(StreamEnded(undelivered), timeout_s=LAST_DELIVERY_S)
         except ExeuntError as error:
             logger.info("Nobody heard the stream's end", extra={"event": "stream_end_unheard", "error": str(error)})

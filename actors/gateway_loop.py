@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from exeunt.runtime import ExeuntError, Message, receive
 
+from .device.messages import SetOwner
 from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
+from .inner_networks import Grant, canonical, client_addresses, grants, host_networks
 from .loop_config import PeerRecord
 from .messages import ResourcesUpdated
 from .network.messages import AllowAccess, EnableForwarding, RevokeAccessTo, SetRoutes
@@ -21,6 +23,11 @@ logger = logging.getLogger(__name__)
 CLIENT_NETWORKS: Final = ("100.64.0.0/10", "fd65:7865:756e::/48")
 """Where clients' tunnel addresses come from: shared address space (RFC 6598), and a unique local prefix (RFC 4193)."""
 
+_LOOK_AGAIN_S: Final = 86_400
+"""An expiry further away is looked at once a day: clocks are set, and a timer of a thousand years is none."""
+
+_Key = tuple[str, str]  # (connection, resource id)
+
 
 class Expired(Message, frozen=True):
     """To ourselves: an authorisation's time is over."""
@@ -29,18 +36,26 @@ class Expired(Message, frozen=True):
     resource_id: str
 
 
+class _Expiry(NamedTuple):
+    expires_at: int
+    timer: asyncio.TimerHandle
+
+
 class GatewayLoop(EventLoop):
     """Decides for a gateway."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        self._expiries: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        self._allowed: dict[str, set[tuple[str, str]]] = {}
-        """By connection: (client address, network) pairs that the firewall lets through for it."""
-        self._authorizing: dict[str, portal.Resource] = {}
+        self._expiries: dict[_Key, _Expiry] = {}
+        self._grants: dict[_Key, frozenset[Grant]] = {}
+        """What the firewall lets through, and for whose sake. The firewall has each grant once, however many
+        connections and resources it is for: it is closed behind the last of them.
+        """
 
     async def joined_first(self, joined: portal.Joined) -> None:
         """Open the device, become a router that lets nobody through yet."""
+        for worker in self.config.peer_workers:
+            self.device_of(worker).tell(SetOwner(str(self.ref)))
         pairs = ((joined.address_ipv4, 32), (joined.address_ipv6, 128))
         await self.open_device([f"{address}/{bits}" for address, bits in pairs if address])
         await self.network.ask(EnableForwarding(self.config.device, CLIENT_NETWORKS, self.config.masquerade))
@@ -56,51 +71,66 @@ class GatewayLoop(EventLoop):
             case portal.Authorize():
                 await self._authorize(message)
             case portal.RevokeAccess(connection=connection, resource_id=resource_id):
-                await self._take_away(connection, resource_id, Cause.ACCESS_REVOKED)
+                await self._take_away((connection, resource_id), Cause.ACCESS_REVOKED)
             case _:
                 pass  # what only a client hears, or a later version's
 
     @receive(Expired)
     async def on_expired(self, message: Expired) -> None:
-        """An authorisation's time is over."""
-        await self._take_away(message.connection, message.resource_id, Cause.ACCESS_EXPIRED)
+        """An authorisation's time is over, unless it was prolonged since."""
+        key = message.connection, message.resource_id
+        expiry = self._expiries.get(key)
+        if expiry is None:
+            return
+        if time.time() < expiry.expires_at:
+            self._expire_later(key, expiry.expires_at)
+        else:
+            await self._take_away(key, Cause.ACCESS_EXPIRED)
 
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """Close the firewall behind a client."""
         for key in [key for key in self._expiries if key[0] == record.connection]:
-            self._expiries.pop(key).cancel()
-        for address, network in sorted(self._allowed.pop(record.connection, set())):
-            if not any((address, network) in pairs for pairs in self._allowed.values()):
-                await self._tell_network(RevokeAccessTo(address, network))
+            self._forget_expiry(key)
+        freed = [self._grants.pop(key) for key in list(self._grants) if key[0] == record.connection]
+        if self.session != "leaving":  # else the firewall goes as a whole
+            await self._close_firewall(frozenset[Grant]().union(*freed))
 
     # --- inside ---
 
     async def _authorize(self, message: portal.Authorize) -> None:
-        client, resource = message.client, message.resource
         if self.session != "connected" or self.was_ended(message.connection):
             return  # the portal's request times out, and it asks somebody else
-        addresses = tuple(one for one in (client.address_ipv4, client.address_ipv6) if one)
-        pairs = [(one, resource.address) for one in addresses if (":" in one) == (":" in resource.address)]
-        for address, network in pairs:
-            if not await self._tell_network(AllowAccess(address, network)):
-                return
-        self._allowed.setdefault(message.connection, set()).update(pairs)
+        client = message.client
+        try:
+            resource, addresses = canonical(message.resource), client_addresses(client)
+        except ValueError:
+            logger.warning("An authorisation makes no sense", extra={"event": "authorize_malformed", "peer": client.id})
+            return
+        key = message.connection, resource.id
+        if not await self._open_firewall(key, grants(addresses, resource.address)):
+            return
         record = self.peers.get(message.connection)
         if record is None:
             record = self.new_record(message.connection, peer=client.name, peer_id=client.id)
-            record.networks = tuple(f"{one}/{128 if ':' in one else 32}" for one in addresses)
-            record.client_addresses = addresses
+            record.networks = host_networks(addresses)
             record.resource_ids.add(resource.id)
+            self._replace(client.id, by=record)
             if not await self._start(record, message):
                 return
         record.resource_ids.add(resource.id)
-        self._expire_later(message)
+        self._expire_later(key, message.expires_at)
         self.say(portal.Authorized(ref=message.ref))
         extra = {"event": "access_allowed", "peer": client.name, "resource": resource.name}
         logger.info("A client may use a resource", extra=extra)
 
+    def _replace(self, client_id: str, *, by: PeerRecord) -> None:
+        """A client has one connection to us. The portal knows only the newest: what it revokes must be all there is."""
+        for record in self.living():
+            if record.peer_id == client_id:
+                self.end_peer(record, Cause.REPLACED, Initiator.PEER, {"replaced_by": by.connection})
+
     async def _start(self, record: PeerRecord, message: portal.Authorize) -> bool:
-        started = await self.start_peer(
+        return await self.start_peer(
             record,
             peer_public_key=message.client.public_key,
             preshared_key=message.preshared_key,
@@ -109,21 +139,11 @@ class GatewayLoop(EventLoop):
             remote_username=message.remote_ice.username,
             remote_password=message.remote_ice.password,
         )
-        if not started:
-            self._allowed.pop(record.connection, None)
-        return started
 
-    def _expire_later(self, message: portal.Authorize) -> None:
-        if message.expires_at is None:
-            return
-        key = (message.connection, message.resource.id)
-        earlier = self._expiries.pop(key, None)
-        if earlier is not None:
-            earlier.cancel()
-        delay_s = max(0.0, message.expires_at - time.time())
-        self._expiries[key] = self.node.loop.call_later(delay_s, self.ref.tell, Expired(*key))
-
-    async def _take_away(self, connection: str, resource_id: str, cause: Cause) -> None:
+    async def _take_away(self, key: _Key, cause: Cause) -> None:
+        self._forget_expiry(key)
+        closed = await self._close_firewall(self._grants.pop(key, frozenset()))
+        connection, resource_id = key
         record = self.peers.get(connection)
         if record is None or resource_id not in record.resource_ids:
             return
@@ -131,22 +151,56 @@ class GatewayLoop(EventLoop):
         logger.info(
             "A client lost a resource", extra={"event": cause.value, "peer": record.peer, "resource": resource_id}
         )
-        resource = self.resources.get(resource_id)
-        if resource is not None:
-            for address in record.client_addresses:
-                pair = (address, resource.address)
-                if pair in self._allowed.get(connection, set()):
-                    self._allowed[connection].discard(pair)
-                    await self._tell_network(RevokeAccessTo(*pair))
-        if not record.resource_ids:
-            await self.close_peer(record, cause, Initiator.PORTAL)
+        # If the firewall would not close, the connection must: no right outlives its revocation.
+        if record.state != "closing" and (not record.resource_ids or not closed):
+            self.end_peer(record, cause, Initiator.PORTAL)
+
+    # --- when ---
+
+    def _expire_later(self, key: _Key, expires_at: int | None) -> None:
+        self._forget_expiry(key)
+        if expires_at is not None:
+            now = time.time()
+            delay_s = max(0.0, min(expires_at, int(now) + _LOOK_AGAIN_S) - now)
+            timer = self.node.loop.call_later(delay_s, self.ref.tell, Expired(*key))
+            self._expiries[key] = _Expiry(expires_at, timer)
+
+    def _forget_expiry(self, key: _Key) -> None:
+        expiry = self._expiries.pop(key, None)
+        if expiry is not None:
+            expiry.timer.cancel()
+
+    async def on_stop(self) -> None:
+        """As the base; no timer is left."""
+        await super().on_stop()
+        for key in list(self._expiries):
+            self._forget_expiry(key)
+
+    # --- the firewall ---
+
+    async def _open_firewall(self, key: _Key, wanted: frozenset[Grant]) -> bool:
+        former = self._grants.get(key, frozenset[Grant]())
+        for number, grant in enumerate(sorted(wanted)):
+            if not await self._tell_network(AllowAccess(*grant)):
+                await self._close_firewall(frozenset(sorted(wanted)[:number]))
+                return False
+        self._grants[key] = wanted
+        await self._close_firewall(former - wanted)
+        return True
+
+    async def _close_firewall(self, freed: frozenset[Grant]) -> bool:
+        """Close it for what nobody is granted any more; False when it would not."""
+        still = frozenset[Grant]().union(*self._grants.values())
+        return all([await self._tell_network(RevokeAccessTo(*grant)) for grant in sorted(freed - still)])
 
     async def _tell_network(self, message: AllowAccess | RevokeAccessTo) -> bool:
         try:
             await self.network.ask(message)
         except ExeuntError as error:
+            self.problems["firewall"] = f"The firewall could not be changed: {error}."
             logger.warning("The firewall refused", extra={"event": "firewall_refused", "error": str(error)})
             return False
+        self.problems.pop("firewall", None)
         return True
 
     async def _route_clients(self) -> None:

@@ -40,9 +40,6 @@ class PeerRecord:
     resource_ids: set[str] = field(default_factory=set[str])
     networks: tuple[str, ...] = ()
     state: str = "connecting"
-    """`connecting`, `connected`, `ended` (its actor may linger)."""
+    """`connecting`, `connected`, `closing` (it was told to say goodbye), `ended` (its actor may linger)."""
     path: str | None = None
-    excluded: bool = False
-    client_addresses: tuple[str, ...] = ()
-    """On a gateway: the client's tunnel addresses."""
     started_ns: int = 0

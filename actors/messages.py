@@ -157,6 +157,13 @@ class SessionDescription(Message, frozen=True):
     problems: tuple[str, ...] = ()
 
 
+class EverybodyAsked(Message, frozen=True):
+    """An event loop that leaves, to itself: every peer was asked to close, and what they said has been handled."""
+
+    cause: str
+    initiated_by: str
+
+
 class PingPeer(Message, frozen=True):
     """One round trip to a peer, named by its name, its id or its connection. Answered by `Pong`."""
 
@@ -183,6 +190,7 @@ MESSAGES: tuple[type[Message], ...] = (
     SetInternetResource,
     DescribeSession,
     SessionDescription,
+    EverybodyAsked,
     PingPeer,
     *DEVICE,
     *NETWORK,

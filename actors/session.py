@@ -28,6 +28,7 @@ from .loop_config import LoopConfig
 from .messages import (
     Deliver,
     DescribeSession,
+    Disconnected,
     Event,
     PingPeer,
     Reset,
@@ -90,6 +91,8 @@ class Subscriber(Actor):
         super().__init__()
         self.queue: asyncio.Queue[Event | None] = asyncio.Queue(1)
         self.ended = False
+        self.last: Event | None = None
+        """What the stream could not tell any more, after all else."""
         self.undelivered = 0
 
     @receive(Deliver)
@@ -105,10 +108,10 @@ class Subscriber(Actor):
         self.end()
         return Taken()
 
-    def end(self) -> None:
-        """Mark the end, behind an event that still waits for the user."""
+    def end(self, last: Event | None = None) -> None:
+        """Mark the end, behind an event that still waits for the user; `last` comes after that. Idempotent."""
         if not self.ended:
-            self.ended = True
+            self.ended, self.last = True, last
             with contextlib.suppress(asyncio.QueueFull):
                 self.queue.put_nowait(None)
 
@@ -124,8 +127,11 @@ class EventStream:
         while not (self._subscriber.ended and self._subscriber.queue.empty()):
             event = await self._subscriber.queue.get()
             if event is None:
-                return
+                break
             yield event
+        last, self._subscriber.last = self._subscriber.last, None
+        if last is not None:
+            yield last
 
     async def drain(self) -> list[Event]:
         """Collect what is still to come, until the stream ends."""
@@ -237,8 +243,9 @@ class Session:
 
     async def _end_stream(self) -> None:
         """No stream outlives its runtime: where the workers were killed, nobody was left to say that it ended."""
-        await self.supervisor.wait()
-        self._subscriber.end()
+        outcome = await self.supervisor.wait()
+        lost = Disconnected(f"the session's processes ended: {outcome.reason}") if outcome.failed else None
+        self._subscriber.end(lost)
 
     async def _insist(self) -> None:
         """If the orderly leave takes longer than all its deadlines together, end the workers."""

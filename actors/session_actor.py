@@ -8,6 +8,7 @@ import logging
 
 from exeunt.runtime import Actor, ActorDead, AskTimeout, Later, Refused, Terminated, receive
 
+from .endings import Cause
 from .messages import DescribeSession, PingPeer, Reset, SessionDescription, SetDns, SetInternetResource, StopSession
 from .peer.messages import Pong
 from .timing import PING_S
@@ -32,6 +33,8 @@ class SessionActor(Actor):
     @receive(StopSession)
     def on_stop_session(self, message: StopSession) -> None:
         """Begin to leave. The first cause stands."""
+        if message.cause not in set(Cause):
+            raise Refused("no_such_cause", f"{message.cause!r} is no cause of an ending")
         if not self._leaving:
             self._leaving = True
             self.node.ref(self._loop).tell(message)

@@ -14,6 +14,9 @@ from .record import EndingsRecord
 
 Reason = Literal["shutting_down", "signed_out"]
 
+POLL_S = 0.005
+"""How often a process that is not our child is looked at: its end cannot be waited for."""
+
 
 class StopAccepted(msgspec.Struct, frozen=True):
     """A program's answer to `stop`: it is leaving, and this is the trace of it."""
@@ -72,8 +75,18 @@ def _process(instance: Instance) -> psutil.Process | None:
 
 
 def _wait(process: psutil.Process, instance: Instance, options: Options) -> None:
+    """Return once the process has ended. One whose parent has not asked for its exit code yet has ended too."""
+    deadline = time.monotonic() + options.timeout_s
+    while _runs(process):
+        if time.monotonic() > deadline:
+            message = f"{instance.name} (pid {instance.pid}) has not left after {options.timeout_s:g} s."
+            raise Failure("timeout", message, f"exeunt stop --now --instance {instance.name} does not wait.")
+        time.sleep(POLL_S)
+
+
+def _runs(process: psutil.Process) -> bool:
     try:
-        process.wait(timeout=options.timeout_s)
-    except psutil.TimeoutExpired as error:
-        message = f"{instance.name} (pid {instance.pid}) has not left after {options.timeout_s:g} s."
-        raise Failure("timeout", message, f"exeunt stop --now --instance {instance.name} does not wait.") from error
+        # is_running compares creation times: a later process of the same number is another one.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

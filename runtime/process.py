@@ -72,6 +72,15 @@ class WorkerProcess:
 
         loop.add_reader(sentinel, gone)
 
+    async def until_ready(self) -> int:
+        """Wait until the worker listens; return its pid. Raises RuntimeError when it ends before that."""
+        return await asyncio.shield(self.ready)  # whoever gives up waiting must not cancel it for the others
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether the worker has reported that it listens."""
+        return self.ready.done() and self.ready.exception() is None
+
     @property
     def pid(self) -> int:
         """Its process id; 0 before it started."""

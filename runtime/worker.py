@@ -48,7 +48,7 @@ from .transport import Transport, endpoint
 
 logger = logging.getLogger(__name__)
 
-ORPHAN_LEAVE_S = 0.8  # an orphan has a second in all: its actors get most of it for their goodbyes
+ORPHAN_LEAVE_S = 0.7  # an orphan has a second in all: its actors get most of it for their goodbyes
 EXIT_ORPHANED = 70
 _KILL_S = 0.1  # for an actor to notice its cancellation; one that still goes on ends with its process
 

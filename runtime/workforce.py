@@ -63,7 +63,7 @@ class Workforce:
         for spec in self.specs.values():
             self._spawn(spec)
         processes = list(self.processes.values())
-        await asyncio.gather(*(process.ready for process in processes))
+        await asyncio.gather(*(process.until_ready() for process in processes))
         for process in processes:
             await self.broadcast(self._up(process), except_=process.boot.worker)
             self._usable[process.boot.worker].set()
@@ -72,7 +72,7 @@ class Workforce:
         """Start a dead worker anew. False when its replacement died as well, which is reported like any death."""
         process = self._spawn(self.specs[worker])
         try:
-            await process.ready
+            await process.until_ready()
             await self.broadcast(self._up(process), except_=worker)
             others = [other for other in self.processes.values() if other is not process]
             await asyncio.gather(*(self.host(worker).ask(self._up(other)) for other in others))
@@ -123,7 +123,7 @@ class Workforce:
         process = self.processes.get(worker)
         if process is None:
             return
-        if process.ready.done() and process.ready.exception() is None:
+        if process.is_ready:
             self.host(worker).tell(Leave(reason))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.ended.wait(), self.specs[worker].shutdown_ms / 1000)

@@ -13,8 +13,9 @@ import socket
 from pathlib import Path
 
 from exeunt.runtime import Actor, receive
+from exeunt.runtime.errors import Failure
 
-from .messages import Intent, SetOwner, SetResources
+from .messages import DeviceLost, Intent, SetOwner, SetResources
 from .pump import Pump
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,13 @@ class Device(Actor):
         super().__init__()
         self._path = Path(hand_over)
         self._owner = ""
+        self._socket: socket.socket | None = None
+        self._pump: Pump | None = None
 
     def on_start(self) -> None:
         """Listen for a descriptor."""
-        self._pump = self.node.resources["pump"] = Pump(self.node.loop, on_intent=self._on_intent)
+        self._pump = Pump(self.node.loop, on_intent=self._on_intent, on_failed=self._on_failed)
+        self.node.resources["pump"] = self._pump
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(self._path))
@@ -41,14 +45,16 @@ class Device(Actor):
         """Let go of everything."""
         self._release()
 
-    def on_crash(self, failure: object) -> None:
-        """As `on_stop`."""
+    def on_crash(self, failure: Failure) -> None:
+        """As `on_stop`; and the device is lost with us: who opened it holds a descriptor that nobody reads."""
         self._release()
+        self._on_failed(f"{failure.type}: {failure.message}")
 
     @receive(SetResources)
     def on_set_resources(self, message: SetResources) -> None:
         """Know the resources."""
-        self._pump.set_resources(message.resources)
+        if self._pump is not None:
+            self._pump.set_resources(message.resources)
 
     @receive(SetOwner)
     def on_set_owner(self, message: SetOwner) -> None:
@@ -59,7 +65,14 @@ class Device(Actor):
         if self._owner:
             self.node.ref(self._owner).tell(Intent(resource_id))
 
+    def _on_failed(self, reason: str) -> None:
+        logger.error("The tunnel device is gone", extra={"event": "device_lost", "reason": reason})
+        if self._owner:
+            self.node.ref(self._owner).tell(DeviceLost(reason))
+
     def _receive(self) -> None:
+        assert self._socket is not None
+        assert self._pump is not None
         try:
             _, descriptors, _, _ = socket.recv_fds(self._socket, 64, 4)
         except OSError:
@@ -71,11 +84,13 @@ class Device(Actor):
             logger.info("The tunnel device is here", extra={"event": "device_received"})
 
     def _release(self) -> None:
-        self.node.loop.remove_reader(self._socket.fileno())
-        self._socket.close()
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-        self._pump.close()
+        if self._socket is not None:
+            self.node.loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+        if self._pump is not None:
+            self._pump.close()
 
 
 def hand_over(path: Path, descriptor: int) -> None:

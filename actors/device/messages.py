@@ -12,7 +12,7 @@ class SetResources(Message, frozen=True):
 
 
 class SetOwner(Message, frozen=True):
-    """Tell this actor of intents."""
+    """Tell this actor of intents, and of the device's loss."""
 
     owner: str
 
@@ -23,4 +23,10 @@ class Intent(Message, frozen=True):
     resource_id: str
 
 
-MESSAGES: tuple[type[Message], ...] = (SetResources, SetOwner, Intent)
+class DeviceLost(Message, frozen=True):
+    """To the owner: the device is gone (deleted, or its actor crashed); nothing goes in or out any more."""
+
+    reason: str
+
+
+MESSAGES: tuple[type[Message], ...] = (SetResources, SetOwner, Intent, DeviceLost)

@@ -36,10 +36,19 @@ class Sink(Protocol):
 class Pump:
     """Moves inner packets. On its worker's loop only."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_intent: Callable[[str], None]) -> None:
-        """`on_intent` is told a resource's id when a packet wants it and nobody carries it."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_intent: Callable[[str], None],
+        on_failed: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        """`on_intent` is told a resource's id when a packet wants it and nobody carries it; `on_failed`, once for each
+        device, why it cannot be read any more.
+        """
         self._loop = loop
         self._on_intent = on_intent
+        self._on_failed = on_failed
         self._fd: int | None = None
         self._sinks: AllowedIPs[Sink] = AllowedIPs()
         self._intents = Intents()
@@ -108,11 +117,18 @@ class Pump:
                 packet = os.read(fd, _PACKET_BYTES)
             except BlockingIOError:
                 return
-            except OSError:
-                self.counters["device_failed"] += 1
-                self.set_device(None)
+            except OSError as error:
+                self._failed(str(error))
+                return
+            if not packet:
+                self._failed("end of file")
                 return
             self._from_device(packet)
+
+    def _failed(self, reason: str) -> None:
+        self.counters["device_failed"] += 1
+        self.set_device(None)
+        self._on_failed(reason)
 
     def _from_device(self, packet: bytes) -> None:
         header = read_header(packet)

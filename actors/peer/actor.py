@@ -10,6 +10,7 @@ recorded, owner told, relay released.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -29,7 +30,7 @@ from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import MAX_CANDIDATES, IceCandidates
-from ..timing import CONNECT_S, CONSENT_INTERVAL_S, GOODBYE_DEADLINE_S, HANDSHAKE_S, RELEASE_S
+from ..timing import CONNECT_S, CONSENT_INTERVAL_S, GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, RELEASE_S
 from ..wireguard import Limits, PrefixedIndices, Tunnel
 from .machine import Connected, Connection, Ended, PongReceived
 from .messages import (
@@ -64,7 +65,7 @@ class PeerConnection(Actor):
             initiator=self._initiator,
             allocate_index=PrefixedIndices(secrets.randbits(24)),
             rng=random.Random(),  # noqa: S311 - timer jitter, not a key
-            limits=Limits(rekey_attempt_time_s=HANDSHAKE_S),
+            limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
         self._machine = Connection(tunnel, initiator=self._initiator, identifier=lambda: os.urandom(8))
         self._book = EndingBook(FilePath(self.config.endings_file))
@@ -72,6 +73,8 @@ class PeerConnection(Actor):
         self._ending: asyncio.Future[Ending] | None = None
         self._gone: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._lingering: asyncio.Task[None] | None = None
         self._finding: asyncio.Task[None] | None = None
         self._found: list[str] = []
         self._telling = False
@@ -107,6 +110,10 @@ class PeerConnection(Actor):
 
     async def on_crash(self, failure: Failure) -> None:
         """Say goodbye for a handler that failed: the peer is told what happened."""
+        if self._finding is None:  # on_start failed: nothing has begun, and who asked for the start records why
+            with contextlib.suppress(KeyError):
+                self._pump.detach(self)
+            return
         await self._close(Cause.WORKER_CRASHED, Initiator.SUPERVISOR, {"error": f"{failure.type}: {failure.message}"})
         await self._release()
 
@@ -123,7 +130,8 @@ class PeerConnection(Actor):
     @receive(SetNetworks)
     def on_set_networks(self, message: SetNetworks) -> None:
         """Route these inner networks here from now on."""
-        self._pump.attach(self, message.networks)
+        if self._machine.state in ("connecting", "established"):  # else it has given its networks back
+            self._pump.attach(self, message.networks)
 
     @receive(Hint)
     def on_hint(self, _message: Hint) -> None:
@@ -181,8 +189,7 @@ class PeerConnection(Actor):
         now = self._now()
         self._machine.handle_packet(packet, now)
         self._transmit()
-        if self._timer is None:
-            self._set_timer(now)
+        self._set_timer(now)
 
     # --- the agent's side ---
 
@@ -278,15 +285,26 @@ class PeerConnection(Actor):
         )
 
     async def _find_path(self) -> None:
-        gathering = self.node.loop.create_task(self._agent.gather())
+        gathering = self.node.loop.create_task(self._gather())
         try:
             await self._agent.connect(CONNECT_S)
             await gathering  # relays found late are worth having: the direct path may not last
         except NeverConnected as error:
             self._machine.handle_failed({"ice": error.reason, "detail": error.detail}, self._now())
             self._drain()
+        except Exception as error:
+            logger.exception("The search for a path failed", extra={"event": "path_search_failed", **self._who})
+            self._machine.handle_failed({"ice": "error", "error": type(error).__name__}, self._now())
+            self._drain()
         finally:
             gathering.cancel()
+
+    async def _gather(self) -> None:
+        """Find our own candidates; without any, the peer's may still find us."""
+        try:
+            await self._agent.gather()
+        except Exception:
+            logger.exception("Candidates could not be gathered", extra={"event": "gathering_failed", **self._who})
 
     def _transmit(self) -> None:
         while (datagram := self._machine.poll_transmit()) is not None:
@@ -369,13 +387,16 @@ class PeerConnection(Actor):
 
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._pump.detach(self)
         if self._finding is not None:
             self._finding.cancel()
             await asyncio.wait({self._finding})
         await self._agent.close(RELEASE_S)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _pong(self, token: int, waiting: asyncio.Future[float], timeout_s: float) -> Pong:
         try:
@@ -389,12 +410,14 @@ class PeerConnection(Actor):
         return Pong(rtt_ms, self._path.kind if self._path else "direct")
 
     def _set_timer(self, now: float) -> None:
+        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
+        timeout = self._machine.poll_timeout()
+        if timeout is None or (self._timer is not None and self._timer_at <= timeout[0]):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        timeout = self._machine.poll_timeout()
-        if timeout is not None:
-            self._timer = self.node.loop.call_later(max(0.0, timeout[0] - now), self._on_timer)
+        self._timer_at = timeout[0]
+        self._timer = self.node.loop.call_later(max(0.0, timeout[0] - now), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

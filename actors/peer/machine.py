@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ..endings import Cause, Initiator
-from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, LINGER_S
+from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, HANDSHAKE_S, LINGER_S
 from ..wireguard import HandshakeCompleted, HandshakeFailed, Tunnel
 from .control_packet import (
     Goodbye,
@@ -53,6 +53,15 @@ TRANSITIONS: Mapping[State, Mapping[str, State]] = MappingProxyType(
 
 WAITING_PACKETS: Final = 128
 """Inner packets kept while there is no path; beyond it the oldest goes. Enough for the first requests of a browser."""
+
+_DEADLINES: Final[Mapping[State, str]] = MappingProxyType(
+    {
+        "connecting": "the initiator's handshake is overdue",
+        "closing": "goodbye deadline",
+        "lingering": "linger is over",
+    }
+)
+"""What each state's deadline is for."""
 
 _INITIATED_BY: Final[Mapping[str, Initiator]] = MappingProxyType(
     {
@@ -120,8 +129,11 @@ class Connection:
         """A path was agreed on, the first or another."""
         self._rtt_ms = rtt_ms
         first, self.has_path = not self.has_path, True
-        if first and self.state == "connecting" and self._initiator:
-            self.tunnel.connect(now)
+        if first and self.state == "connecting":
+            if self._initiator:
+                self.tunnel.connect(now)
+            else:
+                self._deadline_at = now + HANDSHAKE_S  # the responder's tunnel has no timer of its own for this
             while self._waiting:
                 self._seal(self._waiting.popleft(), now)
         self._drain_tunnel(now)
@@ -140,6 +152,8 @@ class Connection:
 
     def handle_datagram(self, datagram: bytes, now: float) -> bytes | None:
         """Take in a datagram of the path; return the inner packet for the device, if it carried one."""
+        if self.state == "ended":
+            return None
         packet = self.tunnel.handle_datagram(datagram, now)
         self._drain_tunnel(now)
         if packet is None:
@@ -202,8 +216,11 @@ class Connection:
                 self._move("deadline")
             elif now >= self._repeat_at:
                 self._say_goodbye(now)
-        elif self.state == "lingering" and self._deadline_at is not None and now >= self._deadline_at:
-            self._move("deadline")
+        elif self._deadline_at is not None and now >= self._deadline_at:
+            if self.state == "lingering":
+                self._move("deadline")
+            else:
+                self.handle_failed({"reason": "the peer did not complete a handshake"}, now)
         if self.state != "ended":
             self.tunnel.handle_timeout(now)
             self._drain_tunnel(now)
@@ -226,7 +243,7 @@ class Connection:
         if self.state == "closing":
             due.append((self._repeat_at, "goodbye is repeated"))
         if self._deadline_at is not None:
-            due.append((self._deadline_at, "goodbye deadline" if self.state == "closing" else "linger is over"))
+            due.append((self._deadline_at, _DEADLINES[self.state]))
         return min(due, default=None)
 
     # --- inside ---
@@ -243,6 +260,8 @@ class Connection:
             if isinstance(event, HandshakeCompleted):
                 if self.state == "connecting":
                     self._move("handshake")
+                    # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
+                    self._rtt_ms = min(self._rtt_ms, event.rtt_ms) if self._rtt_ms else event.rtt_ms
                     self._events.append(Connected(event.rtt_ms))
             elif isinstance(event, HandshakeFailed):
                 evidence = {"reason": "no handshake was answered", "initiations": event.initiations}
@@ -262,7 +281,8 @@ class Connection:
             case ProbeReply(identifier=identifier):
                 probe = self._probes.pop(identifier, None)
                 if probe is not None:
-                    self._events.append(PongReceived(probe[0], (now - probe[1]) * 1000))
+                    self._rtt_ms = (now - probe[1]) * 1000
+                    self._events.append(PongReceived(probe[0], self._rtt_ms))
             case Malformed():
                 self.malformed_total += 1
             case _:
@@ -298,7 +318,7 @@ class Connection:
         elapsed_ms = int((now - self._goodbye_began) * 1000)
         self._seal(encode_control(msgspec.structs.replace(self._goodbye, elapsed_ms=elapsed_ms)), now)
         self._goodbyes_sent += 1
-        self._repeat_at = now + max(GOODBYE_REPEAT_S, 1.5 * self._rtt_ms / 1000)
+        self._repeat_at = now + GOODBYE_REPEAT_S
 
     def _closed(self, *, acknowledged: bool, now: float) -> None:
         assert self._close_cause is not None

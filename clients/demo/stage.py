@@ -59,7 +59,11 @@ class Player:
         self._told = False
         self.workers: list[int] = []
         """Pids of its worker processes, as last seen."""
-        home.mkdir(mode=0o700)
+        home.mkdir(mode=0o700, exist_ok=True)
+
+    def again(self) -> Player:
+        """Return the same program, not started, with the same home: for one that has left."""
+        return Player(self.name, self.place, self.home)
 
     @property
     def paths(self) -> Paths:

@@ -1,7 +1,10 @@
 """Nodes without a transport, rings, and supervisors with real processes."""
 
+import asyncio
+import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,28 @@ from exeunt.runtime.recorder import Recorder
 from exeunt.runtime.worker import stop_all
 
 SupervisorFactory = Callable[..., Awaitable[Supervisor]]
+
+
+async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Let the loop turn until something is so that nobody reports. Fails when it takes longer."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def wait_for_ends(pids: Iterable[int], within_s: float = 5.0) -> None:
+    """Return when these processes have ended, whoever may have to reap them. Fails when it takes longer."""
+    loop = asyncio.get_running_loop()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            ended = asyncio.Event()
+            loop.add_reader(descriptor, ended.set)
+            try:
+                await asyncio.wait_for(ended.wait(), within_s)
+            finally:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
 
 
 @pytest.fixture

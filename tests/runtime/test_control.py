@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.runtime.conftest import until
 
 from exeunt.runtime import ActorDead, AskTimeout, Refused
 from exeunt.runtime.control import (
@@ -182,8 +183,7 @@ async def test_a_subscriber_gets_events_until_the_program_leaves(server: Control
         server.publish({"n": 0})
         await asyncio.sleep(0)
     server.publish({"n": 1})
-    while 1 not in seen:
-        await asyncio.sleep(0)
+    await until(lambda: 1 in seen)
     await server.close()
     await subscriber
     assert seen[-1] == 1
@@ -195,8 +195,7 @@ async def test_a_subscriber_that_hangs_up_is_forgotten(server: ControlServer) ->
     assert b"subscribed" in await reader.readline()
     writer.close()
     await writer.wait_closed()
-    while server._connections:  # pyright: ignore[reportPrivateUsage]
-        await asyncio.sleep(0)
+    await until(lambda: not server._connections)  # pyright: ignore[reportPrivateUsage]
     assert not server._subscribers  # pyright: ignore[reportPrivateUsage]
     server.publish({"n": 1})
 
@@ -205,8 +204,7 @@ async def test_what_a_slow_subscriber_misses_costs_no_memory(server: ControlServ
     reader, writer = await asyncio.open_unix_connection(server.path)
     writer.write(b'{"id":1,"command":"subscribe"}\n')
     await reader.readline()
-    while not server._subscribers:  # pyright: ignore[reportPrivateUsage]
-        await asyncio.sleep(0)
+    await until(lambda: server._subscribers)  # pyright: ignore[reportPrivateUsage]
     for n in range(5_000):
         server.publish({"n": n})
     (queue,) = server._subscribers  # pyright: ignore[reportPrivateUsage]
@@ -245,8 +243,7 @@ async def test_a_request_times_out(server: ControlServer) -> None:
 
 async def test_a_client_learns_that_the_program_left(server: ControlServer) -> None:
     waiting = asyncio.create_task(ask(server, "hang"))
-    while not server._connections:  # pyright: ignore[reportPrivateUsage]
-        await asyncio.sleep(0)
+    await until(lambda: server._connections)  # pyright: ignore[reportPrivateUsage]
     await server.close()
     with pytest.raises(ControlUnavailable):
         await waiting

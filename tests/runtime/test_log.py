@@ -113,10 +113,8 @@ def test_an_unnamed_level_is_named_somehow() -> None:
 
 
 def test_an_exception_is_a_field() -> None:
-    try:
-        raise ValueError("on purpose")
-    except ValueError as error:
-        found = line_of("It failed", exc_info=(type(error), error, error.__traceback__))
+    error = ValueError("on purpose")
+    found = line_of("It failed", exc_info=(type(error), error, error.__traceback__))
     assert "ValueError: on purpose" in found["exception"]
     assert found["message"] == "It failed"
 

@@ -1,0 +1,217 @@
+"""The pump, with a socket pair in place of the TUN device: a datagram is a packet."""
+
+import asyncio
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+from exeunt.actors.device.intents import WAITING_PACKETS
+from exeunt.actors.device.packet import read_header
+from exeunt.actors.device.pump import Pump
+from exeunt.actors.wireguard.testing import ipv4_packet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+US = "100.64.0.1"
+
+
+def packet(source: str, destination: str, body: bytes = b"x") -> bytes:
+    ends = ipaddress.ip_address(source).packed, ipaddress.ip_address(destination).packed
+    if len(ends[0]) == 4:
+        return bytes([0x45, 0]) + (20 + len(body)).to_bytes(2, "big") + bytes(8) + ends[0] + ends[1] + body
+    return bytes([0x60, 0, 0, 0]) + len(body).to_bytes(2, "big") + bytes([17, 64]) + ends[0] + ends[1] + body
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+
+    def send_packet(self, packet: bytes) -> None:
+        self.packets.append(packet)
+
+
+class Bench:
+    """A pump and the kernel's side of its device."""
+
+    def __init__(self) -> None:
+        self.intents: list[str] = []
+        self.failures: list[str] = []
+        self.pump = Pump(asyncio.get_running_loop(), on_intent=self.intents.append, on_failed=self.failures.append)
+        self.kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.kernel.setblocking(False)
+        self.device_fd = device.detach()
+        self.pump.set_device(self.device_fd)
+
+    async def send(self, *packets: bytes) -> None:
+        """Have the kernel route packets into the device, and let the pump take them."""
+        for one in packets:
+            self.kernel.send(one)
+        for _ in range(3 + len(packets)):
+            await asyncio.sleep(0)
+
+    def received(self) -> list[bytes]:
+        """What the pump has given to the kernel."""
+        found: list[bytes] = []
+        while True:
+            try:
+                found.append(self.kernel.recv(65_535))
+            except BlockingIOError:
+                return found
+
+
+@pytest.fixture
+async def bench() -> "Iterator[Bench]":  # type: ignore[misc]
+    bench = Bench()
+    yield bench  # type: ignore[misc]
+    bench.pump.close()
+    bench.kernel.close()
+
+
+async def test_a_packet_goes_to_the_longest_prefix(bench: Bench) -> None:
+    wide, narrow, six = Sink(), Sink(), Sink()
+    bench.pump.attach(wide, ("10.0.0.0/8",))
+    bench.pump.attach(narrow, ("10.1.0.0/16",))
+    bench.pump.attach(six, ("fd00::/64",))
+    await bench.send(packet(US, "10.2.0.1"), packet(US, "10.1.0.1"), packet("fd65::1", "fd00::7"))
+    assert wide.packets == [packet(US, "10.2.0.1")]
+    assert narrow.packets == [packet(US, "10.1.0.1")]
+    assert six.packets == [packet("fd65::1", "fd00::7")]
+
+
+async def test_a_peer_may_only_send_from_what_leads_back_to_it(bench: Bench) -> None:
+    alice, bob = Sink(), Sink()
+    bench.pump.attach(alice, ("100.64.0.2/32",))
+    bench.pump.attach(bob, ("100.64.0.3/32",))
+    bench.pump.deliver(alice, packet("100.64.0.2", "10.0.0.1"))
+    bench.pump.deliver(alice, packet("100.64.0.3", "10.0.0.1"))
+    bench.pump.deliver(bob, packet("100.64.0.2", "10.0.0.1"))
+    bench.pump.deliver(bob, packet("8.8.8.8", "10.0.0.1"))
+    assert bench.received() == [packet("100.64.0.2", "10.0.0.1")]
+    assert bench.pump.counters["spoofed_inbound"] == 3
+
+
+async def test_what_answers_a_spoofed_source_never_reaches_the_spoofer(bench: Bench) -> None:
+    alice, bob = Sink(), Sink()
+    bench.pump.attach(alice, ("100.64.0.2/32",))
+    bench.pump.attach(bob, ("100.64.0.3/32",))
+    bench.pump.deliver(alice, packet("100.64.0.3", "10.0.0.1"))
+    await bench.send(packet("10.0.0.1", "100.64.0.3"))
+    assert alice.packets == []
+    assert bob.packets == [packet("10.0.0.1", "100.64.0.3")]
+
+
+async def test_a_narrower_network_of_another_peer_is_not_the_wider_ones(bench: Bench) -> None:
+    wide, narrow = Sink(), Sink()
+    bench.pump.attach(wide, ("10.0.0.0/8",))
+    bench.pump.attach(narrow, ("10.1.0.0/16",))
+    bench.pump.deliver(wide, packet("10.1.0.1", US))
+    bench.pump.deliver(narrow, packet("10.1.0.1", US))
+    assert len(bench.received()) == 1
+
+
+async def test_padding_is_not_written(bench: Bench) -> None:
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    bench.pump.deliver(sink, packet("10.0.0.1", US) + bytes(11))
+    assert bench.received() == [packet("10.0.0.1", US)]
+
+
+async def test_packets_wait_for_whoever_can_carry_them(bench: Bench) -> None:
+    bench.pump.set_resources({"10.0.0.0/8": "r-1", "11.0.0.0/8": "r-2"})
+    ours = [packet(US, "10.0.0.1", bytes([number])) for number in range(3)]
+    await bench.send(*ours, packet(US, "11.0.0.1"))
+    assert bench.intents == ["r-1", "r-2"]
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    assert sink.packets == ours
+    later = Sink()
+    bench.pump.attach(later, ("11.0.0.0/8",))
+    assert later.packets == [packet(US, "11.0.0.1")]
+    assert sink.packets == ours, "none is sent twice"
+
+
+async def test_few_of_many_waiting_packets_are_kept(bench: Bench) -> None:
+    bench.pump.set_resources({"10.0.0.0/8": "r-1"})
+    for number in range(WAITING_PACKETS * 3):
+        await bench.send(packet(US, "10.0.0.1", number.to_bytes(2, "big")))
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    assert len(sink.packets) == WAITING_PACKETS
+    assert sink.packets[-1].endswith((WAITING_PACKETS * 3 - 1).to_bytes(2, "big"))
+    assert bench.intents == ["r-1"]
+
+
+async def test_attaching_replaces_what_was_attached(bench: Bench) -> None:
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8", "11.0.0.0/8"))
+    bench.pump.attach(sink, ("11.0.0.0/8",))
+    await bench.send(packet(US, "10.0.0.1"), packet(US, "11.0.0.1"))
+    assert sink.packets == [packet(US, "11.0.0.1")]
+    assert bench.pump.counters["unroutable"] == 1
+    bench.pump.detach(sink)
+    bench.pump.detach(sink)
+    await bench.send(packet(US, "11.0.0.1"))
+    bench.pump.deliver(sink, packet("11.0.0.1", US))
+    assert len(sink.packets) == 1
+    assert bench.received() == []
+
+
+async def test_a_device_that_is_gone_is_told_once_and_let_go_of(bench: Bench) -> None:
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    bench.kernel.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(bench.failures) == 1
+    assert bench.pump.counters["device_failed"] == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(bench.device_fd)
+    bench.pump.deliver(sink, packet("10.0.0.1", US))
+    assert bench.pump.counters["no_device"] == 1
+
+
+async def test_another_device_takes_over_and_the_former_one_is_closed(bench: Bench) -> None:
+    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    bench.pump.set_device(device.detach())
+    assert bench.kernel.recv(100) == b"", "the other end sees the close"
+    kernel.send(packet(US, "10.0.0.1"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(sink.packets) == 1
+    assert bench.failures == []
+    kernel.close()
+
+
+async def test_a_full_device_drops(bench: Bench) -> None:
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    for _ in range(5_000):
+        bench.pump.deliver(sink, packet("10.0.0.1", US, bytes(1200)))
+    assert bench.pump.counters["device_full"] > 0
+
+
+@pytest.mark.slow
+async def test_malformed_packets_are_counted_in_both_directions(bench: Bench) -> None:
+    sink = Sink()
+    bench.pump.attach(sink, ("0.0.0.0/0", "::/0"))
+
+    @settings(max_examples=10_000, deadline=None)
+    @given(st.binary(max_size=120) | st.builds(lambda cut: ipv4_packet(60)[:cut], st.integers(0, 60)))
+    def run(data: bytes) -> None:
+        before = bench.pump.counters.total()
+        bench.pump.deliver(sink, data)
+        bench.pump._from_device(data)  # pyright: ignore[reportPrivateUsage]
+        if read_header(data) is None:
+            assert bench.pump.counters.total() == before + 2
+            assert sink.packets == []
+            assert bench.received() == []
+        else:
+            assert sink.packets == [data]
+            assert len(bench.received()) == 1
+        sink.packets.clear()
+
+    run()

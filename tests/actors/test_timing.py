@@ -1,0 +1,59 @@
+"""The relations between the timers: they hold, and whoever breaks one cannot even import the module."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from exeunt.actors import timing
+from exeunt.actors.wireguard.timing import Limits
+
+SOURCE = Path(timing.__file__).read_text(encoding="utf-8")
+
+
+def with_constant(name: str, value: float) -> None:
+    """Run the module's text with one constant changed."""
+    changed, count = re.subn(rf"(?m)^{name}: Final = [0-9.]+$", f"{name}: Final = {value}", SOURCE)
+    assert count == 1, f"{name} is no plain constant"
+    module = ModuleType("exeunt.actors.timing_changed")
+    module.__package__ = "exeunt.actors"
+    exec(compile(changed, "timing_changed", "exec"), vars(module))
+
+
+def test_the_timers_as_they_are_do_not_contradict_each_other() -> None:
+    with_constant("GOODBYE_DEADLINE_S", timing.GOODBYE_DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("GOODBYE_REPEAT_S", 0.2, "a repetition fits its deadline"),
+        ("LINGER_S", 0.9, "who lingers outlasts who repeats"),
+        ("RELEASE_S", 0.7, "closing a peer outlasts goodbye and release"),
+        ("PORTAL_LEAVE_S", 0.8, "the event loop outlasts portal and peers"),
+        ("LAST_DELIVERY_S", 0.4, "the stream outlasts its loop and a slow user"),
+        ("APPLICATION_LEAVE_S", 2.7, "the supervisor outlasts the stream"),
+        ("WORKER_LEAVE_S", 1.5, "a worker outlasts a peer"),
+        ("WORKER_LEAVE_S", 2.0, "a worker outlasts its event loop"),
+        ("LOST_AFTER_S", 25.0, "a cut network is named before the handshake gives up"),
+        ("CONSENT_INTERVAL_S", 4.0, "consent is asked for several times"),
+        ("LOST_AFTER_S", 10.5, None),
+        ("LOST_AFTER_S", 9.9, "consent is asked for several times"),
+    ],
+)
+def test_breaking_a_relation_is_noticed(name: str, value: float, what: str | None) -> None:
+    if what is None:
+        with_constant(name, value)
+        return
+    with pytest.raises(AssertionError, match=what):
+        with_constant(name, value)
+
+
+def test_twenty_percent_loss_leaves_a_goodbye_enough_rounds() -> None:
+    rounds = int(timing.GOODBYE_DEADLINE_S / timing.GOODBYE_REPEAT_S) - 1
+    unacknowledged = (1 - 0.8 * 0.8) ** rounds
+    assert unacknowledged < 1 / 200_000, "of 200 sign-outs, 199 must be acknowledged"
+
+
+def test_the_handshake_over_ice_is_a_valid_limit() -> None:
+    assert Limits(rekey_attempt_time_s=timing.HANDSHAKE_S).rekey_attempt_time_s > timing.LOST_AFTER_S
