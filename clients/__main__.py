@@ -13,9 +13,12 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     from .app import run
 
-    code = run(sys.argv[1:])
-    # Everything has been closed by name. Taking the interpreter down object by object would add a tenth of a second
-    # to every leave, for nothing that anybody could see.
+    argv = sys.argv[1:]
+    code = run(argv)
+    if argv[1:2] != ["run"]:
+        sys.exit(code)
+    # A program in the foreground has closed everything by name. Taking the interpreter down object by object would add
+    # a tenth of a second to its leave, for nothing that anybody could see.
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

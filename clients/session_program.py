@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     device: str
     log_level: str = "INFO"
-    peer_workers: int = 1
+    mtu: int = 1280
     lost_after_s: float = 15.0
     relay_only: bool = False
     masquerade: bool = True
@@ -56,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(settings: Settings, *, paths: Paths, options: Options) -> int:
     """Run a session in the foreground until it is over; return the exit code."""
+    if not 1280 <= settings.mtu <= 1400:
+        fail("config_invalid", f"The MTU {settings.mtu} is not between 1280 and 1400.")
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_run(settings, paths, options))
 
@@ -227,7 +229,7 @@ def _session_config(program: Program, settings: Settings, token_file: Path) -> S
         ),
         endings_file=paths.endings_file(instance),
         device=settings.device,
-        peer_workers=settings.peer_workers,
+        mtu=settings.mtu,
         lost_after_s=settings.lost_after_s,
         relay_only=settings.relay_only,
         masquerade=settings.masquerade,

@@ -118,7 +118,7 @@ class ControlServer:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = msgspec.json.decode(line, type=_Request)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _error(0, "usage", f"not a request: {error}")
         if request.command == "subscribe":
             return {"id": request.id, "ok": True, "data": "subscribed"}

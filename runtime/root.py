@@ -49,6 +49,6 @@ class Root(Actor):
             ref = await self._start_child(spec)
         except Refused:
             raise
-        except (ExeuntError, msgspec.MsgspecError) as error:
+        except (ExeuntError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Refused("start_failed", str(error)) from error
         return ActorStarted(str(ref))

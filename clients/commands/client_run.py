@@ -48,7 +48,7 @@ def run(
         name=name or socket.gethostname(),
         device=device,
         log_level=settings.log_level,
-        peer_workers=settings.workers,
+        mtu=settings.mtu,
         relay_only=relay_only,
     )
     return run_session(session, paths=paths, options=options)

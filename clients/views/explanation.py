@@ -66,11 +66,13 @@ def _what(ending: Ending) -> str:
 
 def _how_known(ending: Ending) -> list[str]:
     known = "" if ending.detection_ms is None else f" after {milliseconds(ending.detection_ms)}"
-    told = ending.initiated_by == "peer"
+    told = "told" in ending.evidence or ending.initiated_by == "peer"
+    answered = ending.evidence.get("acknowledged_ms")
+    round_trip = f" after {milliseconds(answered)}" if isinstance(answered, int | float) else ""
     if ending.acknowledged is True:
         if told:
             return [f"It said goodbye; this {ending.side} knew{known or ' at once'}, and confirmed it."]
-        return [f"The goodbye was acknowledged by {printable(ending.peer)}{known}."]
+        return [f"The goodbye was acknowledged by {printable(ending.peer)}{round_trip}."]
     if ending.acknowledged is False:
         return [f"The goodbye was not acknowledged: {printable(ending.peer)} may have learned of it later."]
     return [f"No goodbye could be exchanged; it was concluded{known} from the evidence."]

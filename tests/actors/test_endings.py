@@ -71,6 +71,7 @@ def test_an_ending_is_logged_once_with_its_facts_beside_the_sentence(
 
 def test_a_disk_that_refuses_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
+    caplog.set_level(logging.INFO)
     for path in (tmp_path / "file" / "endings.jsonl", tmp_path, Path("/proc/endings.jsonl")):
         caplog.clear()
         EndingBook(path).write(ending())

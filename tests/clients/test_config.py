@@ -25,12 +25,12 @@ def _write(paths: Paths, text: str) -> Path:
 
 
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(paths: Paths) -> None:
-    assert _load(paths, {}).workers == 1
-    _write(paths, "[client]\nworkers = 2\n[gateway]\nanything = true\n")
-    assert _load(paths, {}).workers == 2
-    assert _load(paths, {"EXEUNT_WORKERS": "3"}).workers == 3
-    assert _load(paths, {"EXEUNT_WORKERS": "3"}, workers=4).workers == 4
-    assert _load(paths, {"EXEUNT_WORKERS": ""}, workers=None).workers == 2
+    assert _load(paths, {}).mtu == 1280
+    _write(paths, "[client]\nmtu = 2\n[gateway]\nanything = true\n")
+    assert _load(paths, {}).mtu == 2
+    assert _load(paths, {"EXEUNT_MTU": "3"}).mtu == 3
+    assert _load(paths, {"EXEUNT_MTU": "3"}, mtu=4).mtu == 4
+    assert _load(paths, {"EXEUNT_MTU": ""}, mtu=None).mtu == 2
 
 
 def test_config_names_another_file(paths: Paths, tmp_path: Path) -> None:
@@ -44,11 +44,11 @@ def test_config_names_another_file(paths: Paths, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "environ", "words"),
     [
-        ("[client]\nworkers = 'many'", {}, "workers"),
+        ("[client]\nmtu = 'many'", {}, "mtu"),
         ("[client]\nworker = 1", {}, "unknown field `worker`"),
         ("client = 1", {}, "must be a table"),
         ("[client", {}, "not valid TOML"),
-        ("", {"EXEUNT_WORKERS": "many"}, "environment"),
+        ("", {"EXEUNT_MTU": "many"}, "environment"),
     ],
 )
 def test_what_is_invalid_is_named(text: str, environ: dict[str, str], words: str, paths: Paths) -> None:
@@ -60,7 +60,7 @@ def test_what_is_invalid_is_named(text: str, environ: dict[str, str], words: str
 
 
 def test_storing_a_value_keeps_the_rest(paths: Paths) -> None:
-    before = '# mine\n[client]\n# which\nportal_url = "ws://old:1"\nworkers = 2 # two\n\n[gateway]\nportal_url = "ws://g:1"\n'
+    before = '# mine\n[client]\n# which\nportal_url = "ws://old:1"\nmtu = 2 # two\n\n[gateway]\nportal_url = "ws://g:1"\n'
     _write(paths, before)
     paths.config_dir.chmod(0o700)
     config.store(paths.config_file, "client", "portal_url", "ws://new:1")
@@ -70,7 +70,7 @@ def test_storing_a_value_keeps_the_rest(paths: Paths) -> None:
 
 TABLES = st.dictionaries(
     st.sampled_from(["client", "gateway", "portal"]),
-    st.dictionaries(st.sampled_from(["portal_url", "workers", "portal_url_2"]), st.integers(), max_size=3),
+    st.dictionaries(st.sampled_from(["portal_url", "mtu", "portal_url_2"]), st.integers(), max_size=3),
     max_size=3,
 )
 

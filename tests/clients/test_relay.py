@@ -284,10 +284,12 @@ async def test_coturn_accepts_our_credentials_too(tmp_path: Path) -> None:
 
 
 def test_the_command_runs_until_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exeunt.clients import program
     from exeunt.clients.commands import relay_run
     from exeunt.clients.notify import notify
 
     monkeypatch.setenv("EXEUNT_RELAY_SECRET", SECRET)
+    monkeypatch.setenv("EXEUNT_HOME", str(tmp_path / "home"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
@@ -298,7 +300,7 @@ def test_the_command_runs_until_sigterm(tmp_path: Path, monkeypatch: pytest.Monk
                 os.kill(os.getpid(), signal.SIGTERM)
             return told
 
-        monkeypatch.setattr(relay_run, "notify", ready)
+        monkeypatch.setattr(program, "notify", ready)
         assert relay_run.run(listen="127.0.0.1:0") == 0
         assert [manager.recv(100) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
     assert "EXEUNT_RELAY_SECRET" not in os.environ

@@ -28,7 +28,7 @@ SupervisorFactory = Callable[..., Awaitable[Supervisor]]
 async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
     """Let the loop turn until something is so that nobody reports. Fails when it takes longer."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
 
 

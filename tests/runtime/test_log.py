@@ -96,7 +96,8 @@ def test_a_value_that_contains_itself_does_not_cost_the_line() -> None:
 
 @pytest.mark.parametrize("name", ["time", "severity"])
 def test_a_field_cannot_replace_the_first_three(name: str) -> None:
-    found = line_of("Hello", **{name: "mine"})
+    fields: dict[str, Any] = {name: "mine"}
+    found = line_of("Hello", **fields)
     assert found[f"{name}_"] == "mine"
 
 

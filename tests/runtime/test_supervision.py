@@ -16,13 +16,15 @@ NORMAL = ("normal", "shutdown")
 ABNORMAL = ("crashed", "killed", "worker_died", "restart", "anything else")
 restarts = st.sampled_from(list(Restart))
 strategies = st.sampled_from(list(Strategy))
-troupes = st.lists(
-    st.builds(lambda restart, significant: (restart, significant), restarts, st.booleans()), min_size=1, max_size=8
-).map(
-    lambda kinds: [
+
+
+def named(kinds: list[tuple[Restart, bool]]) -> list[Child]:
+    return [
         Child(id=f"c{n}", restart=restart, significant=significant) for n, (restart, significant) in enumerate(kinds)
     ]
-)
+
+
+troupes = st.builds(named, st.lists(st.tuples(restarts, st.booleans()), min_size=1, max_size=8))
 
 
 def supervision(
