@@ -100,7 +100,10 @@ class GatewayLoop(EventLoop):
     async def _authorize(self, message: portal.Authorize) -> None:
         if self.session != "connected" or self.was_ended(message.connection):
             return  # the portal's request times out, and it asks somebody else
-        client = message.client
+        client, record = message.client, self.peers.get(message.connection)
+        if record is not None and record.peer_id != client.id:
+            logger.warning("A connection changed its client", extra={"event": "authorize_malformed", "peer": client.id})
+            return
         try:
             resource, addresses = canonical(message.resource), client_addresses(client)
         except ValueError:
@@ -109,7 +112,6 @@ class GatewayLoop(EventLoop):
         key = message.connection, resource.id
         if not await self._open_firewall(key, grants(addresses, resource.address)):
             return
-        record = self.peers.get(message.connection)
         if record is None:
             record = self.new_record(message.connection, peer=client.name, peer_id=client.id)
             record.networks = host_networks(addresses)

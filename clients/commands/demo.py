@@ -99,6 +99,7 @@ def _report(
     if trace is not None:
         story = Trace(trace.id, [span for span in trace.spans if _is_of_the_story(span)])
         narrator.show("How the client left: what caused what", sequence.render(story, width=narrator.width))
+    narrator.pause()
     leftovers = stage.leftovers()
     left = msgspec.to_builtins(leftovers)
     narrator.say(

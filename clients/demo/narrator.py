@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
 from rich.text import Text
 
 from ..output import ACCENT, Options, console
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import RenderableType
+
+
+_TIME_WIDTH: Final = 8
 
 
 class Narrator:
@@ -41,10 +45,17 @@ class Narrator:
     def say(self, sentence: str, *, mark: str = "●", style: str = "green") -> None:
         """Tell one thing that has just happened."""
         if not self._silent:
-            line = Text(f"{time.monotonic() - self._began:6.2f} s  ", style="dim")
-            line.append(f"{mark} ", style=style)
-            line.append(sentence, style="not dim default")
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_column(width=_TIME_WIDTH, justify="right", style="dim")
+            line.add_column(width=1, style=style)
+            line.add_column()  # a long sentence wraps in its own column
+            line.add_row(f"{time.monotonic() - self._began:.2f} s", mark, sentence)
             self._console.print(line)
+
+    def pause(self) -> None:
+        """Leave a line free."""
+        if not self._silent:
+            self._console.print()
 
     def show(self, heading: str, view: RenderableType) -> None:
         """Show a table or a diagram under a heading."""

@@ -110,9 +110,8 @@ def gateway_upgrade(stage: Stage, narrator: Narrator, size: int) -> Result:
     got = long_one.finish()
     peer = current_peer(stage)
     result.continued_after_s = got.longest_gap_s
-    narrator.say(
-        f"The download went on through {peer['peer']}: {got.longest_gap_s:.2f} s without a byte, {got.connections} connections."
-    )
+    stood = f"{got.longest_gap_s:.2f} s without a byte, {got.connections} connections"
+    narrator.say(f"The download went on through {peer['peer']}: {stood}.")
     if not got.sha256_ok:
         result.complaints.append("the continued download's SHA-256 is wrong")
     if got.longest_gap_s > 2.0:
