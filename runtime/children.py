@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from .child_spec import ChildSpec, Intensity, Strategy
+from .child_spec import ChildSpec, Intensity, Restart, Strategy
 from .errors import AskTimeout, ExeuntError, NameTaken, Refused
 from .messages import StartActor, StopActor
 from .ref import Ref
@@ -80,8 +80,10 @@ class Children:
                 failed = await self._handle_exit(failed[0], failed[2])
 
     async def worker_died(self, worker: str) -> None:
-        """Handle the end of all children of a worker, which is about to be replaced."""
-        for child_id, incarnation in self._of(worker):
+        """Handle the end of all children of a worker that is being replaced; restarts wait until it has been."""
+        ended = self._of(worker)
+        ended.sort(key=lambda child: self.specs[child[0]].restart is not Restart.TEMPORARY)  # these need not wait
+        for child_id, incarnation in ended:
             await self.exited(child_id, incarnation, "worker_died")
 
     def worker_lost(self, worker: str) -> None:
@@ -101,9 +103,9 @@ class Children:
 
     def _of(self, worker: str) -> list[tuple[str, int]]:
         return [
-            (child_id, incarnation)
-            for child_id, incarnation in self._current.items()
-            if self.specs[child_id].worker == worker
+            (spec.id, self._current[spec.id])
+            for spec in self.specs.values()
+            if spec.worker == worker and spec.id in self._current
         ]
 
     async def _handle_exit(self, child_id: str, reason: str) -> tuple[str, int, str] | None:
