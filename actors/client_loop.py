@@ -8,10 +8,10 @@ from typing import Any
 
 from exeunt.runtime import ExeuntError, receive
 
-from .device.messages import Intent, SetOwner, SetResources
+from .device.messages import Intent, SetResources
 from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
-from .inner_networks import covers_internet
+from .inner_networks import covers_internet, tunnel_addresses
 from .loop_config import PeerRecord
 from .messages import (
     AllGatewaysOffline,
@@ -69,10 +69,7 @@ class ClientLoop(EventLoop):
 
     async def joined_first(self, joined: portal.Joined) -> None:
         """Open the device with our addresses."""
-        for worker in self.config.peer_workers:
-            self.device_of(worker).tell(SetOwner(str(self.ref)))
-        if self.config.manages_device:
-            await self.open_device(_addresses(joined))
+        await self.set_up_device(joined)
 
     async def resources_changed(self) -> None:
         """Route what we may reach, close what we may not any more, tell the user."""
@@ -288,13 +285,8 @@ class ClientLoop(EventLoop):
         config = TunConfig(
             device=self.config.device,
             mtu=self.config.mtu,
-            addresses=tuple(_addresses(self.joined)),
+            addresses=tunnel_addresses(self.joined),
             routes=routes,
             dns=self._dns,
         )
         self.publish(TunInterfaceUpdated(config))
-
-
-def _addresses(joined: portal.Joined) -> list[str]:
-    pairs = ((joined.address_ipv4, 32), (joined.address_ipv6, 128))
-    return [f"{address}/{bits}" for address, bits in pairs if address]

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from exeunt.runtime.errors import Failure
 from exeunt.runtime.messages import ActorStarted, StartChild
 
 from . import posthumous
-from .device.messages import DeviceLost
+from .device.messages import DeviceLost, DeviceReady, SetOwner
 from .endings import Cause, Ending, EndingBook, Initiator
-from .inner_networks import readable_resources
+from .inner_networks import readable_resources, tunnel_addresses
+from .inquiry import describe_peers
 from .loop_config import LoopConfig, PeerRecord
 from .messages import (
     ConnectionEnded,
@@ -39,19 +39,18 @@ from .messages import (
     SessionDescription,
     StopSession,
 )
-from .network.messages import DeviceOpened, OpenDevice
+from .network.messages import OpenDevice
 from .peer.messages import (
     AddCandidates,
     Close,
-    DescribePeer,
     Hint,
     PeerConnected,
-    PeerDescription,
     PeerEnded,
     PeerPathChanged,
     Ping,
     Pong,
     RelayServer,
+    SetNetworks,
 )
 from .peer_spec import peer_spec, relay_servers
 from .portal import messages as portal
@@ -306,6 +305,21 @@ class EventLoop(Actor):
         """Leave, in order."""
         await self._leave(Cause(message.cause))
 
+    @receive(DeviceReady)
+    async def on_device_ready(self, message: DeviceReady) -> None:
+        """A device actor was restarted, with its worker or alone: give it what its predecessor had."""
+        if self.session != "connected" or self.joined is None:
+            return
+        try:
+            await self.set_up_device(self.joined)
+        except ExeuntError as error:
+            await self.on_device_lost(DeviceLost(str(error)))
+            return
+        await self.resources_changed()
+        for record in self.living():
+            if record.worker == message.worker:
+                self.node.ref(record.address).tell(SetNetworks(record.networks))
+
     @receive(DeviceLost)
     async def on_device_lost(self, message: DeviceLost) -> None:
         """Without a device there is nothing to carry."""
@@ -339,13 +353,12 @@ class EventLoop(Actor):
         return pong
 
     async def _describe(self) -> SessionDescription:
-        asked = [self.node.ref(record.address).ask(DescribePeer(), timeout_s=1.0) for record in self.peers.values()]
-        answers = await asyncio.gather(*(_answer(reply) for reply in asked))
+        peers = await describe_peers([self.node.ref(record.address) for record in self.peers.values()])
         return SessionDescription(
             session=self.session,
             resources=tuple(self.resources.values()),
             resource_states={resource_id: self.resource_state(resource_id) for resource_id in self.resources},
-            peers=tuple(answer for answer in answers if answer is not None),
+            peers=peers,
             problems=tuple(self.problems.values()),
         )
 
@@ -424,12 +437,14 @@ class EventLoop(Actor):
         """Tell the portal."""
         self.portal_link.tell(PortalSay(message))
 
-    async def open_device(self, addresses: Iterable[str]) -> None:
-        """Have the TUN device opened and handed to the pump. Raises Refused, or Unavailable."""
+    async def set_up_device(self, joined: portal.Joined) -> None:
+        """Have the TUN device opened, addressed and handed to the pump. Raises Refused, or Unavailable."""
         config = self.config
-        request = OpenDevice(config.device, tuple(addresses), config.mtu, config.hand_over)
-        opened: DeviceOpened = await self.network.ask(request)
-        assert opened.name == config.device
+        for worker in config.peer_workers:
+            self.device_of(worker).tell(SetOwner(str(self.ref)))
+        if config.manages_device:
+            addresses = tunnel_addresses(joined)
+            await self.network.ask(OpenDevice(config.device, addresses, config.mtu, config.hand_over))
 
     def _set_resources(self, resources: tuple[portal.Resource, ...]) -> None:
         self.resources = readable_resources(resources)
@@ -438,11 +453,3 @@ class EventLoop(Actor):
         self.portal_link.tell(
             PortalClaim({one.connection: (one.peer_id, tuple(sorted(one.resource_ids))) for one in self.peers.values()})
         )
-
-
-async def _answer(reply: Any) -> PeerDescription | None:
-    try:
-        answer: PeerDescription = await reply
-    except ExeuntError:
-        return None  # it ended while we asked
-    return answer

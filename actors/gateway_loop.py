@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from exeunt.runtime import ExeuntError, Message, receive
 
-from .device.messages import SetOwner
 from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
 from .inner_networks import Grant, canonical, client_addresses, grants, host_networks
@@ -54,10 +53,7 @@ class GatewayLoop(EventLoop):
 
     async def joined_first(self, joined: portal.Joined) -> None:
         """Open the device, become a router that lets nobody through yet."""
-        for worker in self.config.peer_workers:
-            self.device_of(worker).tell(SetOwner(str(self.ref)))
-        pairs = ((joined.address_ipv4, 32), (joined.address_ipv6, 128))
-        await self.open_device([f"{address}/{bits}" for address, bits in pairs if address])
+        await self.set_up_device(joined)
         await self.network.ask(EnableForwarding(self.config.device, CLIENT_NETWORKS, self.config.masquerade))
         await self._route_clients()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .portal.messages import Client, Resource
+from .portal.messages import Client, Joined, Resource
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,12 @@ def client_addresses(client: Client) -> tuple[str, ...]:
     """Return a client's tunnel addresses in canonical form. Raises ValueError when one is malformed."""
     addresses = (ipaddress.IPv4Address, client.address_ipv4), (ipaddress.IPv6Address, client.address_ipv6)
     return tuple(str(kind(text)) for kind, text in addresses if text)
+
+
+def tunnel_addresses(joined: Joined) -> tuple[str, ...]:
+    """Return our own tunnel addresses as the device takes them."""
+    pairs = ((joined.address_ipv4, 32), (joined.address_ipv6, 128))
+    return tuple(f"{address}/{bits}" for address, bits in pairs if address)
 
 
 def host_networks(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ GOODBYE_REPEAT_S: Final = 0.05
 """An unacknowledged goodbye is said again. With 20 % loss each way a round fails with 0.36; 19 rounds fit into the
 deadline (0.36^19 is nothing)."""
 
+GOODBYE_REPEAT_MAX_S: Final = 0.15
+"""On a slow path it is repeated when it could have been answered; but a measured round trip may have a retransmission
+in it, so never later than this."""
+
 GOODBYE_DEADLINE_S: Final = 1.0
 """Then the ending stands, unacknowledged."""
 

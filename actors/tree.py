@@ -68,7 +68,7 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
                 id="device" if number == 0 else f"device-{number + 1}",
                 worker=worker,
                 start="exeunt.actors.device.actor:Device",
-                args={"hand_over": hand_over_path(ipc, worker)},
+                args={"hand_over": hand_over_path(ipc, worker), "owner": event_loop},
                 shutdown_ms=int(PEER_CLOSE_S * 1000),
             )
             for number, worker in enumerate(loop.peer_workers)

@@ -13,9 +13,8 @@ import socket
 from pathlib import Path
 
 from exeunt.runtime import Actor, receive
-from exeunt.runtime.errors import Failure
 
-from .messages import DeviceLost, Intent, SetOwner, SetResources
+from .messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from .pump import Pump
 
 logger = logging.getLogger(__name__)
@@ -24,11 +23,11 @@ logger = logging.getLogger(__name__)
 class Device(Actor):
     """The end of the tunnel on this host. `node.resources["pump"]` is its pump."""
 
-    def __init__(self, hand_over: str) -> None:
-        """`hand_over` is the path of the socket at which it receives descriptors."""
+    def __init__(self, hand_over: str, owner: str = "") -> None:
+        """`hand_over` is the path of the socket at which it receives descriptors; `owner` is told what happens."""
         super().__init__()
         self._path = Path(hand_over)
-        self._owner = ""
+        self._owner = owner
         self._socket: socket.socket | None = None
         self._pump: Pump | None = None
 
@@ -40,15 +39,16 @@ class Device(Actor):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(self._path))
         self.node.loop.add_reader(self._socket.fileno(), self._receive)
+        if self._owner:
+            self.node.ref(self._owner).tell(DeviceReady(self.ref.address.worker))
 
     def on_stop(self) -> None:
         """Let go of everything."""
         self._release()
 
-    def on_crash(self, failure: Failure) -> None:
-        """As `on_stop`; and the device is lost with us: who opened it holds a descriptor that nobody reads."""
+    def on_crash(self, failure: object) -> None:
+        """As `on_stop`: who opened the device still has it, and hands it to our successor."""
         self._release()
-        self._on_failed(f"{failure.type}: {failure.message}")
 
     @receive(SetResources)
     def on_set_resources(self, message: SetResources) -> None:

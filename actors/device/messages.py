@@ -23,10 +23,18 @@ class Intent(Message, frozen=True):
     resource_id: str
 
 
+class DeviceReady(Message, frozen=True):
+    """To the owner: the device actor of this worker has started, and knows nothing yet. After the first start it has
+    been restarted, and what it had is to be given to it again.
+    """
+
+    worker: str
+
+
 class DeviceLost(Message, frozen=True):
-    """To the owner: the device is gone (deleted, or its actor crashed); nothing goes in or out any more."""
+    """To the owner: the device is gone; nothing goes in or out any more."""
 
     reason: str
 
 
-MESSAGES: tuple[type[Message], ...] = (SetResources, SetOwner, Intent, DeviceLost)
+MESSAGES: tuple[type[Message], ...] = (SetResources, SetOwner, Intent, DeviceReady, DeviceLost)

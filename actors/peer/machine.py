@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ..endings import Cause, Initiator
-from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, HANDSHAKE_S, LINGER_S
+from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_MAX_S, GOODBYE_REPEAT_S, HANDSHAKE_S, LINGER_S
 from ..wireguard import HandshakeCompleted, HandshakeFailed, Tunnel
 from .control_packet import (
     Goodbye,
@@ -318,7 +318,7 @@ class Connection:
         elapsed_ms = int((now - self._goodbye_began) * 1000)
         self._seal(encode_control(msgspec.structs.replace(self._goodbye, elapsed_ms=elapsed_ms)), now)
         self._goodbyes_sent += 1
-        self._repeat_at = now + GOODBYE_REPEAT_S
+        self._repeat_at = now + min(max(GOODBYE_REPEAT_S, 1.2 * self._rtt_ms / 1000), GOODBYE_REPEAT_MAX_S)
 
     def _closed(self, *, acknowledged: bool, now: float) -> None:
         assert self._close_cause is not None

@@ -4,15 +4,18 @@ What crosses a worker is encoded and decoded as over the real transport. `settle
 do; nothing here sleeps.
 """
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
 from exeunt.actors import gateway_loop
 from exeunt.actors.client_loop import ClientLoop
-from exeunt.actors.device.messages import DeviceLost, Intent, SetOwner, SetResources
+from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Ending, Initiator
 from exeunt.actors.event_loop import EventLoop
 from exeunt.actors.loop_config import LoopConfig
@@ -240,6 +243,9 @@ class PlayedDevice(Played):
     def want(self, resource_id: str) -> None:
         owner = self.told(SetOwner)[-1].owner
         self.node.ref(owner).tell(Intent(resource_id))
+
+    def restart(self) -> None:
+        self.node.ref(self.told(SetOwner)[-1].owner).tell(DeviceReady("peers-1"))
 
     def lose(self) -> None:
         self.node.ref(self.told(SetOwner)[-1].owner).tell(DeviceLost("File descriptor in bad state"))

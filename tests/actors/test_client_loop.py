@@ -4,9 +4,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.actors.stage import PlayedPeer, Stage, created, resource
+
 from exeunt.actors import client_loop, event_loop
 from exeunt.actors.client_loop import ClientLoop
-from exeunt.actors.device.messages import SetResources
+from exeunt.actors.device.messages import DeviceReady, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.messages import (
     AllGatewaysOffline,
@@ -30,10 +34,6 @@ from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
 from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
 from exeunt.runtime import Refused
-from exeunt.runtime.messages import StartChild
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from tests.actors.stage import PlayedPeer, Stage, created, resource
 
 WEB = resource(1, "10.0.0.0/24")
 DB = resource(2, "10.0.1.0/24")
@@ -104,7 +104,8 @@ async def test_a_host_that_cannot_be_set_up_ends_the_session(stage: Stage) -> No
 async def test_an_embedded_client_opens_no_device(stage: Stage) -> None:
     stage.start(ClientLoop, manages_device=False)
     await stage.join(WEB)
-    assert stage.network.told(OpenDevice) == stage.network.told(SetRoutes) == []
+    assert stage.network.told(OpenDevice) == []
+    assert stage.network.told(SetRoutes) == []
     assert stage.stream.events(TunInterfaceUpdated)
 
 
@@ -299,9 +300,7 @@ async def test_gateways_are_excluded_as_many_as_the_portal_takes(stage: Stage) -
     excluded = requests(stage)[-1][1]
     assert len(excluded) == 64
     assert excluded[-1] == "gw-79"
-    msgspec.convert(
-        msgspec.to_builtins(stage.link.said(portal.RequestAuthorization)[-1]), portal.RequestAuthorization
-    )
+    msgspec.convert(msgspec.to_builtins(stage.link.said(portal.RequestAuthorization)[-1]), portal.RequestAuthorization)
 
 
 async def test_the_only_gateway_is_forgiven(stage: Stage) -> None:
@@ -596,6 +595,32 @@ async def test_a_peer_that_ends_by_itself_during_the_leave_is_not_recorded_again
     assert [event.ending.cause for event in stage.stream.events(ConnectionEnded)] == [Cause.SHUTTING_DOWN]
 
 
+async def test_a_device_actor_that_was_restarted_gets_everything_again(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    stage.log.clear()
+    stage.nodes["peers-1"].ref("demo/control/event-loop").tell(DeviceReady("peers-1"))
+    await stage.settle()
+    assert [one.addresses for one in stage.network.told(OpenDevice)] == [("100.64.0.1/32", "fd65:7865:756e::1/128")]
+    assert stage.device.told(SetOwner)[-1].owner == "demo/control/event-loop"
+    assert stage.device.told(SetResources)[-1].resources == {"10.0.0.0/24": "r-1"}
+    assert peer.told(SetNetworks)[-1].networks == ("10.0.0.0/24",)
+
+
+async def test_before_the_first_join_a_device_actor_waits(stage: Stage) -> None:
+    stage.start(ClientLoop)
+    await stage.tell(DeviceReady("peers-1"))
+    assert stage.network.told(OpenDevice) == []
+
+
+async def test_a_device_that_cannot_be_handed_over_again_ends_the_session(stage: Stage) -> None:
+    await connected(stage, WEB)
+    stage.network.refuses = lambda message: isinstance(message, OpenDevice)
+    stage.device.restart()
+    await stage.settle()
+    assert "device is gone" in stage.stream.events(Disconnected)[0].reason
+    assert "event-loop" not in stage.nodes["control"].actors
+
+
 async def test_a_lost_device_ends_the_session(stage: Stage) -> None:
     peer = await connected(stage, WEB)
     stage.device.lose()
@@ -630,14 +655,20 @@ def any_resource(resource_id: str, address: str) -> portal.Resource:
 
 RESOURCES = st.lists(st.builds(any_resource, IDS, ADDRESSES), max_size=4).map(tuple)
 REASONS = st.sampled_from(["not_found", "offline", "forbidden", "version_mismatch"])
+
+
+def some_candidates(connection: str) -> portal.IceCandidates:
+    return portal.IceCandidates(connection=connection, candidates=("x",))
+
+
 MESSAGES: st.SearchStrategy[portal.FromPortal] = st.one_of(
     st.builds(created, IDS, IDS, IDS),
-    st.builds(lambda i, r: portal.AuthorizationFailed(resource_id=i, reason=r), IDS, REASONS),
-    st.builds(lambda i, c: portal.AccessRevoked(resource_id=i, connection=c), IDS, IDS),
-    st.builds(lambda r: portal.ResourcesChanged(resources=r), RESOURCES),
-    st.builds(lambda c: portal.PeerGone(connection=c, reason=""), IDS),
-    st.builds(lambda c: portal.IceCandidates(connection=c, candidates=("x",)), IDS),
-    st.builds(lambda i, c: portal.RevokeAccess(client_id=i, resource_id=i, connection=c), IDS, IDS),
+    st.builds(portal.AuthorizationFailed, resource_id=IDS, reason=REASONS),
+    st.builds(portal.AccessRevoked, resource_id=IDS, connection=IDS),
+    st.builds(portal.ResourcesChanged, resources=RESOURCES),
+    st.builds(portal.PeerGone, connection=IDS, reason=st.just("")),
+    st.builds(some_candidates, IDS),
+    st.builds(portal.RevokeAccess, client_id=IDS, resource_id=IDS, connection=IDS),
     st.just(portal.Error(code="x")),
     st.just(portal.Left()),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from exeunt.actors import endings
+
 from exeunt.actors.endings import Cause, Ending, EndingBook, Initiator
 
 
@@ -52,7 +52,7 @@ def test_an_ending_is_written_in_one_piece(tmp_path: Path, monkeypatch: pytest.M
         pieces.append(data)
         return really_write(descriptor, data)
 
-    monkeypatch.setattr(endings.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     EndingBook(tmp_path / "endings.jsonl").write(ending())
     (piece,) = pieces
     assert piece.endswith(b"}\n")

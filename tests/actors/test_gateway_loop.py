@@ -1,9 +1,15 @@
 """The gateway's event loop, among fakes: who is let in, to what, for how long, and that no right outlives itself."""
 
+# pyright: reportPrivateUsage=false
+
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.actors.stage import Stage, authorize, resource
+
 from exeunt.actors import gateway_loop
 from exeunt.actors.device.messages import SetOwner
 from exeunt.actors.endings import Cause, Initiator
@@ -13,9 +19,7 @@ from exeunt.actors.network.messages import AllowAccess, EnableForwarding, OpenDe
 from exeunt.actors.peer.messages import Close
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalSaid
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.actors.stage import Stage, authorize, resource
+from exeunt.runtime import Message
 
 WEB = resource(1, "10.0.0.0/24")
 DB = resource(2, "10.0.1.0/24")
@@ -122,7 +126,9 @@ async def test_an_ended_connection_does_not_come_back(stage: Stage, gateway: Gat
     assert stage.network.firewall == set()
 
 
-@pytest.mark.parametrize(("address", "client"), [("nonsense", CLIENT), (WEB.address, "nonsense"), ("10.0.0.1/8", CLIENT)])
+@pytest.mark.parametrize(
+    ("address", "client"), [("nonsense", CLIENT), (WEB.address, "nonsense"), ("10.0.0.1/8", CLIENT)]
+)
 async def test_a_senseless_authorisation_is_ignored(
     stage: Stage, gateway: GatewayLoop, address: str, client: str
 ) -> None:
@@ -223,7 +229,7 @@ async def test_an_authorisation_that_is_over_is_taken_away(stage: Stage, gateway
     while not stage.peers[0].told(Close):
         await stage.settle()
     assert [(one.cause, one.initiated_by) for one in stage.peers[0].told(Close)] == [("access_expired", "portal")]
-    assert gateway._expiries == {}  # pyright: ignore[reportPrivateUsage]
+    assert gateway._expiries == {}
 
 
 @pytest.mark.parametrize("expires_at", [10**400, 2**63, 10**18, int(time.time()) + 10**6])
@@ -233,7 +239,7 @@ async def test_an_expiry_far_away_is_looked_at_again(stage: Stage, gateway: Gate
     assert answered(stage) == ["ask-c-1-r-1"]
     await stage.tell(Expired("c-1", "r-1"))  # as after a day
     assert stage.network.firewall == {(CLIENT, WEB.address)}
-    (expiry,) = gateway._expiries.values()  # pyright: ignore[reportPrivateUsage]
+    (expiry,) = gateway._expiries.values()
     assert not expiry.timer.cancelled()
 
 
@@ -242,7 +248,7 @@ async def test_a_prolonged_authorisation_does_not_end_at_the_old_time(
     stage: Stage, gateway: GatewayLoop, later: int | None
 ) -> None:
     await stage.say(authorize("c-1", WEB, expires_at=int(time.time()) + 1000))
-    (old,) = gateway._expiries.values()  # pyright: ignore[reportPrivateUsage]
+    (old,) = gateway._expiries.values()
     await stage.say(authorize("c-1", WEB, expires_at=later))
     assert old.timer.cancelled()
     await stage.tell(Expired("c-1", "r-1"))  # was in the mailbox already
@@ -252,7 +258,7 @@ async def test_a_prolonged_authorisation_does_not_end_at_the_old_time(
 async def test_no_timer_outlives_its_connection_or_the_loop(stage: Stage, gateway: GatewayLoop) -> None:
     await stage.say(authorize("c-1", WEB, expires_at=10**12))
     await stage.say(authorize("c-2", WEB, client="cl-2", address="100.64.0.3", expires_at=10**12))
-    first, second = gateway._expiries.values()  # pyright: ignore[reportPrivateUsage]
+    first, second = gateway._expiries.values()
     stage.peers[0].end(Cause.SIGNED_OUT)
     await stage.settle()
     assert first.timer.cancelled()
@@ -291,7 +297,9 @@ async def test_a_gateway_that_leaves_tells_its_clients_and_lets_nobody_else_in(
 
 CONNECTIONS = st.sampled_from(["c-1", "c-2", "c-3"])
 CLIENTS = st.sampled_from([("cl-1", "100.64.0.2"), ("cl-2", "100.64.0.3"), ("cl-3", "")])
-RESOURCES = st.sampled_from([WEB, DB, TWIN, resource(4, "nonsense"), resource(5, "fd00::/64"), resource(6, "0.0.0.0/0")])
+RESOURCES = st.sampled_from(
+    [WEB, DB, TWIN, resource(4, "nonsense"), resource(5, "fd00::/64"), resource(6, "0.0.0.0/0")]
+)
 EXPIRIES = st.sampled_from([None, 0, 2**63 - 1])
 
 
@@ -299,6 +307,14 @@ def authorize_any(
     connection: str, client: tuple[str, str], to: portal.Resource, expires_at: int | None
 ) -> portal.Authorize:
     return authorize(connection, to, client=client[0], address=client[1], expires_at=expires_at)
+
+
+def refuse_to_allow(message: Message) -> bool:
+    return isinstance(message, AllowAccess)
+
+
+def refuse_nothing(_message: Message) -> bool:
+    return False
 
 
 SCRIPT = st.lists(
@@ -326,7 +342,7 @@ async def test_the_firewall_is_open_for_the_living_and_nobody_else(
         if line == "end" and stage.peers:
             stage.peers[-1].end(Cause.SIGNED_OUT)
         elif isinstance(line, str):
-            stage.network.refuses = lambda message, no=line == "refuse": no and isinstance(message, AllowAccess)
+            stage.network.refuses = refuse_to_allow if line == "refuse" else refuse_nothing
         else:
             await stage.tell(line if isinstance(line, Expired) else PortalSaid(line))
     await stage.settle()
@@ -344,4 +360,4 @@ async def test_the_firewall_is_open_for_the_living_and_nobody_else(
 
 
 def test_its_messages_are_known_to_the_workers() -> None:
-    assert gateway_loop.MESSAGES == (Expired,)
+    assert (Expired,) == gateway_loop.MESSAGES

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from exeunt.actors import timing
 from exeunt.actors.wireguard.timing import Limits
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from exeunt.actors.loop_config import LoopConfig
 from exeunt.actors.messages import MESSAGES
 from exeunt.actors.session import _MESSAGES, _PRELOAD  # pyright: ignore[reportPrivateUsage]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.peer.machine import Connected, Connection, Ended, Event, PongReceived
+from exeunt.actors.peer.machine import TRANSITIONS, Connected, Connection, Ended, Event, PongReceived, State
 from exeunt.actors.wireguard import Limits, PrefixedIndices, Tunnel
 from exeunt.actors.wireguard.testing import SIDES, Side, public_key
 
@@ -21,6 +21,18 @@ def counting(seed: int) -> Callable[[], bytes]:
     """Identifiers that are never zero, and differ between the sides."""
     count = itertools.count(1)
     return lambda: bytes([seed]) + next(count).to_bytes(7, "big")
+
+
+def reachable_from(state: State) -> set[State]:
+    """Return the states that the table leads to from this one, itself among them."""
+    found: set[State] = set()
+    todo: list[State] = [state]
+    while todo:
+        one = todo.pop()
+        if one not in found:
+            found.add(one)
+            todo.extend(TRANSITIONS[one].values())
+    return found
 
 
 class ConnectionPair:

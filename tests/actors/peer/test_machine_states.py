@@ -1,14 +1,15 @@
 """Whatever happens in whatever order, garbage included: no exception, the table is respected, one ending."""
 
 import pytest
-from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.peer.machine import TRANSITIONS, State
-from exeunt.actors.timing import GOODBYE_DEADLINE_S, LINGER_S
-from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from tests.actors.peer.pair import ConnectionPair, other
+from tests.actors.peer.pair import ConnectionPair, other, reachable_from
+
+from exeunt.actors.endings import Cause, Initiator
+from exeunt.actors.peer.machine import State
+from exeunt.actors.timing import GOODBYE_DEADLINE_S, LINGER_S
+from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 
 SIDE = st.sampled_from(SIDES)
 CAUSE = st.sampled_from([Cause.SIGNED_OUT, Cause.SHUTTING_DOWN, Cause.ACCESS_REVOKED, Cause.PORTAL_DENIED])
@@ -107,16 +108,6 @@ class Lives(RuleBasedStateMachine):
         for side in SIDES:
             assert self.pair.connections[side].state == "ended"
             assert self.pair.ending(side).initiated_by in Initiator
-
-
-def reachable_from(state: State) -> set[State]:
-    found, todo = set[State](), [state]
-    while todo:
-        one = todo.pop()
-        if one not in found:
-            found.add(one)
-            todo.extend(TRANSITIONS[one].values())
-    return found
 
 
 Lives.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
