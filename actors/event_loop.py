@@ -58,14 +58,13 @@ from .portal.actor_messages import (
     PortalClaim,
     PortalDenied,
     PortalJoined,
-    PortalLeave,
-    PortalLeft,
     PortalLost,
     PortalReset,
     PortalSaid,
     PortalSay,
 )
-from .timing import PEER_CLOSE_S, PORTAL_LEAVE_S
+from .portal_leave import leave_portal
+from .timing import PEER_CLOSE_S
 
 logger = logging.getLogger(__name__)
 
@@ -387,24 +386,12 @@ class EventLoop(Actor):
 
     async def _say_goodbyes(self, cause: Cause, initiated_by: Initiator) -> None:
         logger.info("Leaving", extra={"event": "leaving", "cause": cause, "connections": len(self.peers)})
-        try:
-            left: PortalLeft = await self.portal_link.ask(
-                PortalLeave(cause, PORTAL_LEAVE_S), timeout_s=PORTAL_LEAVE_S + 0.1
-            )
-            logger.info(
-                "The portal knows that we leave" if left.acknowledged else "The portal did not answer in time",
-                extra={"event": "portal_left", "acknowledged": left.acknowledged},
-            )
-        except ExeuntError as error:
-            logger.info("The portal could not be told", extra={"event": "portal_untold", "error": str(error)})
+        await leave_portal(self.portal_link, cause)
         await asyncio.gather(*(self.close_peer(record, cause, initiated_by) for record in list(self.peers.values())))
 
     async def on_crash(self, failure: Failure) -> None:
         """Crash the way one leaves: the portal is told; the peers watch us, and say goodbye by themselves."""
-        try:
-            await self.portal_link.ask(PortalLeave("crashed", PORTAL_LEAVE_S), timeout_s=PORTAL_LEAVE_S + 0.1)
-        except ExeuntError as error:
-            logger.info("The portal could not be told", extra={"event": "portal_untold", "error": str(error)})
+        await leave_portal(self.portal_link, "crashed")
 
     async def on_stop(self) -> None:
         """Leave, if a supervisor ends us before anybody asked us to."""

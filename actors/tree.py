@@ -7,7 +7,7 @@
 
 The event loop and the event stream are temporary: a session that lost its mind ends, and says so, rather than to
 begin again with other keys behind its peers' backs. The event stream is significant: when it has drained, the
-program may end.
+program may end. So is the network actor: the firewall's rules go with it, and a gateway without them must not stay.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
     portal_args: dict[str, Any] = {**msgspec.structs.asdict(portal), "owner": event_loop}
     return [
         ChildSpec(
-            id="network", worker="network", start="exeunt.actors.network.actor:Network", args={"instance": instance}
+            id="network",
+            worker="network",
+            start="exeunt.actors.network.actor:Network",
+            args={"instance": instance},
+            restart=Restart.TEMPORARY,
+            significant=True,
         ),
         *(
             ChildSpec(

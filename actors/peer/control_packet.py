@@ -36,6 +36,7 @@ GoodbyeReason: TypeAlias = Literal[
     "supervisor_died",
     "device_lost",
     "protocol_error",
+    "portal_denied",
 ]
 
 REASON_CODES: Mapping[GoodbyeReason, int] = MappingProxyType(
@@ -51,6 +52,7 @@ REASON_CODES: Mapping[GoodbyeReason, int] = MappingProxyType(
         "supervisor_died": 8,
         "device_lost": 9,
         "protocol_error": 10,
+        "portal_denied": 11,
     }
 )
 """On the wire for ever: a code is never reused and never changes its meaning."""

@@ -62,7 +62,8 @@ def test_only_the_network_worker_keeps_its_privileges() -> None:
 
 def test_the_session_is_over_when_its_events_are() -> None:
     by_id = {spec.id: spec for spec in specs("client")}
-    assert [spec.id for spec in by_id.values() if spec.significant] == ["event-stream"]
+    assert [spec.id for spec in by_id.values() if spec.significant] == ["network", "event-stream"]
+    assert by_id["network"].restart == Restart.TEMPORARY, "its firewall has gone with it"
     assert by_id["event-loop"].restart == by_id["event-stream"].restart == Restart.TEMPORARY
     order = list(by_id)
     assert order.index("event-loop") < order.index("event-stream"), "it is watched when the stream starts"

@@ -185,6 +185,18 @@ def test_a_killed_peers_worker_is_an_ending_here_and_a_new_connection_follows(st
     fetch(stage)
 
 
+def test_a_gateway_without_its_network_worker_leaves(stage: Stage) -> None:
+    """The kernel removes the firewall's rules with the process that owned them: nobody may be let through then."""
+    fetch(stage)
+    gateway = stage.gateways[0]
+    network = next(int(row["pid"]) for row in gateway.ask("ps") if row["worker"] == "network")
+    os.kill(network, signal.SIGKILL)
+    ending = wait_for_ending(stage.client)
+    assert (ending.cause, ending.acknowledged) == ("shutting_down", True)
+    assert gateway.process is not None
+    assert gateway.process.wait(5) == 1
+
+
 def test_commands_answer(stage: Stage) -> None:
     fetch(stage)
     environ = {**os.environ, "EXEUNT_HOME": str(stage.client.home)}

@@ -61,6 +61,7 @@ def test_reason_codes_never_change() -> None:
         "supervisor_died": 8,
         "device_lost": 9,
         "protocol_error": 10,
+        "portal_denied": 11,
     }
     assert set(REASON_CODES) == set(get_args(GoodbyeReason))
 
