@@ -67,6 +67,8 @@ _INITIATED_BY: Final[Mapping[str, Initiator]] = MappingProxyType(
     {
         Cause.ACCESS_REVOKED: Initiator.PORTAL,
         Cause.ACCESS_EXPIRED: Initiator.PORTAL,
+        Cause.PORTAL_DENIED: Initiator.PORTAL,
+        Cause.PORTAL_DENIED: Initiator.PORTAL,
         Cause.WORKER_CRASHED: Initiator.SUPERVISOR,
         Cause.SUPERVISOR_DIED: Initiator.SUPERVISOR,
     }

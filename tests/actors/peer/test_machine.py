@@ -280,6 +280,7 @@ def test_who_ended_it_follows_from_the_reason() -> None:
     blame: Mapping[Cause, Initiator] = {
         Cause.ACCESS_REVOKED: Initiator.PORTAL,
         Cause.ACCESS_EXPIRED: Initiator.PORTAL,
+        Cause.PORTAL_DENIED: Initiator.PORTAL,
         Cause.WORKER_CRASHED: Initiator.SUPERVISOR,
         Cause.SUPERVISOR_DIED: Initiator.SUPERVISOR,
     }
@@ -294,7 +295,7 @@ def test_who_ended_it_follows_from_the_reason() -> None:
 
 
 def test_a_cause_that_no_goodbye_can_name_is_still_a_goodbye(pair: ConnectionPair) -> None:
-    pair.close("client", Cause.PORTAL_DENIED)
+    pair.close("client", Cause.RELAY_LOST)
     pair.advance(0.1)
     assert pair.ending("client").acknowledged is True
     assert pair.ending("gateway").cause == Cause.SHUTTING_DOWN
