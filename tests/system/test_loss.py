@@ -24,15 +24,17 @@ def test_sign_outs_are_acknowledged_with_loss(raise_curtain: Callable[..., Stage
     stage = raise_curtain()
     stage.client.leave("signed_out")
     stage.lab.lose(stage.lab.client_site, LOSS_PERCENT)
-    for number in range(1, SIGN_OUTS + 1):
+    for _ in range(SIGN_OUTS):
         stage.client = stage.client.again()
         stage.start_client()
         connect(stage)
         stage.client.leave("signed_out")
-        assert len(stage.client.endings()) == number, "each sign-out ends exactly one connection"
-    here = stage.client.endings()
+    # On such a line a connection may fail to come about, and another try succeed; what was up was signed out of.
+    others = [ending for ending in stage.client.endings() if ending.cause != "signed_out"]
+    assert {ending.cause for ending in others} <= {"never_connected"}, others
+    here = [ending for ending in stage.client.endings() if ending.cause == "signed_out"]
     there = stage.gateways[0].endings()
-    assert all(ending.cause == "signed_out" for ending in here)
+    assert len(here) == SIGN_OUTS
     unacknowledged = sum(ending.acknowledged is not True for ending in here)
     assert unacknowledged <= UNACKNOWLEDGED_ALLOWED, f"{unacknowledged} of {SIGN_OUTS} were not acknowledged"
     told = {ending.connection for ending in there if ending.cause == "signed_out"}
