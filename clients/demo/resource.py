@@ -12,13 +12,14 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 PORT: Final = 80
 _CHUNK_BYTES: Final = 64 * 1024
+_SIZE_MAX_BYTES: Final = 1 << 30
 _STALL_S: Final = 1.0
 """A connection that gives nothing for so long is given up for a new one: its gateway may be gone."""
 
@@ -30,15 +31,16 @@ def content(size: int) -> bytes:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    files: dict[int, bytes]
 
     def do_GET(self) -> None:
         """Serve `/SIZE`, whole or from `Range: bytes=N-`."""
-        size = int(self.path.strip("/") or "0")
-        if not 0 < size <= 1 << 30:
+        name = self.path.strip("/")
+        size = int(name) if re.fullmatch(r"\d{1,10}", name) else 0
+        if not 0 < size <= _SIZE_MAX_BYTES:
             self.send_error(404)
             return
-        data = self.server.file(size)  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Server)
+        data = self.server.file(size)
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(match[1]) if match else 0
         self.send_response(206 if match else 200)
@@ -89,7 +91,6 @@ class Download:
     longest_gap_s: float = 0.0
     """The longest time without a byte."""
     digest: str = ""
-    _hash: object = field(default=None, repr=False)
 
     @property
     def sha256_ok(self) -> bool:
@@ -143,7 +144,7 @@ def download(
     return result
 
 
-def _fetch(connection: socket.socket, address: str, size: int, start: int):  # type: ignore[no-untyped-def]
+def _fetch(connection: socket.socket, address: str, size: int, start: int) -> Iterator[bytes]:
     connection.settimeout(_STALL_S)
     client = http.client.HTTPConnection(address, PORT)
     client.sock = connection
