@@ -60,7 +60,9 @@ def test_what_is_invalid_is_named(text: str, environ: dict[str, str], words: str
 
 
 def test_storing_a_value_keeps_the_rest(paths: Paths) -> None:
-    before = '# mine\n[client]\n# which\nportal_url = "ws://old:1"\nmtu = 2 # two\n\n[gateway]\nportal_url = "ws://g:1"\n'
+    before = (
+        '# mine\n[client]\n# which\nportal_url = "ws://old:1"\nmtu = 2 # two\n\n[gateway]\nportal_url = "ws://g:1"\n'
+    )
     _write(paths, before)
     paths.config_dir.chmod(0o700)
     config.store(paths.config_file, "client", "portal_url", "ws://new:1")
