@@ -268,8 +268,15 @@ class ClientLoop(EventLoop):
     async def _route(self, routes: tuple[str, ...]) -> None:
         if not self.config.manages_device:
             return
+        # A default route would lead our own datagrams into the tunnel that they are to carry. Where the app opens the
+        # device, the system keeps our sockets out of it; here nothing does yet.
+        narrow = tuple(network for network in routes if not covers_internet(network))
+        if narrow != routes:
+            self.problems["internet"] = "The Internet resource needs a device that the app manages; it is not routed."
+        else:
+            self.problems.pop("internet", None)
         try:
-            answer: RoutesSet = await self.network.ask(SetRoutes(self.config.device, routes))
+            answer: RoutesSet = await self.network.ask(SetRoutes(self.config.device, narrow))
         except ExeuntError as error:
             self.problems["routes"] = f"Routes could not be set: {error}."
             return

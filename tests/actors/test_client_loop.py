@@ -422,12 +422,15 @@ async def test_the_internet_resource_is_used_when_told(stage: Stage) -> None:
     await stage.want("r-9")
     assert requests(stage) == []
     await stage.tell(SetInternetResource(True))
-    assert stage.network.told(SetRoutes)[-1].networks == ("0.0.0.0/0", "10.0.0.0/24")
+    # Our own datagrams must not be led into the tunnel: here only the app's system could keep them out.
+    assert stage.network.told(SetRoutes)[-1].networks == ("10.0.0.0/24",)
+    assert stage.stream.events(TunInterfaceUpdated)[-1].config.routes == ("0.0.0.0/0", "10.0.0.0/24")
     await stage.want("r-9")
     await stage.say(created("c-1", "r-9"))
     await stage.tell(SetInternetResource(False))
     assert stage.network.told(SetRoutes)[-1].networks == ("10.0.0.0/24",)
     assert [(one.cause, one.initiated_by) for one in stage.peers[0].told(Close)] == [("idle", "us")]
+    assert stage.stream.events(TunInterfaceUpdated)[-1].config.routes == ("10.0.0.0/24",)
     before = len(stage.network.told(SetRoutes))
     await stage.tell(SetInternetResource(False))
     assert len(stage.network.told(SetRoutes)) == before
