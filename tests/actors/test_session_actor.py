@@ -4,8 +4,7 @@ import pytest
 from tests.actors.stage import Stage, resource
 
 from exeunt.actors.client_loop import ClientLoop
-from exeunt.actors.messages import DescribeSession, PingPeer, SetInternetResource, StopSession
-from exeunt.actors.network.messages import SetRoutes
+from exeunt.actors.messages import DescribeSession, PingPeer, SetInternetResource, StopSession, TunInterfaceUpdated
 from exeunt.actors.portal.actor_messages import PortalLeave
 from exeunt.actors.session_actor import SessionActor
 from exeunt.runtime import Ref, Refused
@@ -22,7 +21,7 @@ async def test_commands_and_questions_reach_the_event_loop(stage: Stage) -> None
     assert (await session.ask(DescribeSession())).session == "connected"
     session.tell(SetInternetResource(True))
     await stage.settle()
-    assert stage.network.told(SetRoutes)[-1].networks == ("0.0.0.0/0",)
+    assert stage.stream.events(TunInterfaceUpdated)[-1].config.routes == ("0.0.0.0/0",)
     with pytest.raises(Refused, match="no connection"):
         await session.ask(PingPeer("nobody"))
 
