@@ -116,8 +116,9 @@ async def running_program(
         with contextlib.suppress(OSError):
             paths.pid_file(instance).unlink()
             (run_dir / "ipc").rmdir()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # other programs may still have theirs there
             run_dir.rmdir()
+            run_dir.parent.rmdir()
         os.close(lock)
 
 

@@ -38,6 +38,8 @@ from .output import ExitCode, Options, fail
 from .paths import Paths, ensure_private
 from .program import Program, running_program
 
+_CAP_NET_ADMIN = 12
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a client or a gateway is told."""
@@ -58,8 +60,24 @@ def run(settings: Settings, *, paths: Paths, options: Options) -> int:
     """Run a session in the foreground until it is over; return the exit code."""
     if not 1280 <= settings.mtu <= 1400:
         fail("config_invalid", f"The MTU {settings.mtu} is not between 1280 and 1400.")
+    if not may_change_the_network():
+        fail(
+            "permission",
+            f"A {settings.side} makes a network device, and this user may not.",
+            f"Run it as root (sudo exeunt {settings.side} run), or give it CAP_NET_ADMIN.",
+        )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_run(settings, paths, options))
+
+
+def may_change_the_network(status: Path = Path("/proc/self/status")) -> bool:
+    """Say whether this process has CAP_NET_ADMIN (capabilities(7)); if that cannot be read, let the kernel decide."""
+    try:
+        lines = status.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return True
+    effective = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), -1)
+    return bool(effective >> _CAP_NET_ADMIN & 1)
 
 
 async def _run(settings: Settings, paths: Paths, options: Options) -> int:

@@ -295,6 +295,8 @@ class Stage:
         self.lab.close()
         if not self._keep_home:
             remove(self.home)
+            for player in self.players:  # where the home's path is too long for a socket's, they are elsewhere
+                remove(player.paths.run_dir)
 
     # --- inside ---
 
