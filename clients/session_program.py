@@ -31,12 +31,14 @@ from exeunt.actors.messages import (
 from exeunt.actors.session import EventStream, Session, SessionConfig
 from exeunt.runtime import Directories, ExeuntError
 from exeunt.runtime.context import CURRENT, Context
+from exeunt.runtime.control import ControlError
 from exeunt.runtime.worker import new_event_loop
 
 from .inspection import Inspector
-from .output import ExitCode, Options, fail
+from .output import ExitCode, Failure, Options, fail
 from .paths import Paths, ensure_private
 from .program import Program, running_program
+from .secrets import read_token
 
 _CAP_NET_ADMIN = 12
 
@@ -82,33 +84,58 @@ def may_change_the_network(status: Path = Path("/proc/self/status")) -> bool:
 
 async def _run(settings: Settings, paths: Paths, options: Options) -> int:
     async with running_program(settings.side, paths=paths, options=options, log_level=settings.log_level) as program:
-        token_file = _write_token(paths, program.instance, settings.token)
-        try:
-            return await _serve(program, settings, token_file)
-        finally:
-            with contextlib.suppress(OSError):
-                token_file.unlink()
+        following: Settings | None = settings
+        code = int(ExitCode.OK)
+        while following is not None:
+            token_file = _write_token(paths, program.instance, following.token)
+            try:
+                code, following = await _serve(program, following, token_file)
+            finally:
+                with contextlib.suppress(OSError):
+                    token_file.unlink()
+        return code
 
 
-async def _serve(program: Program, settings: Settings, token_file: Path) -> int:
+class SignIns:
+    """What `exeunt sign-in` has told the running program: the session that follows this one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.following: Settings | None = None
+
+    def take(self, paths: Paths, portal_url: str) -> bool:
+        """Take over the stored token and the portal's address; False when they are the ones in use."""
+        token = read_token(paths, program=self._settings.side) or self._settings.token
+        wanted = msgspec.structs.replace(self._settings, token=token, portal_url=portal_url)
+        if wanted == self._settings:
+            return False
+        self.following = wanted
+        return True
+
+
+async def _serve(program: Program, settings: Settings, token_file: Path) -> tuple[int, Settings | None]:
+    """Run one session; return the exit code, and the settings of the one that is to follow."""
     config = _session_config(program, settings, token_file)
+    sign_ins = SignIns(settings)
     program.say(f"The {settings.side} starts.")
     try:
         session, events = await Session.connect(config)
     except (ExeuntError, RuntimeError, TimeoutError, OSError) as error:
         fail("failed", f"The {settings.side} could not start: {error}", "exeunt logs says more.")
-    _register(program, session)
+    _register(program, session, sign_ins)
     watcher = Watcher(program, settings.side)
     await watcher.watch(events)
     outcome = await session.ended()
     if program.forced:
-        return ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED, None
+    if sign_ins.following is not None and not program.leaving.is_set():
+        return ExitCode.OK, sign_ins.following
     if outcome.failed:
         program.say(f"The {settings.side} failed: {outcome.reason}. exeunt logs says more.")
     if watcher.disconnected is not None and watcher.disconnected.requires_sign_in:
         program.say("Sign in again: exeunt sign-in")
     failed = outcome.failed or watcher.disconnected is not None
-    return ExitCode.FAILED if failed else ExitCode.OK
+    return (ExitCode.FAILED if failed else ExitCode.OK), None
 
 
 class Watcher:
@@ -162,7 +189,7 @@ def _fields(event: Event) -> dict[str, Any]:
     return {name: getattr(event, name) for name in event.__struct_fields__}
 
 
-def _register(program: Program, session: Session) -> None:
+def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
     """Wire the session to the program's signals and control socket."""
     inspector = Inspector(session.supervisor)
 
@@ -181,17 +208,24 @@ def _register(program: Program, session: Session) -> None:
         if args.get("now"):
             asyncio.get_running_loop().call_soon(program.force)
             return {"trace": None}
+        cause = Cause(args.get("reason", Cause.SHUTTING_DOWN))
         trace = time.time_ns() & 0xFFFF_FFFF_FFFF_FFFF | 1 << 63
         # The command is the root of a trace of its own: every hop of the leave follows from it.
         token = CURRENT.set(Context(trace, 0, f"{program.instance}/supervisor/control", 0))
         try:
-            program.leave(str(args.get("reason", "shutting_down")))
+            program.leave(cause)
         finally:
             CURRENT.reset(token)
         return {"trace": f"{trace:016x}"}
 
-    async def sign_in(_args: dict[str, Any]) -> dict[str, Any]:
-        return {"instance": program.instance}
+    async def sign_in(args: dict[str, Any]) -> dict[str, Any]:
+        try:
+            changed = sign_ins.take(program.paths, str(args["portal_url"]))
+        except Failure as failure:
+            raise ControlError(failure.error.code, failure.error.message, failure.error.hint) from failure
+        if changed:
+            session.stop(Cause.REPLACED)  # the next one begins when this one has taken its leave
+        return {"instance": program.instance, "changed": changed}
 
     program.on_leave = leave
     program.on_force = session.force

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from exeunt.clients.demo.resource import download
 from exeunt.clients.demo.scenes import current_peer, leave_trace
 from exeunt.clients.demo.stage import Player, Stage
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
+from exeunt.clients.portal import administration
+from exeunt.clients.portal.store import Store
 from exeunt.runtime.control import ControlClient
 from exeunt.runtime.trace import Trace
 
@@ -217,6 +220,21 @@ def test_commands_answer(stage: Stage) -> None:
     assert run("sign-out")["schema"] == "exeunt.sign-out/1"
     assert run("endings")["schema"] == "exeunt.endings/1"
     assert run("why", "gateway-1")["schema"] == "exeunt.why/1"
+
+
+def test_signing_in_again_begins_another_session_in_the_same_program(stage: Stage) -> None:
+    fetch(stage)
+    with contextlib.closing(Store(stage.database)) as store:
+        token = administration.add_client(store, "client-2", now_unix=time.time()).token
+    environ = {**os.environ, "EXEUNT_HOME": str(stage.client.home), "EXEUNT_TOKEN": token}
+    sign_in = [*stage_python(), "-m", "exeunt.clients", "sign-in", "--portal", "ws://192.0.2.1:8080"]
+    subprocess.run(sign_in, env=environ, check=True, capture_output=True)
+    ending = wait_for_ending(stage.gateways[0])
+    assert (ending.peer, ending.cause, ending.acknowledged) == ("client-1", "replaced", True)
+    stage.client.wait_for("second session", lambda: stage.client.status()["session"] == "connected")
+    fetch(stage)
+    stage.client.leave("signed_out")
+    assert [one.cause for one in stage.client.endings()] == ["replaced", "signed_out"]
 
 
 def test_every_log_line_reads_well(stage: Stage) -> None:
