@@ -81,6 +81,7 @@ class Player:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a terminal's Ctrl-C is for the demo; it tells the programs itself
             )
 
     def ask(self, command: str, args: dict[str, Any] | None = None, timeout_s: float = 5.0) -> Any:
@@ -226,7 +227,9 @@ class Stage:
     def start_resource(self) -> None:
         """Start the HTTP server in the gateway's network."""
         self._server = self.lab.resource.popen(
-            [sys.executable, "-m", "exeunt.clients.demo.resource", RESOURCE_ADDRESS], stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "exeunt.clients.demo.resource", RESOURCE_ADDRESS],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def start_gateways(self) -> None:

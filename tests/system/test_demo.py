@@ -24,7 +24,9 @@ def homes() -> set[Path]:
 
 
 def start(*argv: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*DEMO, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*DEMO, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def family(demo: subprocess.Popen[str], count: int) -> list[psutil.Process]:
@@ -80,9 +82,13 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals) -> None:
     before, host = homes(), set(leftovers())
     demo = start("--megabytes", "1000")
     below = family(demo, 12)
-    demo.send_signal(number)
-    demo.communicate(timeout=20)
+    if number == signal.SIGINT:
+        os.killpg(demo.pid, number)  # as a terminal does: everybody in the foreground gets it
+    else:
+        demo.send_signal(number)
+    _, talk = demo.communicate(timeout=20)
     assert demo.returncode == 130
+    assert talk == "exeunt: Interrupted.\n"
     assert_all_gone(below, limit_s=1)
     assert homes() <= before
     assert set(leftovers()) <= host
