@@ -5,9 +5,10 @@
         ...                                  # until the session is over
     outcome = await session.ended()
 
-The handles live in the program's own process, the supervisor's; everything else lives in its workers. `stop` begins
-the leave; it is over when the stream is: the event loop has said its goodbyes, the last event was delivered, and no
-process is left.
+The handles live in the program's own process, the supervisor's; everything else lives in its workers. With
+`engine="inline"` these are no processes: the whole session runs on the caller's thread and loop, which must run until
+the stream has ended, or nobody says goodbye. `stop` begins the leave; it is over when the stream is: the event loop
+has said its goodbyes, the last event was delivered, and no process is left.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from exeunt.runtime import Actor, Directories, Outcome, Ref, Supervisor, receive
+from exeunt.runtime.engine import Engine, Kind
 
 from .device.actor import hand_over
 from .endings import Cause
@@ -149,9 +151,11 @@ class Session:
         self._insisting: asyncio.Task[None] | None = None
 
     @classmethod
-    async def connect(cls, config: SessionConfig) -> tuple[Session, EventStream]:
-        """Start a session's processes and actors; it signs in by itself. Raises ExeuntError or RuntimeError when
-        they can't start.
+    async def connect(
+        cls, config: SessionConfig, *, engine: Engine | Kind = "processes"
+    ) -> tuple[Session, EventStream]:
+        """Start a session's workers and actors; it signs in by itself. `engine` says where workers run: each a
+        process, or all of them here (`inline`). Raises ExeuntError or RuntimeError when they can't start.
         """
         key = X25519PrivateKey.generate()  # lives as long as the session, in memory only
         names = peer_workers(config.peer_workers)
@@ -184,6 +188,7 @@ class Session:
             messages=_MESSAGES,
             preload=_PRELOAD,
             log_level=config.log_level,
+            engine=engine,
         )
         await supervisor.start()
         subscriber = Subscriber()
@@ -231,6 +236,7 @@ class Session:
         outcome = await self.supervisor.wait()
         if self._insisting is not None:
             self._insisting.cancel()
+            await asyncio.wait({self._insisting})
         return outcome
 
     def force(self) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .address import Address
+from .carrier import Carrier
 from .codec import Codec, Malformed, MalformedFrame
 from .context import current
 from .envelope import Envelope, Kind, Message
@@ -38,7 +39,6 @@ from .messages import Stop, Terminated, Unwatch, Watch
 from .recorder import Event, Recorder
 from .ref import Ref
 from .reply import Reply
-from .transport import Transport
 from .watches import Watches
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Node:
         self.worker = worker
         self.loop = loop or asyncio.get_running_loop()
         self.recorder = recorder
-        self.transport: Transport | None = None
+        self.transport: Carrier | None = None
         """None while this process is on its own."""
         self.resources: dict[str, Any] = {}
         """What the actors of this process share beside messages (a device, a socket). Never crosses a process."""

@@ -21,15 +21,14 @@ import msgspec
 from .child_spec import ChildSpec, Intensity, Strategy, WorkerSpec
 from .children import Children
 from .directories import Directories
+from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
 from .messages import ActorExited, Describe, Description, WorkerDown
 from .node import Node
-from .process import WorkerProcess, families, kill_remaining, stop_start_helpers
 from .recorder import Recorder
 from .ref import Ref
 from .root import Root
 from .supervision import Child, Supervision
-from .transport import Transport, endpoint
 from .worker import codec_for, describe, stop_all
 from .workforce import Workforce
 
@@ -59,6 +58,7 @@ class Supervisor:
         directories: Directories,
         messages: Sequence[str] = (),
         preload: Sequence[str] = (),
+        engine: Engine | Kind = "processes",
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity | None = None,
         log_level: str = "INFO",
@@ -70,6 +70,8 @@ class Supervisor:
         """Called first by `leave`: lets the application say its goodbyes in its own order."""
         self._messages = tuple(messages)
         self._first = tuple(children)
+        self.engine = make(engine, directories=directories, preload=preload) if isinstance(engine, str) else engine
+        """Where the workers run."""
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._worker_supervision = Supervision(
             (Child(id=spec.name, restart=spec.restart) for spec in workers), intensity=intensity, rng=rng
@@ -79,7 +81,7 @@ class Supervisor:
             workers,
             directories=directories,
             messages=self._messages,
-            preload=preload,
+            engine=self.engine,
             log_level=log_level,
             on_death=self._worker_died,
         )
@@ -100,7 +102,7 @@ class Supervisor:
         return self._workforce.specs
 
     @property
-    def processes(self) -> dict[str, WorkerProcess]:
+    def processes(self) -> dict[str, Worker]:
         """The living workers' processes, by name."""
         return self._workforce.processes
 
@@ -191,15 +193,12 @@ class Supervisor:
 
     def _open(self) -> None:
         epoch = self._workforce.epoch
-        at = endpoint(self.directories.ipc, "supervisor", epoch)
         ring = self.directories.ring_file(self.name, "supervisor", epoch)
         with contextlib.ExitStack() as undo:
             recorder = Recorder(ring, worker="supervisor", epoch=epoch)
             undo.callback(recorder.close)
             self.node = Node(self.name, "supervisor", codec=codec_for(self._messages), recorder=recorder)
-            self.node.transport = Transport(
-                at, identity="supervisor", on_frame=self.node.handle_frame, loop=self.node.loop
-            )
+            at = self.engine.join(self.node, epoch)
             undo.pop_all()
         self._workforce.open(self.node, at)
         root = Root(worker_ready=self._workforce.ready, actor_exited=self._actor_exited, start_child=self.start_child)
@@ -215,14 +214,14 @@ class Supervisor:
         if spec is not None and spec.worker == message.worker and not self._leaving:
             self._later(self._children.exited(message.name, message.incarnation, message.reason))
 
-    def _worker_died(self, process: WorkerProcess) -> None:
+    def _worker_died(self, process: Worker) -> None:
         if self._leaving:
             return
         fields = {"of": process.boot.worker, "of_pid": process.pid, "reason": process.exit_reason}
         logger.error("A worker died", extra={"event": "worker_died", **fields})
         self._later(self._replace_worker(process))
 
-    async def _replace_worker(self, process: WorkerProcess) -> None:
+    async def _replace_worker(self, process: Worker) -> None:
         worker = process.boot.worker
         decision = self._worker_supervision.handle_exit(worker, "worker_died", time.monotonic())
         if decision.give_up:
@@ -272,13 +271,12 @@ class Supervisor:
 
     async def _end_everybody(self, how: str) -> tuple[str, ...]:
         """Stop children, workers and ourselves; return what had to be killed because it was still there."""
-        family = families(process.pid for process in self.processes.values())
+        self.engine.take_stock(self.processes.values())
         await self._children.stop_all(how)
         await asyncio.gather(*(self._workforce.end(worker, how) for worker in list(self.processes)))
-        leftovers = kill_remaining(family)
+        leftovers = self.engine.clear()
         if leftovers:
             logger.error("Processes were left and are killed", extra={"event": "leftovers", "processes": leftovers})
-        stop_start_helpers()
         await stop_all(self.node, how)
         if self.node.transport is not None:
             self.node.transport.close()

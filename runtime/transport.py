@@ -4,6 +4,9 @@ Each worker binds one ROUTER below a 0700 directory and connects a DEALER to eve
 only sends, the ROUTER only receives. So one descriptor is watched, the ROUTER's, and it is edge-triggered: it is
 drained whenever it fires (`zmq.asyncio` measured 20 times slower one way).
 
+Below the directory nobody else gets in. Over TCP everybody does, so there a transport has CURVE keys, and an
+allow-list of others' (`curve`).
+
 An endpoint carries the worker's epoch. Without it, mail that was queued for a dead worker would be delivered to its
 successor.
 
@@ -21,6 +24,8 @@ from pathlib import Path
 import zmq
 
 from .codec import Codec
+from .curve import CurveKeys, Gatekeeper
+from .errors import LocalError
 
 _DRAIN_BUDGET = 200  # frames a wake-up; then the loop gets a turn, so that a flood cannot starve timers
 _RECONNECT_MS = 2  # libzmq's default of 100 ms would be most of a worker's start
@@ -36,8 +41,19 @@ class Transport:
     """The sockets of one worker. On its loop only."""
 
     def __init__(
-        self, bind: str, *, identity: str, on_frame: Callable[[bytes], None], loop: asyncio.AbstractEventLoop
+        self,
+        bind: str,
+        *,
+        identity: str,
+        on_frame: Callable[[bytes], None],
+        loop: asyncio.AbstractEventLoop,
+        keys: CurveKeys | None = None,
     ) -> None:
+        """`bind` is an `ipc://` endpoint, or a `tcp://` one (port 0: any), which needs `keys`. Raises LocalError
+        without them, ZMQError when the endpoint is no good.
+        """
+        if bind.startswith("tcp://") and keys is None:
+            raise LocalError("over TCP a transport needs CURVE keys: everybody can connect to a port")
         self._on_frame = on_frame
         self._loop = loop
         self._identity = identity.encode()
@@ -46,12 +62,19 @@ class Transport:
         self._router.setsockopt(zmq.RCVHWM, 0)  # bounds are the mailboxes': a high-water mark counts frames
         self._router.setsockopt(zmq.LINGER, 0)
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._keys = keys
+        self._known: dict[str, str] = {}
+        self._gatekeeper: Gatekeeper | None = None
+        if keys is not None:
+            self._gatekeeper = Gatekeeper(self._context, loop)
+            self._gatekeeper.guard(self._router, keys)
         try:
             self._router.bind(bind)
         except zmq.ZMQError:
-            self._router.close()
-            self._context.term()
+            self._close_router()
             raise
+        self.endpoint = str(self._router.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+        """Where it is reached; with TCP, the port that was chosen."""
         self._fd = int(self._router.getsockopt(zmq.FD))
         loop.add_reader(self._fd, self._readable)
         self._peers: dict[str, zmq.Socket[bytes]] = {}
@@ -60,14 +83,46 @@ class Transport:
         self.frames_in_total = 0
         self.frames_out_total = 0
 
+    @property
+    def refused_total(self) -> int:
+        """Connections of strangers that were refused."""
+        return self._gatekeeper.refused_total if self._gatekeeper is not None else 0
+
+    def allow(self, worker: str, public_key: str) -> None:
+        """Know a worker by its public key: it may connect, and when we connect to it, it must be the one.
+
+        The worker's earlier key is forgotten; a connection that stands is not cut. Raises LocalError where there are
+        no keys.
+        """
+        if self._gatekeeper is None:
+            raise LocalError("this transport has no CURVE keys")
+        self.disallow(worker)
+        self._known[worker] = public_key
+        self._gatekeeper.allowed.add(public_key)
+
+    def disallow(self, worker: str) -> None:
+        """Accept no further connection from it."""
+        key = self._known.pop(worker, None)
+        if key is not None and self._gatekeeper is not None and key not in self._known.values():
+            self._gatekeeper.allowed.discard(key)
+
     def connect(self, worker: str, address: str) -> None:
-        """Reach `worker` there from now on; a connection to its predecessor is dropped."""
+        """Reach `worker` there from now on; a connection to its predecessor is dropped.
+
+        With keys: raises LocalError for a worker whose public key isn't known (`allow`).
+        """
+        if self._keys is not None and worker not in self._known:
+            raise LocalError(f"the public key of {worker} is not known: allow it first")
         self.disconnect(worker)
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.IDENTITY, self._identity)
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.LINGER, _LINGER_MS)
         dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        if self._keys is not None:
+            dealer.setsockopt(zmq.CURVE_SERVERKEY, self._known[worker].encode())
+            dealer.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
+            dealer.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
         dealer.connect(address)
         self._peers[worker] = dealer
 
@@ -105,6 +160,11 @@ class Transport:
         for dealer in self._peers.values():
             dealer.close()
         self._peers.clear()
+        self._close_router()
+
+    def _close_router(self) -> None:
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()
         self._router.close()
         self._context.term()
 

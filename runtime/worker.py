@@ -225,16 +225,8 @@ def main(document: bytes) -> None:
     os._exit(code)  # every actor has ended; interpreter teardown would only cost tens of milliseconds of the leave
 
 
-async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
-    recorder = Recorder(Path(boot.trace_file), worker=boot.worker, epoch=boot.epoch)
-    node = Node(boot.node, boot.worker, codec=codec_for(boot.messages), loop=loop, recorder=recorder)
-    node.transport = Transport(
-        endpoint(Path(boot.ipc_dir), boot.worker, boot.epoch),
-        identity=f"{boot.worker}.{boot.epoch}",
-        on_frame=node.handle_frame,
-        loop=loop,
-    )
-    node.worker_up("supervisor", boot.supervisor)
+def begin(node: Node, boot: Boot) -> asyncio.Event:
+    """Be a worker from now on: start the host, report to the supervisor. The event is set when the worker is to end."""
     supervisor = f"{boot.node}/supervisor/root"
     finished = asyncio.Event()
 
@@ -249,8 +241,22 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     node.on_exit = exited
     host = Host(supervisor, finished)
     node.start(host, "host")
-    orphaned = _watch_parent(loop)
     node.tell(supervisor, WorkerReady(boot.worker, boot.epoch, os.getpid()))
+    return finished
+
+
+async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
+    recorder = Recorder(Path(boot.trace_file), worker=boot.worker, epoch=boot.epoch)
+    node = Node(boot.node, boot.worker, codec=codec_for(boot.messages), loop=loop, recorder=recorder)
+    node.transport = Transport(
+        endpoint(Path(boot.ipc_dir), boot.worker, boot.epoch),
+        identity=f"{boot.worker}.{boot.epoch}",
+        on_frame=node.handle_frame,
+        loop=loop,
+    )
+    node.worker_up("supervisor", boot.supervisor)
+    orphaned = _watch_parent(loop)
+    finished = begin(node, boot)
     done, _ = await asyncio.wait(
         {loop.create_task(finished.wait()), loop.create_task(orphaned.wait())},
         return_when=asyncio.FIRST_COMPLETED,

@@ -1,4 +1,4 @@
-"""The worker processes of a supervisor: started, introduced to one another, noticed when they die, ended.
+"""The workers of a supervisor: started, introduced to one another, noticed when they die, ended.
 
 Who is started again, and when, is the supervisor's business; here is how.
 """
@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 
 from .child_spec import WorkerSpec
 from .directories import Directories
+from .engine import Engine, Worker
 from .errors import ActorDead, ExeuntError
 from .messages import Leave, WorkerDown, WorkerReady, WorkerUp
 from .node import Node
-from .process import WorkerProcess, start_context
 from .ref import Ref
-from .transport import endpoint
 from .worker import Boot
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ _NEWS_TIMEOUT_S = 1.0  # for a worker to take note of another; one that is busy 
 
 
 class Workforce:
-    """The processes of one supervisor. On its loop only."""
+    """The workers of one supervisor. On its loop only."""
 
     def __init__(
         self,
@@ -36,12 +35,12 @@ class Workforce:
         *,
         directories: Directories,
         messages: tuple[str, ...],
-        preload: Sequence[str],
+        engine: Engine,
         log_level: str,
-        on_death: Callable[[WorkerProcess], None],
+        on_death: Callable[[Worker], None],
     ) -> None:
         self.specs = {spec.name: spec for spec in specs}
-        self.processes: dict[str, WorkerProcess] = {}
+        self.processes: dict[str, Worker] = {}
         """The living, by worker."""
         self.epoch = int(time.time()) & 0xFFFFFF
         self._name = name
@@ -49,7 +48,7 @@ class Workforce:
         self._messages = messages
         self._log_level = log_level
         self._on_death = on_death
-        self._context = start_context(preload)
+        self._engine = engine
         self._given_up: set[str] = set()
         self._usable = {spec.name: asyncio.Event() for spec in specs}
 
@@ -88,7 +87,7 @@ class Workforce:
         """Note that a worker listens, if it is the current one of that name."""
         process = self.processes.get(message.worker)
         if process is not None and process.boot.epoch == message.epoch and not process.ready.done():
-            self.node.worker_up(message.worker, endpoint(self._directories.ipc, message.worker, message.epoch))
+            self.node.worker_up(message.worker, self._engine.endpoint(message.worker, message.epoch))
             process.ready.set_result(message.pid)
 
     def is_usable(self, worker: str) -> bool:
@@ -133,11 +132,11 @@ class Workforce:
         await process.ended.wait()
 
     def kill_all(self) -> None:
-        """SIGKILL every worker."""
+        """Kill every worker."""
         for process in self.processes.values():
             process.kill()
 
-    def _spawn(self, spec: WorkerSpec) -> WorkerProcess:
+    def _spawn(self, spec: WorkerSpec) -> Worker:
         self.epoch += 1
         boot = Boot(
             node=self._name,
@@ -151,11 +150,10 @@ class Workforce:
             messages=self._messages,
             unprivileged=spec.unprivileged,
         )
-        process = self.processes[spec.name] = WorkerProcess(self._context, boot)
-        process.start(self._ended)
+        process = self.processes[spec.name] = self._engine.start(boot, self._ended)
         return process
 
-    def _ended(self, process: WorkerProcess) -> None:
+    def _ended(self, process: Worker) -> None:
         worker = process.boot.worker
         if self.processes.get(worker) is not process:
             return
@@ -164,6 +162,6 @@ class Workforce:
         self.node.worker_down(worker)
         self._on_death(process)
 
-    def _up(self, process: WorkerProcess) -> WorkerUp:
+    def _up(self, process: Worker) -> WorkerUp:
         boot = process.boot
-        return WorkerUp(boot.worker, boot.epoch, endpoint(self._directories.ipc, boot.worker, boot.epoch))
+        return WorkerUp(boot.worker, boot.epoch, self._engine.endpoint(boot.worker, boot.epoch))

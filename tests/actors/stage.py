@@ -58,6 +58,7 @@ from exeunt.actors.portal.actor_messages import (
 )
 from exeunt.runtime import Actor, ChildSpec, Later, Message, Refused, receive
 from exeunt.runtime.codec import Codec
+from exeunt.runtime.memory import MemoryNetwork, perish
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.messages import ActorStarted, StartChild
 from exeunt.runtime.node import Node
@@ -69,39 +70,6 @@ GATEWAY_KEY = bytes(range(32))
 WORKERS = ("supervisor", "network", "peers-1", "control")
 
 M = TypeVar("M", bound=msgspec.Struct)
-
-
-class Memory:
-    """Plays the transport of one node."""
-
-    def __init__(self, nodes: dict[str, Node]) -> None:
-        self._nodes = nodes
-        self.under_way = 0
-
-    def knows(self, worker: str) -> bool:
-        return worker in self._nodes
-
-    def send(self, worker: str, encoded: bytes) -> bool:
-        node = self._nodes.get(worker)
-        if node is None:
-            return False
-        self.under_way += 1
-
-        def arrive() -> None:
-            self.under_way -= 1
-            node.handle_frame(Codec.frame([encoded]))
-
-        node.loop.call_soon(arrive)
-        return True
-
-    def connect(self, worker: str, address: str) -> None:
-        """Everybody is connected."""
-
-    def disconnect(self, worker: str) -> None:
-        self._nodes = {name: node for name, node in self._nodes.items() if name != worker}
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Played(Actor):
@@ -290,9 +258,12 @@ class Stage:
         self.log: list[tuple[str, Message]] = []
         self.peers: list[PlayedPeer] = []
         self.nodes = {worker: Node(NODE, worker, codec=codec) for worker in WORKERS}
-        self.transports = {worker: Memory(self.nodes) for worker in WORKERS}
+        self.memory = MemoryNetwork()
         for worker, node in self.nodes.items():
-            node.transport = self.transports[worker]  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+            self.memory.join(node, worker)
+        for node in self.nodes.values():
+            for worker in WORKERS:
+                node.worker_up(worker, worker)
         self.root = PlayedRoot(self)
         self.network = PlayedNetwork(self)
         self.device = PlayedDevice(self)
@@ -327,7 +298,7 @@ class Stage:
         quiet = 0
         for _ in range(3000):
             await asyncio.sleep(0)
-            busy = any(transport.under_way for transport in self.transports.values()) or any(
+            busy = self.memory.under_way or any(
                 len(actor.mailbox) or actor._envelope is not None or actor.state != "running"
                 for node in self.nodes.values()
                 for actor in node.actors.values()
@@ -363,9 +334,7 @@ class Stage:
         node = self.nodes.pop(worker)
         for other in self.nodes.values():
             other.worker_down(worker)
-        for actor in list(node.actors.values()):
-            node.transport = None
-            actor.kill()
+        perish(node)
         await self.settle()
 
     def endings(self) -> list[Ending]:

@@ -53,7 +53,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 def frames_out(node: Node) -> int:
-    assert node.transport is not None
+    assert isinstance(node.transport, Transport)
     return node.transport.frames_out_total
 
 
@@ -80,7 +80,7 @@ async def test_a_flood_is_delivered_in_full(pair: Pair) -> None:
     player = Player()
     b.start(player, "p")
     far = a.ref("n/b/p")
-    assert a.transport is not None
+    assert isinstance(a.transport, Transport)
     for n in range(1_500):
         a.transport._waiting.clear()  # pyright: ignore[reportPrivateUsage] - a frame each: more than one wake-up drains
         far.tell(Number(n))

@@ -1,0 +1,91 @@
+"""What the documentation shows about the runtime works, word for word."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "runtime.md").read_text()
+EXAMPLES = ROOT / "docs" / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+def blocks(language: str) -> list[str]:
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    return found
+
+
+def run(cwd: Path, *argv: str, **environ: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *argv],
+        cwd=cwd,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr  # what is logged of crashes and restarts may be there
+    return done.stdout
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    """A directory with the files that the guide has one save."""
+    for block in blocks("python"):
+        named = re.match(r"# ([\w.]+)\n", block)
+        assert named is not None, "each block begins with the name of the file that it is"
+        (tmp_path / named[1]).write_text(block)
+    return tmp_path
+
+
+def command(start: str) -> str:
+    """The program of the one `python -c '…'` in the guide's prose that begins so."""
+    programs: list[str] = re.findall(r"`python -c '([^']*)'`", GUIDE)
+    (found,) = [one for one in programs if one == start]
+    return found
+
+
+@pytest.mark.parametrize("arguments", ["", '"inline"'])
+def test_the_guides_program_prints_what_the_guide_says(guide: Path, arguments: str) -> None:
+    program = command(f"import asyncio, words; asyncio.run(words.main({arguments}))")
+    assert run(guide, "-c", program) == blocks("text")[0]
+
+
+def test_the_guides_program_leaves_a_trace(guide: Path) -> None:
+    run(guide, "-c", "import asyncio, words; asyncio.run(words.main())")
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    assert commands[:2] == ["export EXEUNT_HOME=$PWD", "exeunt trace list"]
+    listed = run(guide, "-m", "exeunt.clients", "trace", "list", "-n", "100", EXEUNT_HOME=str(guide))
+    (number, *_) = next(line for line in listed.splitlines() if "Text" in line).split()
+    shown = run(guide, "-m", "exeunt.clients", "trace", "show", number, EXEUNT_HOME=str(guide))
+    assert "Text" in shown
+    assert "Words" in shown
+    assert list((guide / "ipc").iterdir()) == []
+
+
+def test_the_guides_test_passes(guide: Path) -> None:
+    assert run(guide, "test_words.py") == blocks("text")[1]
+
+
+@pytest.mark.parametrize("engine", ["processes", "inline"])
+def test_the_crawler_finds_everything_and_survives_a_broken_page(engine: str) -> None:
+    said = run(ROOT, str(EXAMPLES / "crawler.py"), "--engine", engine).splitlines()
+    assert [line.split(maxsplit=1) for line in said[:-1]] == [
+        ["/", "Home"],
+        ["/a", "A"],
+        ["/b", "B"],
+        ["/c", "C"],
+        ["/broken", "failed: ValueError"],
+        ["/missing", "failed: HTTPError"],
+    ]
+    restarted = re.findall(r"'fetcher-[12]': (\d)", said[-1])
+    assert sum(map(int, restarted)) >= 1  # the last of the two may have been on its way when everybody left
