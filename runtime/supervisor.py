@@ -23,13 +23,14 @@ from .children import Children
 from .directories import Directories
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
+from .host import describe, stop_all
+from .loading import codec_for
 from .messages import ActorExited, Describe, Description, WorkerDown
 from .node import Node
 from .recorder import Recorder
 from .ref import Ref
 from .root import Root
 from .supervision import Child, Supervision
-from .worker import codec_for, describe, stop_all
 from .workforce import Workforce
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """A worker process: boots, hosts actors, drains, leaves.
 
 It is started by forkserver or spawn (never fork: threads and locks don't survive one), is told what to be by one
-msgpack document, and reports `WorkerReady`. Its `Host` actor does what the supervisor says. It ignores SIGINT and
+msgpack document, and reports `WorkerReady`. Its `Host` actor (`host`) does what the supervisor says. It ignores SIGINT and
 SIGTERM: leaving has an order, and the supervisor knows it. If the supervisor dies, the pipe that multiprocessing
 keeps to it closes, and the worker stops its actors, who say their goodbyes, and leaves by itself.
 """
@@ -10,36 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from . import log
-from .actor import Actor, Later, receive
-from .codec import Codec
-from .envelope import Message
-from .errors import ActorDead, Failure, LocalError, NameTaken, Refused
+from .actor import Actor
+from .errors import Failure
+from .host import Host, stop_all
+from .loading import codec_for
 from .messages import (
-    MESSAGES,
     ActorExited,
-    ActorRow,
-    ActorStarted,
-    Describe,
-    Description,
-    Done,
-    Leave,
-    StartActor,
-    StopActor,
-    WorkerDown,
     WorkerReady,
-    WorkerUp,
 )
 from .node import Node
 from .privileges import drop_capabilities
@@ -50,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 ORPHAN_LEAVE_S = 0.7  # an orphan has a second in all: its actors get most of it for their goodbyes
 EXIT_ORPHANED = 70
-_KILL_S = 0.1  # for an actor to notice its cancellation; one that still goes on ends with its process
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,23 +56,6 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     unprivileged: bool
 
 
-def load(path: str) -> Any:
-    """Return what `package.module:name` names. Raises LocalError when there is no such thing."""
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LocalError(f"cannot load {path!r}: {error}") from error
-
-
-def codec_for(paths: tuple[str, ...]) -> Codec:
-    """Build the codec that knows the runtime's messages and those that `paths` name."""
-    types: list[type[Message]] = list(MESSAGES)
-    for path in paths:
-        types.extend(load(path))
-    return Codec(types)
-
-
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return a uvloop loop where it is installed (a datagram costs a fifth of the stock loop's), else asyncio's own."""
     try:
@@ -94,113 +63,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-class Host(Actor):
-    """The actor in each worker that does what the supervisor says: start, describe, leave."""
-
-    def __init__(self, supervisor: str, finished: asyncio.Event) -> None:
-        super().__init__()
-        self._supervisor = supervisor
-        self._finished = finished
-
-    @receive(WorkerUp)
-    def on_worker_up(self, message: WorkerUp) -> Done:
-        """Learn where another worker is."""
-        self.node.worker_up(message.worker, message.endpoint)
-        return Done()
-
-    @receive(WorkerDown)
-    def on_worker_down(self, message: WorkerDown) -> Done:
-        """Learn that another worker is gone."""
-        self.node.worker_down(message.worker)
-        return Done()
-
-    @receive(StartActor)
-    def on_start_actor(self, message: StartActor) -> Later:
-        """Start an actor; answer when its `on_start` has run, which may itself have others started here."""
-        if message.name in self.node.actors:
-            raise Refused(NameTaken.__name__, f"{message.name} already lives")
-        try:
-            args: dict[str, Any] = msgspec.msgpack.decode(message.args)
-            actor: Actor = load(message.start)(**args)
-            self.node.start(actor, message.name, incarnation=message.incarnation)
-        except Exception as error:
-            logger.exception("An actor could not be started", extra={"event": "start_failed", "start": message.start})
-            raise Refused("start_failed", f"{message.name}: {type(error).__name__}: {error}") from error
-        return Later(_started(actor))
-
-    @receive(StopActor)
-    def on_stop_actor(self, message: StopActor) -> Later:
-        """Stop an actor; answer when it has ended."""
-        return Later(self._stop_actor(message))
-
-    async def _stop_actor(self, message: StopActor) -> Done:
-        actor = self.node.actors.get(message.name)
-        if actor is not None:
-            await stop_one(self.node, actor, message.reason, within_s=message.shutdown_ms / 1000)
-        return Done()
-
-    @receive(Describe)
-    def on_describe(self, _message: Describe) -> Description:
-        """Say who lives here."""
-        return describe(self.node)
-
-    @receive(Leave)
-    async def on_leave(self, message: Leave) -> None:
-        """Stop everybody, last started first, then let the process end."""
-        await stop_all(self.node, message.reason, except_=self)
-        self._finished.set()
-        self.stop()
-
-
-async def _started(actor: Actor) -> ActorStarted:
-    try:
-        await asyncio.shield(actor.started)
-    except ActorDead as error:
-        raise Refused("start_failed", str(error)) from error
-    return ActorStarted(str(actor.ref))
-
-
-def describe(node: Node) -> Description:
-    """Describe the actors of a process."""
-    rows = tuple(
-        ActorRow(
-            address=str(actor.ref),
-            kind=type(actor).__name__,
-            state=actor.state,
-            mailbox=len(actor.mailbox),
-            handled_total=actor.handled_total,
-            incarnation=actor.incarnation,
-            started_ns=actor.started_ns,
-        )
-        for actor in node.actors.values()
-    )
-    return Description(rows, node.dead_letters_total)
-
-
-async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:
-    """Stop the actors of a process one after another, last started first; kill one that takes longer than `each_s`."""
-    for actor in reversed(list(node.actors.values())):
-        if actor is not except_:
-            await stop_one(node, actor, reason, within_s=each_s)
-
-
-async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
-    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
-    task = actor.task
-    if task is None or task.done():
-        return
-    if within_s > 0:
-        node.stop_actor(str(actor.ref), reason)
-        await asyncio.wait({task}, timeout=within_s)
-    if not task.done():
-        if within_s > 0:
-            logger.warning(
-                "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
-            )
-        actor.kill()
-        await asyncio.wait({task}, timeout=_KILL_S)
 
 
 def main(document: bytes) -> None:

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ..context import CURRENT
+from ..loading import codec_for
 from ..memory import MemoryNetwork, perish
 from ..node import Node
 from ..recorder import Recorder
-from ..worker import Boot, begin, codec_for
+from ..worker import Boot, begin
 from .engine import Worker
 
 logger = logging.getLogger(__name__)

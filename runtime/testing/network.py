@@ -8,10 +8,10 @@ from typing import Self
 
 from .. import memory
 from ..envelope import Message
+from ..host import stop_all
 from ..node import Node
 from ..recorder import Recorder
 from ..ref import Ref
-from ..worker import stop_all
 from .faults import Faults
 from .idle import wait_until_idle
 

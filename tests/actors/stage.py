@@ -58,11 +58,11 @@ from exeunt.actors.portal.actor_messages import (
 )
 from exeunt.runtime import Actor, ChildSpec, Later, Message, Refused, receive
 from exeunt.runtime.codec import Codec
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.memory import MemoryNetwork, perish
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.messages import ActorStarted, StartChild
 from exeunt.runtime.node import Node
-from exeunt.runtime.worker import stop_all
 
 NODE = "demo"
 ICE = portal.IceCredentials(username="abcd", password="p" * 22)

@@ -29,9 +29,9 @@ from exeunt.actors.session import EventStream as Iterator
 from exeunt.actors.session import Session, Subscriber
 from exeunt.runtime import Actor, Message, Outcome, receive
 from exeunt.runtime.codec import Codec
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.node import Node
-from exeunt.runtime.worker import stop_all
 
 LOOP = "n/control/event-loop"
 

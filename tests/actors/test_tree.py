@@ -11,7 +11,7 @@ from exeunt.actors.session import _MESSAGES, _PRELOAD  # pyright: ignore[reportP
 from exeunt.actors.timing import EVENT_LOOP_LEAVE_S, PEER_CLOSE_S
 from exeunt.actors.tree import PortalConfig, children, hand_over_path, peer_workers, workers
 from exeunt.runtime import Actor, ChildSpec, Restart
-from exeunt.runtime.worker import codec_for, load
+from exeunt.runtime.loading import codec_for, load
 
 
 def specs(side: str, count: int = 2) -> list[ChildSpec]:

@@ -17,10 +17,10 @@ from tests.runtime import troupe
 
 from exeunt.runtime import ChildSpec, Directories, Supervisor, WorkerSpec
 from exeunt.runtime.codec import Codec
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 from exeunt.runtime.recorder import Recorder
-from exeunt.runtime.worker import stop_all
 
 SupervisorFactory = Callable[..., Awaitable[Supervisor]]
 

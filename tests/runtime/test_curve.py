@@ -16,10 +16,10 @@ from exeunt.runtime.codec import Codec
 from exeunt.runtime.curve import CurveKeys, Gatekeeper
 from exeunt.runtime.envelope import Envelope, Kind
 from exeunt.runtime.errors import AskTimeout, LocalError
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 from exeunt.runtime.transport import Transport
-from exeunt.runtime.worker import stop_all
 
 CODEC = Codec([*MESSAGES, *troupe.MESSAGES])
 ANY_PORT = "tcp://127.0.0.1:0"

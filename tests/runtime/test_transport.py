@@ -24,10 +24,10 @@ from tests.runtime.troupe import (
 from exeunt.runtime import Actor, ActorDead, Message, Refused, RemoteFailure, receive
 from exeunt.runtime.codec import Codec
 from exeunt.runtime.errors import Unencodable, UnknownMessage
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 from exeunt.runtime.transport import Transport, endpoint
-from exeunt.runtime.worker import stop_all
 
 Pair = tuple[Node, Node]
 

@@ -12,9 +12,9 @@ from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOw
 from exeunt.actors.messages import MESSAGES
 from exeunt.runtime import Actor, Message, receive
 from exeunt.runtime.codec import Codec
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.node import Node
-from exeunt.runtime.worker import stop_all
 
 PACKET = bytes([0x45, 0, 0, 20]) + bytes(8) + bytes([100, 64, 0, 1]) + bytes([10, 0, 0, 1])
 

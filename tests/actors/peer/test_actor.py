@@ -35,9 +35,9 @@ from exeunt.actors.portal.actor_messages import PortalSay
 from exeunt.actors.wireguard.testing import ipv4_packet, public_key
 from exeunt.runtime import Actor, Message, Refused, receive
 from exeunt.runtime.codec import Codec
+from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.node import Node
-from exeunt.runtime.worker import stop_all
 
 KEYS = {"client": b"\x11" * 32, "gateway": b"\x22" * 32}
 PATH = IcePath("direct", "host", "host", ("192.0.2.1", 1), ("192.0.2.2", 2), 1.0)

@@ -1,0 +1,137 @@
+"""The actor in each worker that does what the supervisor says, and how the actors of a process are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from .actor import Actor, Later, receive
+from .errors import ActorDead, NameTaken, Refused
+from .loading import load
+from .messages import (
+    ActorRow,
+    ActorStarted,
+    Describe,
+    Description,
+    Done,
+    Leave,
+    StartActor,
+    StopActor,
+    WorkerDown,
+    WorkerUp,
+)
+from .node import Node
+
+logger = logging.getLogger(__name__)
+
+_KILL_S = 0.1  # for an actor to notice its cancellation; one that still goes on ends with its process
+
+
+class Host(Actor):
+    """The actor in each worker that does what the supervisor says: start, describe, leave."""
+
+    def __init__(self, supervisor: str, finished: asyncio.Event) -> None:
+        super().__init__()
+        self._supervisor = supervisor
+        self._finished = finished
+
+    @receive(WorkerUp)
+    def on_worker_up(self, message: WorkerUp) -> Done:
+        """Learn where another worker is."""
+        self.node.worker_up(message.worker, message.endpoint)
+        return Done()
+
+    @receive(WorkerDown)
+    def on_worker_down(self, message: WorkerDown) -> Done:
+        """Learn that another worker is gone."""
+        self.node.worker_down(message.worker)
+        return Done()
+
+    @receive(StartActor)
+    def on_start_actor(self, message: StartActor) -> Later:
+        """Start an actor; answer when its `on_start` has run, which may itself have others started here."""
+        if message.name in self.node.actors:
+            raise Refused(NameTaken.__name__, f"{message.name} already lives")
+        try:
+            args: dict[str, Any] = msgspec.msgpack.decode(message.args)
+            actor: Actor = load(message.start)(**args)
+            self.node.start(actor, message.name, incarnation=message.incarnation)
+        except Exception as error:
+            logger.exception("An actor could not be started", extra={"event": "start_failed", "start": message.start})
+            raise Refused("start_failed", f"{message.name}: {type(error).__name__}: {error}") from error
+        return Later(_started(actor))
+
+    @receive(StopActor)
+    def on_stop_actor(self, message: StopActor) -> Later:
+        """Stop an actor; answer when it has ended."""
+        return Later(self._stop_actor(message))
+
+    async def _stop_actor(self, message: StopActor) -> Done:
+        actor = self.node.actors.get(message.name)
+        if actor is not None:
+            await stop_one(self.node, actor, message.reason, within_s=message.shutdown_ms / 1000)
+        return Done()
+
+    @receive(Describe)
+    def on_describe(self, _message: Describe) -> Description:
+        """Say who lives here."""
+        return describe(self.node)
+
+    @receive(Leave)
+    async def on_leave(self, message: Leave) -> None:
+        """Stop everybody, last started first, then let the process end."""
+        await stop_all(self.node, message.reason, except_=self)
+        self._finished.set()
+        self.stop()
+
+
+async def _started(actor: Actor) -> ActorStarted:
+    try:
+        await asyncio.shield(actor.started)
+    except ActorDead as error:
+        raise Refused("start_failed", str(error)) from error
+    return ActorStarted(str(actor.ref))
+
+
+def describe(node: Node) -> Description:
+    """Describe the actors of a process."""
+    rows = tuple(
+        ActorRow(
+            address=str(actor.ref),
+            kind=type(actor).__name__,
+            state=actor.state,
+            mailbox=len(actor.mailbox),
+            handled_total=actor.handled_total,
+            incarnation=actor.incarnation,
+            started_ns=actor.started_ns,
+        )
+        for actor in node.actors.values()
+    )
+    return Description(rows, node.dead_letters_total)
+
+
+async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:
+    """Stop the actors of a process one after another, last started first; kill one that takes longer than `each_s`."""
+    for actor in reversed(list(node.actors.values())):
+        if actor is not except_:
+            await stop_one(node, actor, reason, within_s=each_s)
+
+
+async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
+    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
+    task = actor.task
+    if task is None or task.done():
+        return
+    if within_s > 0:
+        node.stop_actor(str(actor.ref), reason)
+        await asyncio.wait({task}, timeout=within_s)
+    if not task.done():
+        if within_s > 0:
+            logger.warning(
+                "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
+            )
+        actor.kill()
+        await asyncio.wait({task}, timeout=_KILL_S)

@@ -1,0 +1,28 @@
+"""Things named by text: `package.module:NAME`, as specs and configs name classes and tuples of messages."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .codec import Codec
+from .envelope import Message
+from .errors import LocalError
+from .messages import MESSAGES
+
+
+def load(path: str) -> Any:
+    """Return what `package.module:name` names. Raises LocalError when there is no such thing."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LocalError(f"cannot load {path!r}: {error}") from error
+
+
+def codec_for(paths: tuple[str, ...]) -> Codec:
+    """Build the codec that knows the runtime's messages and those that `paths` name."""
+    types: list[type[Message]] = list(MESSAGES)
+    for path in paths:
+        types.extend(load(path))
+    return Codec(types)
