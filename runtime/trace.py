@@ -33,7 +33,11 @@ class Span(msgspec.Struct, frozen=True):
     started_ns: int | None = None
     ended_ns: int | None = None
     outcome: str = "pending"
-    """`ok`, `failed`, `refused`, `dropped`, `pending` (still waiting or running, or its worker died)."""
+    """`ok`, `failed`, `refused`, `dropped`, `cancelled`, `pending` (still waiting or running, or its worker died)."""
+    count: int = 1
+    """A burst of equal messages, sent and handled back to back, is one span: its messages are id … id + count - 1,
+    and any of them may be the cause of another span.
+    """
 
     @property
     def first_ns(self) -> int:
@@ -47,6 +51,9 @@ class Span(msgspec.Struct, frozen=True):
         return max((at for at in times if at is not None), default=0)
 
 
+_WORST_FIRST = ("failed", "dropped", "pending", "cancelled", "refused")
+
+
 class Trace(msgspec.Struct, frozen=True):
     """All that followed from one message."""
 
@@ -57,7 +64,12 @@ class Trace(msgspec.Struct, frozen=True):
     @property
     def root(self) -> Span:
         """The message that began it; the earliest one known, where that was overwritten."""
-        return next((span for span in self.spans if span.id == self.id), self.spans[0])
+        return next((span for span in self.spans if 0 <= self.id - span.id < span.count), self.spans[0])
+
+    @property
+    def messages(self) -> int:
+        """How many messages it has; a burst's are all counted."""
+        return sum(span.count for span in self.spans)
 
     @property
     def started_ns(self) -> int:
@@ -71,9 +83,9 @@ class Trace(msgspec.Struct, frozen=True):
 
     @property
     def outcome(self) -> str:
-        """`failed` if any span failed, else `dropped`, `pending`, or `ok`."""
+        """The worst of its spans': `failed`, `dropped`, `pending`, `cancelled`, `refused`, or `ok`."""
         outcomes = {span.outcome for span in self.spans}
-        return next((word for word in ("failed", "dropped", "pending") if word in outcomes), "ok")
+        return next((word for word in _WORST_FIRST if word in outcomes), "ok")
 
 
 _OUTCOMES = {Event.ENDED: "ok", Event.FAILED: "failed", Event.DROPPED: "dropped", Event.REFUSED: "refused"}
