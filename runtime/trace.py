@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from .causes import Causes
 from .envelope import Kind
 from .recorder import Event, Record, RingUnreadable, read_ring
 
@@ -141,8 +142,12 @@ def load(directory: Path, *, instance: str | None = None) -> list[Span]:
 
 def group(spans: Iterable[Span]) -> list[Trace]:
     """Group spans by trace, newest trace last."""
+    spans = list(spans)
+    causes = Causes(spans)
     by_trace: dict[int, list[Span]] = {}
     for span in spans:
-        by_trace.setdefault(span.trace, []).append(span)
+        # What a later message of a burst began is part of the trace that the burst's first one began.
+        root = causes.span_of(span.trace)
+        by_trace.setdefault(root.trace if root is not None else span.trace, []).append(span)
     traces = [Trace(id_, members) for id_, members in by_trace.items()]
     return sorted(traces, key=lambda trace: trace.started_ns)
