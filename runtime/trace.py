@@ -6,14 +6,15 @@ recipient write into different rings; the envelope's id joins their records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from .causes import Causes
 from .envelope import Kind
-from .recorder import Event, Record, RingUnreadable, read_ring
+from .recorder import Event, Record, Ring, RingUnreadable, read_ring
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -130,14 +131,19 @@ def _merge(found: dict[int, dict[str, object]], worker: str, record: Record) -> 
 
 def load(directory: Path, *, instance: str | None = None) -> list[Span]:
     """Read every ring below `directory` (of one instance, if named). Files that can't be read are passed over."""
-    rings: list[tuple[str, list[Record]]] = []
-    for path in sorted(directory.glob(f"{instance or '*'}.*.ring")):
-        try:
-            ring = read_ring(path)
-        except (OSError, RingUnreadable):
-            continue
-        rings.append((ring.worker, ring.records))
-    return spans_of(rings)
+    return spans_of((ring.worker, ring.records) for ring in read_rings(directory, instance=instance))
+
+
+def read_rings(directory: Path, *, instance: str | None = None) -> Iterator[Ring]:
+    """The rings below `directory` (of one instance, if named), those that can be read."""
+    for path in ring_files(directory, instance=instance):
+        with contextlib.suppress(OSError, RingUnreadable):
+            yield read_ring(path)
+
+
+def ring_files(directory: Path, *, instance: str | None = None) -> list[Path]:
+    """The rings' files below `directory` (of one instance, if named), by name."""
+    return sorted(directory.glob(f"{instance or '*'}.*.ring"))
 
 
 def group(spans: Iterable[Span]) -> list[Trace]:
