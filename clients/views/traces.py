@@ -31,8 +31,9 @@ def render_last(rows: Sequence[LastHandledRow]) -> RenderableType:
     """A table of actors: what each handled last, and whether it finished."""
     if not rows:
         return Text("Nothing was handled.", style="dim")
-    columns = ("ACTOR", "WORKER", "MESSAGE", "STARTED UTC", "RAN", "OUTCOME")
-    listed = table(*columns, right={"RAN"}, yields="MESSAGE")
+    waiting = ["WAITING"] if any(row.waiting for row in rows) else []
+    columns = ("ACTOR", "WORKER", "MESSAGE", "STARTED UTC", "RAN", "OUTCOME", *waiting)
+    listed = table(*columns, right={"RAN", "WAITING"}, yields="MESSAGE")
     nodes = {row.address.partition("/")[0] for row in rows}
     when = _times([row.started_at for row in rows], digits=3)
     for row, began in zip(rows, when, strict=True):
@@ -41,12 +42,11 @@ def render_last(rows: Sequence[LastHandledRow]) -> RenderableType:
         name = name if len(nodes) == 1 else f"{node}/{name}"
         message = Text(printable(row.message), no_wrap=True, overflow="ellipsis")
         message.append(f"  from {printable(bare_name(row.from_))}", style="dim")
-        if row.waiting:
-            message.append(f"  {row.waiting:,} waiting", style="yellow")
         worker = state("running" if row.alive else "exited", with_word=False)
         worker.append(f" {printable(row.worker)}", style="default" if row.alive else "dim")
         worker.append(f" {row.pid}", style="dim")
-        listed.add_row(printable(name), worker, message, began, interval(row.ran_ms), _finished(row))
+        cells = [Text(f"{row.waiting:,}", style="yellow" if row.waiting else "dim")] if waiting else []
+        listed.add_row(printable(name), worker, message, began, interval(row.ran_ms), _finished(row), *cells)
     return listed
 
 

@@ -1,0 +1,134 @@
+"""Reading rings while they are written, and those of the dead."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.runtime.troupe import Number
+
+from exeunt.runtime.envelope import Envelope, Kind
+from exeunt.runtime.last_handled import last_handled, of_ring
+from exeunt.runtime.liveness import is_alive
+from exeunt.runtime.recorder import Event, Recorder, read_ring
+from exeunt.runtime.trace_follow import TraceFollower
+
+
+def _handle(ring: Recorder, id_: int, *events: Event, to: str = "n/w/a") -> None:
+    for event in events or (Event.RECEIVED, Event.STARTED, Event.ENDED):
+        ring.record(event, Envelope(id_, id_, 0, "n/v/b", to, Kind.TELL, 0, Number(id_)))
+
+
+def _ring(directory: Path, worker: str = "w", capacity: int = 16) -> Recorder:
+    return Recorder(directory / f"n.{worker}.1.ring", worker=worker, epoch=1, capacity=capacity)
+
+
+def test_only_what_is_new_is_collected(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    _handle(ring, 1)
+    follower = TraceFollower(tmp_path)
+    assert follower.poll() == 0
+    _handle(ring, 2)
+    assert follower.poll() == 3
+    assert follower.poll() == 0
+    assert [(span.id, span.outcome) for span in follower.spans()] == [(2, "ok")]
+    assert (follower.living, follower.records_total, follower.lost_total) == (1, 3, 0)
+
+
+def test_more_is_collected_than_a_ring_holds(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    follower = TraceFollower(tmp_path)
+    for id_ in range(1, 101):
+        _handle(ring, id_)
+        follower.poll()
+    follower.finish()
+    assert [span.id for span in follower.spans()] == list(range(1, 101))
+    assert {span.outcome for span in follower.spans()} == {"ok"}
+    assert follower.lost_total == 0
+
+
+def test_what_is_lost_is_counted_to_the_record(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    follower = TraceFollower(tmp_path)
+    for id_ in range(1, 11):
+        _handle(ring, id_)
+    follower.finish()
+    assert follower.records_total + follower.lost_total == 30
+    assert follower.lost_total == 15  # of 16 slots, the one that is written next is not read
+
+
+def test_a_worker_that_starts_meanwhile_is_followed_from_its_first_record(tmp_path: Path) -> None:
+    _ring(tmp_path)
+    follower = TraceFollower(tmp_path)
+    (tmp_path / "n.damaged.1.ring").write_bytes(b"not yet")
+    _handle(_ring(tmp_path, "x"), 7)
+    follower.poll()
+    assert [span.worker for span in follower.spans()] == ["x"]
+
+
+def test_other_instances_are_left_alone(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    assert TraceFollower(tmp_path, instance="m").living == 0
+    follower = TraceFollower(tmp_path, instance="n")
+    _handle(ring, 1)
+    assert follower.poll() == 3
+
+
+def test_a_message_that_spans_two_looks_is_one_span(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    follower = TraceFollower(tmp_path)
+    _handle(ring, 1, Event.RECEIVED, Event.STARTED)
+    follower.poll()
+    assert [span.outcome for span in follower.spans()] == ["pending"]
+    _handle(ring, 1, Event.FAILED)
+    follower.finish()
+    assert [span.outcome for span in follower.spans()] == ["failed"]
+
+
+def test_the_last_that_an_actor_began_is_told_with_what_waits(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    _handle(ring, 1, to="n/w/a")
+    _handle(ring, 2, Event.RECEIVED, Event.STARTED, to="n/w/b")
+    _handle(ring, 3, Event.RECEIVED, to="n/w/b")
+    found = of_ring(read_ring(ring.path), alive=False)
+    assert {one.span.to: (one.span.id, one.interrupted, one.waiting) for one in found} == {
+        "n/w/a": (1, False, 0),
+        "n/w/b": (2, True, 1),
+    }
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from exeunt.runtime.envelope import Envelope, Kind, Message
+from exeunt.runtime.recorder import Event, Recorder
+
+class Work(Message, frozen=True):
+    pass
+
+ring = Recorder(Path(sys.argv[1]) / "n.w.1.ring", worker="w", epoch=1)
+for event in (Event.RECEIVED, Event.STARTED):
+    ring.record(event, Envelope(5, 5, 0, "n/v/b", "n/w/a", Kind.TELL, 0, Work()))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_says_what_it_was_doing(tmp_path: Path) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    (one,) = last_handled(tmp_path)
+    assert (one.span.message, one.span.to, one.worker) == ("Work", "n/w/a", "w")
+    assert one.interrupted
+    assert TraceFollower(tmp_path).living == 0
+
+
+def test_a_pid_that_is_anothers_by_now_is_not_the_writer() -> None:
+    assert is_alive(os.getpid())
+    assert not is_alive(os.getpid(), wrote_ns=1)  # in 1970 this was somebody else
+    assert not is_alive(2**40)
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_alive(process.pid)  # a zombie does nothing more
