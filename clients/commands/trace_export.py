@@ -85,7 +85,7 @@ def record(
         what = f"No worker of {options.instance} runs" if options.instance else "No worker runs"
         fail("not_running", f"{what} here.", "exeunt trace export all writes what the dead ones left.")
     until = "Ctrl-C" if seconds is None else f"{seconds:g} s are over"
-    talk(options, f"Recording {follower.living} workers until {until} …")
+    talk(options, f"Recording {_count(follower.living, 'worker')} until {until} …")
     try:
         _follow(follower, seconds, options)
     except KeyboardInterrupt:
@@ -115,6 +115,10 @@ def _check(out: str, options: Options) -> None:
         fail("usage", f"There is no directory {Path(out).absolute().parent}.", "--out FILE makes a file, nothing else.")
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _in_order(traces: Iterable[Trace]) -> list[Span]:
     return sorted((span for trace in traces for span in trace.spans), key=lambda span: span.first_ns)
 
@@ -130,7 +134,8 @@ def _write(spans: list[Span], to: Format, out: str, options: Options, *, traces:
     with _replacing(path) as file:
         size = sum(os.write(file, piece) for piece in text)
     document = TraceFile(file=str(path), format=to, traces=traces, spans=len(spans), file_bytes=size, lost_records=lost)
-    said = f"Wrote {len(spans):,} messages of {traces:,} traces to {path}. {_VIEWERS[to]}"
+    messages = sum(span.count for span in spans)
+    said = f"Wrote {_count(messages, 'message')} of {_count(traces, 'trace')} to {path}. {_VIEWERS[to]}"
     emit("exeunt.trace-file/1", document, options=options, human=lambda: said)
 
 

@@ -4,9 +4,9 @@ What is where (the format has a name, "Trace Event Format", and no standard):
 
 - `M` names processes (workers) and threads (actors).
 - `X` is a slice: a handler that ran. On one thread slices nest, or Perfetto drops them; see `tracks`.
-- `s` and `f` are the two ends of an arrow, from the slice that sent to the slice that handled. Each binds to the slice
-  around it (`bp: "e"`), so where none is, as with a sender from outside, there is one of a nanosecond. An answer's
-  arrow begins where the handler that gave it ended.
+- `s` and `f` are the two ends of an arrow. Each binds to the slice around it (`bp: "e"`), and Perfetto draws the arrow
+  from the end of the one slice to the beginning of the other. So a message that is sent has a slice of a nanosecond in
+  the handler that sends it, and an answer has one where it arrives, in the handler that waits for it.
 - `C` is a counter: how many messages wait in an actor's mailbox.
 - `i` is an instant: a message that was dropped, an actor that was started again.
 
@@ -52,7 +52,7 @@ class _Drawing:
         self._start_ns = min((span.first_ns for span in spans), default=0)
         self._end_ns = max((span.last_ns for span in spans), default=0) + _MOMENT_NS
         self._tracks = Tracks()
-        # Keys of slices: a span's place, twice; odd ones are for the moments of sending, even ones for handling.
+        # Keys of slices: a span's place, twice; odd ones are for its sending, even ones for its handling or arrival.
         self._slices: dict[int, tuple[str, int, int]] = {}
 
     def document(self) -> Document:
@@ -70,36 +70,14 @@ class _Drawing:
         }
 
     def _add_slices(self, number: int, span: Span) -> None:
-        begin = span.started_ns
-        if begin is None and span.kind in _ANSWERS and self._around(span) is None:
-            begin = span.received_ns  # an answer to somebody who was in no handler
-        if begin is not None:
-            ended = span.ended_ns if span.started_ns is not None else begin
-            # What has not ended still runs where the record stops.
-            self._slices[2 * number] = (
-                span.to,
-                begin,
-                max(self._end_ns if ended is None else ended, begin + _MOMENT_NS),
-            )
-        if span.sent_ns is not None and self._sender(span) is None:
+        if span.sent_ns is not None:
             self._slices[2 * number + 1] = (span.from_, span.sent_ns, span.sent_ns + _MOMENT_NS)
-
-    def _sender(self, span: Span) -> tuple[Span, int] | None:
-        """The span whose handler sent this one, and when in it; None where the record has no such handler."""
-        cause = self._causes.of(span)
-        if cause is None or cause.to != span.from_ or span.sent_ns is None or cause.started_ns is None:
-            return None
-        if span.kind in _ANSWERS and cause.ended_ns is not None and cause.ended_ns <= span.sent_ns:
-            return cause, max(cause.started_ns, cause.ended_ns - _MOMENT_NS)
-        return (cause, span.sent_ns) if _runs_at(cause, span.sent_ns) else None
-
-    def _around(self, answer: Span) -> Span | None:
-        """The handler that waited for this answer: the one that asked."""
-        if answer.kind not in _ANSWERS:
-            return None
-        asked = self._causes.span_of(answer.cause)
-        asker = self._causes.of(asked) if asked is not None else None
-        return asker if asker is not None and asker.to == answer.to and _runs_at(asker, answer.received_ns) else None
+        if span.started_ns is not None:
+            # What has not ended still runs where the record stops.
+            end = self._end_ns if span.ended_ns is None else span.ended_ns
+            self._slices[2 * number] = (span.to, span.started_ns, max(end, span.started_ns + _MOMENT_NS))
+        elif span.kind in _ANSWERS and span.received_ns is not None:
+            self._slices[2 * number] = (span.to, span.received_ns, span.received_ns + _MOMENT_NS)
 
     def _handled(self) -> Iterator[Document]:
         for key, (_, begin, end) in self._slices.items():
@@ -116,22 +94,16 @@ class _Drawing:
             }
 
     def _arrows(self) -> Iterator[Document]:
-        numbers = {span.id: number for number, span in enumerate(self._spans)}
         for number, span in enumerate(self._spans):
-            sender = self._sender(span)
-            tail, begin = 2 * number + 1, span.sent_ns
-            if sender is not None:
-                tail, begin = 2 * numbers[sender[0].id], sender[1]
-            target, end = span, span.started_ns
-            if end is None:
-                target, end = self._around(span) or span, span.received_ns
-            places = self._tracks.place(tail), self._tracks.place(2 * numbers[target.id])
+            tail, head = self._slices.get(2 * number + 1), self._slices.get(2 * number)
             # An arrow has two ends or none, and after a step of the clock it would go back in time.
-            if begin is None or end is None or end < begin or places[0] is None or places[1] is None:
+            if tail is None or head is None or head[1] < tail[1]:
                 continue
             arrow = {"cat": "message", "id": number + 1, "bp": "e"}
-            yield {**self._event("s", _title(span), places[0], begin), **arrow}
-            yield {**self._event("f", _title(span), places[1], end), **arrow}
+            for phase, key, end in (("s", 2 * number + 1, tail), ("f", 2 * number, head)):
+                track = self._tracks.place(key)
+                assert track is not None
+                yield {**self._event(phase, _title(span), track, end[1]), **arrow}
 
     def _instants(self) -> Iterator[Document]:
         for span in self._spans:
@@ -178,12 +150,6 @@ class _Drawing:
             "tid": track.thread,
             "ts": (at_ns - self._start_ns) / 1000,
         }
-
-
-def _runs_at(span: Span, at_ns: int | None) -> bool:
-    if at_ns is None or span.started_ns is None or at_ns < span.started_ns:
-        return False
-    return span.ended_ns is None or at_ns < max(span.ended_ns, span.started_ns + _MOMENT_NS)
 
 
 def _title(span: Span) -> str:

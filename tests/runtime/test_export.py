@@ -156,11 +156,14 @@ def test_arrows_lead_from_handler_to_handler() -> None:
     assert arrows == {
         1: [("outside", 0.0), ("a", 0.2)],
         2: [("a", 0.5), ("b", 0.7)],
-        3: [("b", 1.499), ("a", 1.7)],  # the answer leaves when its handler ends
+        3: [("b", 1.6), ("a", 1.7)],
         5: [("a", 3.0), ("b", 3.2)],
     }
     slices = [(event["name"], names[event["pid"], event["tid"]]) for event in events if event["ph"] == "X"]
-    assert slices == [("send Crawl", "outside"), ("Crawl", "a"), ("Work", "b"), ("Work ×7", "b")]
+    assert slices == [
+        ("send Crawl", "outside"), ("Crawl", "a"), ("send Work", "a"), ("Work", "b"), ("send Page", "b"), ("Page", "a"),
+        ("send Work", "a"), ("send Work ×7", "a"), ("Work ×7", "b"),
+    ]  # fmt: skip
     assert [event["name"] for event in events if event["ph"] == "i"] == ["dropped Work"]
     depths = [event["args"]["waiting"] for event in events if event["name"] == "mailbox b"]
     assert depths == [1, 0, 7, 0]
