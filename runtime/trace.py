@@ -7,6 +7,7 @@ recipient write into different rings; the envelope's id joins their records.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -130,8 +131,32 @@ def _merge(found: dict[int, dict[str, object]], worker: str, record: Record) -> 
 
 
 def load(directory: Path, *, instance: str | None = None) -> list[Span]:
-    """Read every ring below `directory` (of one instance, if named). Files that can't be read are passed over."""
-    return spans_of((ring.worker, ring.records) for ring in read_rings(directory, instance=instance))
+    """Read every ring below `directory` (of one instance, if named). Files that can't be read are passed over.
+
+    Rings are read one after another. What was recorded meanwhile is left out: it would be in some of them and not in
+    others, and make messages look lost that were only handled later.
+    """
+    begun_ns = time.time_ns()
+    rings = [(ring.worker, ring.records) for ring in read_rings(directory, instance=instance)]
+    return as_of(begun_ns, time.time_ns(), spans_of(rings))
+
+
+def as_of(begun_ns: int, ended_ns: int, spans: Iterable[Span]) -> list[Span]:
+    """The spans as they were at `begun_ns`, without what came then and until `ended_ns`."""
+
+    def clipped(at_ns: int | None) -> int | None:
+        return None if at_ns is not None and begun_ns < at_ns <= ended_ns else at_ns
+
+    found: list[Span] = []
+    for span in spans:
+        # What lies after both was recorded before the clock was set back: it stays.
+        if not begun_ns < span.last_ns <= ended_ns:
+            found.append(span)
+        elif span.first_ns <= begun_ns:  # else it is all new
+            times = {name: clipped(getattr(span, name)) for name in _TIMES.values()}
+            ended = clipped(span.ended_ns)
+            found.append(msgspec.structs.replace(span, **times, ended_ns=ended, outcome="pending"))
+    return found
 
 
 def read_rings(directory: Path, *, instance: str | None = None) -> Iterator[Ring]:

@@ -10,11 +10,12 @@ poll before it read, and the last one (`finish`) reads all that is still there.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from .liveness import is_alive
 from .recorder import Record, Ring, RingUnreadable, read_ring
-from .trace import Span, ring_files, spans_of
+from .trace import Span, as_of, ring_files, spans_of
 
 _NOTHING = 2**63  # more records than there will ever be
 
@@ -60,6 +61,7 @@ class TraceFollower:
         self._directory = directory
         self._instance = instance
         self._rings: dict[Path, _Followed] = {}
+        self._last_look: tuple[int, int] | None = None
         for path in self._files():
             ring = _read(path, _NOTHING)
             if ring is None:
@@ -91,14 +93,17 @@ class TraceFollower:
 
     def finish(self) -> None:
         """Read a last time, with every change to what was read before and is still there."""
+        begun_ns = time.time_ns()
         self.poll()
         for ring in self._rings.values():
             if not ring.over:
                 ring.read(ring.begun)
+        self._last_look = (begun_ns, time.time_ns())
 
     def spans(self) -> list[Span]:
         """What was collected, as spans in order of time."""
-        return spans_of((ring.worker, list(ring.records.values())) for ring in self._rings.values())
+        spans = spans_of((ring.worker, list(ring.records.values())) for ring in self._rings.values())
+        return as_of(*self._last_look, spans) if self._last_look is not None else spans
 
     def _files(self) -> list[Path]:
         return ring_files(self._directory, instance=self._instance)

@@ -75,7 +75,8 @@ def title(hop: Hop) -> str:
     """The message, how many of it, and whether it was sent again."""
     count = f" ×{hop.span.count}" if hop.span.count > 1 else ""
     again = f" ↻{hop.attempt}" if hop.attempt > 1 else ""
-    return f"{printable(hop.span.message)}{count}{again}"
+    empty = hop.is_answer and hop.span.message == "None"  # a handler that had nothing to say, and is done
+    return f"{'done' if empty else printable(hop.span.message)}{count}{again}"
 
 
 def names(trace: Trace) -> dict[str, str]:

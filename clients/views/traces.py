@@ -32,10 +32,10 @@ def render_last(rows: Sequence[LastHandledRow]) -> RenderableType:
     if not rows:
         return Text("Nothing was handled.", style="dim")
     waiting = ["WAITING"] if any(row.waiting for row in rows) else []
-    columns = ("ACTOR", "WORKER", "MESSAGE", "STARTED UTC", "RAN", "OUTCOME", *waiting)
+    columns = ("ACTOR", "WORKER", "MESSAGE", "AT UTC", "RAN", "OUTCOME", *waiting)
     listed = table(*columns, right={"RAN", "WAITING"}, yields="MESSAGE")
     nodes = {row.address.partition("/")[0] for row in rows}
-    when = _times([row.started_at for row in rows], digits=3)
+    when = _times([row.started_at for row in rows])
     for row, began in zip(rows, when, strict=True):
         node, _, rest = row.address.partition("/")
         name = rest.rpartition("/")[2] or node  # the worker has a column of its own
@@ -56,7 +56,7 @@ def _finished(row: LastHandledRow) -> Text:
     return Text("◐ running", style="yellow") if row.alive else Text("✖ died in it", style="red")
 
 
-def _times(times: Sequence[str], *, digits: int = 0) -> list[str]:
+def _times(times: Sequence[str]) -> list[str]:
     """The times of day; with the days where there are several."""
     days = {time[:10] for time in times}
-    return [(f"{time[5:10]} " if len(days) > 1 else "") + clock(time, digits=digits) for time in times]
+    return [(f"{time[5:10]} " if len(days) > 1 else "") + clock(time) for time in times]

@@ -85,7 +85,7 @@ def _label(branch: str, hop: Hop, short: dict[str, str], answer: Hop | None) -> 
     label.append(f" {'↩ ' if hop.is_answer else ''}{title(hop)}", style="not dim default")
     label.append(f" → {printable(short[hop.span.to])}", style=f"not dim {ACCENT}")
     if answer is not None:
-        label.append(f" ↩ {printable(answer.span.message)}", style="dim default")
+        label.append(f" ↩ {title(answer)}", style="dim default")
     return label
 
 

@@ -82,6 +82,8 @@ def _bar(strokes: list[tuple[float, str]], at_ms: float, bar_width: int, total_m
     bar = " " * min(bar_width - 1, round(at_ms / total_ms * bar_width))
     for end_ms, stroke in strokes:
         bar += stroke * (min(bar_width, round(end_ms / total_ms * bar_width)) - len(bar))
-    if not bar.strip():
-        bar += RUN if any(stroke == RUN for _, stroke in strokes) else TRAVEL  # too short to be seen still happened
+    if len(bar.strip()) <= 1:  # too short to be seen still happened
+        bar = bar.rstrip(TRAVEL + QUEUE + RUN + LATER) + (
+            RUN if any(stroke == RUN for _, stroke in strokes) else TRAVEL
+        )
     return bar

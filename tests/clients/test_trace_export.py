@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from exeunt.clients.commands import trace_export
 from exeunt.clients.paths import Paths
 from exeunt.runtime.envelope import Envelope, Kind, Message
 from exeunt.runtime.recorder import Event, Recorder
@@ -82,7 +81,7 @@ def test_a_recording_has_what_happened_since(
     cli: Cli, ring: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     later = iter([0xB1, 0xB2, 0xB3])
-    monkeypatch.setattr(trace_export.time, "sleep", lambda _: _happen(ring, later))
+    monkeypatch.setattr("exeunt.clients.commands.trace_export.time.sleep", lambda _: _happen(ring, later))
     file = tmp_path / "recording.jsonl"
     recorded = cli("trace", "record", "--to", "jsonl", "--out", str(file), "--json")
     assert recorded.code == 0, recorded.err
@@ -106,7 +105,7 @@ def test_a_recording_says_how_much_it_lost(
             _handle(ring, id_)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trace_export.time, "sleep", burst)
+    monkeypatch.setattr("exeunt.clients.commands.trace_export.time.sleep", burst)
     recorded = cli("trace", "record", "--out", str(tmp_path / "r.json"))
     assert recorded.code == 0
     assert "337 records were overwritten" in recorded.err  # a full ring gives one fewer than it holds

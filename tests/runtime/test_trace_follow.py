@@ -13,6 +13,7 @@ from exeunt.runtime.envelope import Envelope, Kind
 from exeunt.runtime.last_handled import last_handled, of_ring
 from exeunt.runtime.liveness import is_alive
 from exeunt.runtime.recorder import Event, Recorder, read_ring
+from exeunt.runtime.trace import Span, as_of
 from exeunt.runtime.trace_follow import TraceFollower
 
 
@@ -132,3 +133,26 @@ def test_a_pid_that_is_anothers_by_now_is_not_the_writer() -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert not is_alive(process.pid)  # a zombie does nothing more
+
+
+def test_what_was_recorded_while_rings_were_read_is_left_out() -> None:
+    def span(id_: int, *times: int | None) -> Span:
+        sent, received, started, ended = times
+        return Span(
+            id=id_, cause=0, trace=id_, from_="n/v/b", to="n/w/a", message="M", kind="tell", worker="w",
+            sent_ns=sent, received_ns=received, started_ns=started, ended_ns=ended, outcome="ok",
+        )  # fmt: skip
+
+    before, under_way, new, future = (
+        span(1, 1, 2, 3, 4), span(2, 9, 10, 11, 15), span(3, 12, 13, None, None), span(4, 90, 91, 92, 93),
+    )  # fmt: skip
+    found = as_of(10, 20, [before, under_way, new, future])
+    assert [one.id for one in found] == [1, 2, 4]
+    assert found[0] == before
+    assert (found[1].received_ns, found[1].started_ns, found[1].ended_ns, found[1].outcome) == (
+        10,
+        None,
+        None,
+        "pending",
+    )
+    assert found[2] == future  # recorded before the clock was set back
