@@ -1,9 +1,12 @@
 """The views of a trace: exact text, for traces in which everything happens that can."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console, Group, RenderableType
+from tests.runtime.damaged_spans import damaged_spans
 
 from exeunt.clients.views import hops, mermaid, sequence, tree, waterfall
-from exeunt.runtime.trace import Span, Trace
+from exeunt.runtime.trace import Span, Trace, group
 
 MS = 1_000_000
 START_NS = 1_800_000_000_000_000_000
@@ -194,3 +197,15 @@ def test_a_cycle_of_causes_ends() -> None:
     own = Trace(1, [_span(1, 1, "c/w/a", "c/w/a", "M", 0)])
     assert len(_plain(tree.render(own))) == 4
     assert {"M", "N"} <= set(" ".join(_plain(tree.render(cycle))).split())
+
+
+@settings(deadline=None)
+@given(damaged_spans(), st.integers(30, 130))
+def test_every_view_shows_every_trace(spans: list[Span], width: int) -> None:
+    for trace in group(spans):
+        shown = _plain(tree.render(trace), width=200)
+        messages = [line for line in shown if any(mark in line for mark in "●✖⊘▼○◐") and " → " in line]
+        assert len(messages) == len(trace.spans) - len(hops.answers(hops.hops(trace)))
+        assert len(_plain(sequence.render(trace, width=width), width=200)) == len(trace.spans) + len(hops.names(trace))
+        assert mermaid.render(trace).count("(+") == len(trace.spans)
+        assert _plain(waterfall.render(trace, width=width), width=width)[-1]

@@ -6,50 +6,11 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
+from tests.runtime.damaged_spans import T0, damaged_spans
 
 from exeunt.runtime.export import chrome, firefox, jsonl, otlp
 from exeunt.runtime.trace import Span, group
-
-T0 = 1_800_000_000_123_456_789
-ACTORS = ["", "n/w1/a", "n/w1/b", "n/w2/a", "m/w1/a"]
-
-
-@st.composite
-def _spans(draw: st.DrawFn) -> list[Span]:
-    """Spans as damaged, partial and clock-stepped as rings can give them."""
-    made: list[Span] = []
-    next_id = 1
-    for _ in range(draw(st.integers(0, 12))):
-        count = draw(st.sampled_from([1, 1, 1, 5]))
-        at = draw(st.lists(st.one_of(st.none(), st.integers(0, 60)), min_size=4, max_size=4))
-        if at[0] is None and at[1] is None and at[2] is None:
-            at[0] = 0
-        if draw(st.booleans()):  # mostly clocks go forwards
-            known = iter(sorted(one for one in at if one is not None))
-            at = [None if one is None else next(known) for one in at]
-        sent, received, started, ended = (None if one is None else T0 + one * 1000 for one in at)
-        made.append(
-            Span(
-                id=next_id,
-                cause=draw(st.integers(0, next_id + 5)),
-                trace=draw(st.integers(1, next_id)),
-                from_=draw(st.sampled_from(ACTORS)),
-                to=draw(st.sampled_from(ACTORS[1:])),
-                message=draw(st.sampled_from(["Work", "Done", "StartActor"])),
-                kind=draw(st.sampled_from(["tell", "ask", "reply", "failure", "system"])),
-                worker="w1",
-                sent_ns=sent,
-                received_ns=received,
-                started_ns=started,
-                ended_ns=ended,
-                outcome=draw(st.sampled_from(["ok", "failed", "refused", "dropped", "cancelled", "pending"])),
-                count=count,
-            )
-        )
-        next_id += count
-    return sorted(made, key=lambda span: span.first_ns)
 
 
 def _ns(microseconds: float) -> int:
@@ -65,14 +26,16 @@ def _by_track(events: list[dict[str, Any]]) -> dict[tuple[int, int], list[tuple[
     return found
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_slices_of_one_track_nest_or_lie_apart(spans: list[Span]) -> None:
     for slices in _by_track(chrome(spans)["traceEvents"]).values():
         for (a, b), (c, d) in itertools.combinations(slices, 2):
             assert b <= c or d <= a or (a <= c and d <= b) or (c <= a and b <= d)
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_an_arrow_has_two_ends_each_in_a_slice(spans: list[Span]) -> None:
     events = chrome(spans)["traceEvents"]
     slices = _by_track(events)
@@ -89,7 +52,8 @@ def test_an_arrow_has_two_ends_each_in_a_slice(spans: list[Span]) -> None:
             assert any(begin <= at < stop for begin, stop in slices[end["pid"], end["tid"]])
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_every_event_is_whole_named_and_in_order(spans: list[Span]) -> None:
     document = json.loads(json.dumps(chrome(spans), allow_nan=False))
     events = document["traceEvents"]
@@ -106,7 +70,8 @@ def test_every_event_is_whole_named_and_in_order(spans: list[Span]) -> None:
     assert all(event["dur"] > 0 for event in events if event["ph"] == "X")
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_a_counter_is_never_negative_and_a_full_record_ends_at_zero(spans: list[Span]) -> None:
     depths: dict[tuple[int, str], list[int]] = defaultdict(list)
     for event in chrome(spans)["traceEvents"]:
@@ -121,7 +86,8 @@ def test_a_counter_is_never_negative_and_a_full_record_ends_at_zero(spans: list[
     assert sum(steps[-1] for steps in depths.values()) == waiting
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_firefox_gets_what_it_takes_and_misses_nothing_of_it(spans: list[Span]) -> None:
     everything, taken = chrome(spans)["traceEvents"], firefox(spans)["traceEvents"]
     assert {event["ph"] for event in taken} <= set("XBEbneiIRM")
@@ -189,7 +155,8 @@ def _otlp_spans(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [span for scope in scopes for span in scope["spans"]]
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_otlp_has_the_form_that_the_protocol_asks_for(spans: list[Span]) -> None:
     document = json.loads(json.dumps(otlp(spans)))
     found = _otlp_spans(document)
@@ -229,7 +196,8 @@ def test_otlp_joins_producers_consumers_and_answers() -> None:
     assert {"key": "exeunt.queued_ns", "value": {"intValue": "100"}} in work["attributes"]
 
 
-@given(_spans())
+@settings(deadline=None)
+@given(damaged_spans())
 def test_lines_have_every_span_with_its_trace(spans: list[Span]) -> None:
     lines = [json.loads(line) for line in jsonl(spans)]
     assert [(int(line["id"], 16), int(line["trace"], 16)) for line in lines] == [(one.id, one.trace) for one in spans]
