@@ -7,14 +7,17 @@ worker has its own ring, so an actor that was started again in another process i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from .liveness import is_alive
-from .recorder import Ring
+from .recorder import Event, Ring
 from .trace import Span, read_rings, spans_of
+
+ANSWERS = frozenset({"reply", "failure"})
 
 
 class LastHandled(msgspec.Struct, frozen=True):
@@ -36,38 +39,62 @@ class LastHandled(msgspec.Struct, frozen=True):
 
 def last_handled(directory: Path, *, instance: str | None = None) -> list[LastHandled]:
     """What each actor below `directory` (of one instance, if named) handled last, the latest first."""
-    found = [
-        one
-        for ring in read_rings(directory, instance=instance)
-        for one in of_ring(ring, alive=is_alive(ring.pid, wrote_ns=_latest_ns(ring)))
-    ]
-    return sorted(found, key=lambda one: one.span.started_ns or 0, reverse=True)
+    return of_rings(
+        [(ring, is_alive(ring.pid, wrote_ns=_last_ns(ring))) for ring in read_rings(directory, instance=instance)]
+    )
 
 
-def of_ring(ring: Ring, *, alive: bool) -> list[LastHandled]:
-    """What each actor of one ring handled last."""
-    spans = spans_of([(ring.worker, ring.records)])
-    latest: dict[str, Span] = {}
-    for span in spans:
-        if span.started_ns is not None and span.started_ns >= _started_ns(latest.get(span.to)):
-            latest[span.to] = span
-    waiting = _waiting(spans)
-    return [
-        LastHandled(span, ring.worker, ring.pid, alive, waiting.get(address, 0)) for address, span in latest.items()
-    ]
+def of_rings(rings: Sequence[tuple[Ring, bool]]) -> list[LastHandled]:
+    """What each actor of these rings handled last; beside each ring stands whether its worker lives."""
+    waiting = _Waiting(rings)
+    found: list[LastHandled] = []
+    for ring, alive in rings:
+        latest: dict[str, Span] = {}
+        for span in spans_of([(ring.worker, ring.records)]):
+            if span.started_ns is not None and span.started_ns >= _started_ns(latest.get(span.to)):
+                latest[span.to] = span
+        found += [
+            LastHandled(span, ring.worker, ring.pid, alive, waiting.of(address, ring))
+            for address, span in latest.items()
+        ]
+    return sorted(found, key=lambda one: _started_ns(one.span), reverse=True)
 
 
-def _waiting(spans: Iterable[Span]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for span in spans:
-        if span.received_ns is not None and span.started_ns is None and span.outcome == "pending":
-            found[span.to] = found.get(span.to, 0) + span.count
-    return found
+class _Waiting:
+    """How many messages each actor had not begun to handle: those that somebody sent and whose handling nobody
+    recorded. Each counts for the life of the actor's worker in which it was sent.
+    """
+
+    def __init__(self, rings: Sequence[tuple[Ring, bool]]) -> None:
+        self._lives: dict[str, list[int]] = {}
+        for ring, _ in rings:
+            for worker in {record.to.rpartition("/")[0] for record in ring.records if record.event != Event.SENT}:
+                self._lives.setdefault(worker, []).append(_first_ns(ring))
+        for begins in self._lives.values():
+            begins.sort()
+        self._counts: dict[tuple[str, int], int] = {}
+        for span in spans_of((ring.worker, ring.records) for ring, _ in rings):
+            handled = span.started_ns is not None or span.kind in ANSWERS
+            if span.outcome == "pending" and span.sent_ns is not None and not handled:
+                key = (span.to, self._life(span.to, span.sent_ns))
+                self._counts[key] = self._counts.get(key, 0) + span.count
+
+    def of(self, address: str, ring: Ring) -> int:
+        return self._counts.get((address, _first_ns(ring)), 0)
+
+    def _life(self, address: str, at_ns: int) -> int:
+        """When the life of the actor's worker began in which this was."""
+        begins = self._lives.get(address.rpartition("/")[0], [0])
+        return begins[max(0, bisect.bisect_right(begins, at_ns) - 1)]
 
 
 def _started_ns(span: Span | None) -> int:
-    return span.started_ns or 0 if span is not None else 0
+    return (span.started_ns or 0) if span is not None else 0
 
 
-def _latest_ns(ring: Ring) -> int:
+def _first_ns(ring: Ring) -> int:
+    return min((record.at_ns for record in ring.records), default=0)
+
+
+def _last_ns(ring: Ring) -> int:
     return max((record.at_ns for record in ring.records), default=0)

@@ -44,11 +44,11 @@ def _ring(directory: Path, worker: str) -> Recorder:
 def _record(rings: dict[str, Recorder], id_: int, body: Message, *, pauses: int, clock: "itertools.count[int]") -> None:
     first = Envelope(id_, id_, 0, "client/control/session", "client/peers-1/gw", Kind.TELL, 0, body)
     rings["control"].record(Event.SENT, first)
-    rings["peers-1"].record(Event.RECEIVED, first)
-    rings["peers-1"].record(Event.STARTED, first)
+    first.received_ns, started_ns = next(clock), next(clock)
+    number = rings["peers-1"].start(first, started_ns)
     for _ in range(pauses):
         next(clock)
-    rings["peers-1"].record(Event.ENDED, first)
+    rings["peers-1"].end(number, Event.ENDED, next(clock) - started_ns)
 
 
 def test_trace_list(cli: Cli, recorded: Paths) -> None:
@@ -75,8 +75,7 @@ def test_trace_list_of_an_actor_or_of_failures(cli: Cli, recorded: Paths) -> Non
     assert "No trace" in cli("trace", "list", "--failed").out
     ring = _ring(recorded.trace_dir, "network")
     envelope = Envelope(0xAB03, 0xAB03, 0, "", "client/network/device", Kind.TELL, 0, Stop())
-    ring.record(Event.STARTED, envelope)
-    ring.record(Event.REFUSED, envelope)
+    ring.end(ring.start(envelope, START_NS), Event.REFUSED, MS)
     ring.close()
     failed = cli("trace", "list", "--failed", "--limit", "5", "--json").data
     assert [(row["id"], row["outcome"]) for row in failed] == [("000000000000ab03", "refused")]
@@ -87,18 +86,16 @@ def test_the_last_trace_needs_no_number(cli: Cli, recorded: Paths) -> None:
 
 
 def test_trace_last_says_what_was_handled_and_what_waits(cli: Cli, recorded: Paths) -> None:
-    ring = _ring(recorded.trace_dir, "network")
-    for id_ in (7, 8, 9):
-        ring.record(
-            Event.RECEIVED, Envelope(id_, 7, 0, "client/control/session", "client/network/n", Kind.TELL, 0, Stop())
-        )
-    ring.record(Event.STARTED, Envelope(7, 7, 0, "client/control/session", "client/network/n", Kind.TELL, 0, Stop()))
+    ring, sender = _ring(recorded.trace_dir, "network"), _ring(recorded.trace_dir, "supervisor")
+    asked = Envelope(7, 7, 0, "client/supervisor/root", "client/network/n", Kind.TELL, 0, Stop())
+    sender.record(Event.SENT, asked, count=3)
+    ring.start(asked, START_NS + 100 * MS)
     ring.close()
     rows = cli("trace", "last", "--json").data
     assert [row["address"] for row in rows] == ["client/network/n", "client/peers-1/gw"]
     assert rows[0] | {"started_at": "", "pid": 0} == {
         "address": "client/network/n", "worker": "network", "pid": 0, "alive": True, "trace": f"{7:016x}",
-        "id": f"{7:016x}", "message": "Stop", "from": "client/control/session", "started_at": "", "ran_ms": None,
+        "id": f"{7:016x}", "message": "Stop", "from": "client/supervisor/root", "started_at": "", "ran_ms": None,
         "outcome": "pending", "waiting": 2,
     }  # fmt: skip
     assert (rows[1]["message"], rows[1]["outcome"], rows[1]["ran_ms"]) == ("Close", "ok", 1.0)
@@ -142,6 +139,6 @@ def test_a_prefix_names_a_trace_if_it_is_the_only_one(cli: Cli, recorded: Paths)
 
 
 def test_damaged_rings_are_passed_over(cli: Cli, recorded: Paths) -> None:
-    (recorded.trace_dir / "client.control.2.ring").write_bytes(b"EXEUNTR1" + b"\xff" * 200)
+    (recorded.trace_dir / "client.control.2.ring").write_bytes(b"EXEUNTR2" + b"\xff" * 200)
     (recorded.trace_dir / "client.peers-2.1.ring").write_bytes(b"")
     assert len(cli("trace", "list", "--json").data) == 2

@@ -4,22 +4,30 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from tests.runtime.troupe import Number
 
 from exeunt.runtime.envelope import Envelope, Kind
-from exeunt.runtime.last_handled import last_handled, of_ring
+from exeunt.runtime.last_handled import last_handled, of_rings
 from exeunt.runtime.liveness import is_alive
 from exeunt.runtime.recorder import Event, Recorder, read_ring
 from exeunt.runtime.trace import Span, as_of
 from exeunt.runtime.trace_follow import TraceFollower
 
 
-def _handle(ring: Recorder, id_: int, *events: Event, to: str = "n/w/a") -> None:
-    for event in events or (Event.RECEIVED, Event.STARTED, Event.ENDED):
-        ring.record(event, Envelope(id_, id_, 0, "n/v/b", to, Kind.TELL, 0, Number(id_)))
+def _begin(ring: Recorder, id_: int, to: str = "n/w/a") -> int:
+    return ring.start(_envelope(id_, to), time.time_ns())
+
+
+def _handle(ring: Recorder, id_: int, to: str = "n/w/a", event: Event = Event.ENDED) -> None:
+    ring.end(_begin(ring, id_, to), event, 5)
+
+
+def _envelope(id_: int, to: str = "n/w/a") -> Envelope:
+    return Envelope(id_, id_, 0, "n/v/b", to, Kind.TELL, 0, Number(id_))
 
 
 def _ring(directory: Path, worker: str = "w", capacity: int = 16) -> Recorder:
@@ -32,10 +40,10 @@ def test_only_what_is_new_is_collected(tmp_path: Path) -> None:
     follower = TraceFollower(tmp_path)
     assert follower.poll() == 0
     _handle(ring, 2)
-    assert follower.poll() == 3
+    assert follower.poll() == 1
     assert follower.poll() == 0
     assert [(span.id, span.outcome) for span in follower.spans()] == [(2, "ok")]
-    assert (follower.living, follower.records_total, follower.lost_total) == (1, 3, 0)
+    assert (follower.living, follower.records_total, follower.lost_total) == (1, 1, 0)
 
 
 def test_more_is_collected_than_a_ring_holds(tmp_path: Path) -> None:
@@ -53,7 +61,7 @@ def test_more_is_collected_than_a_ring_holds(tmp_path: Path) -> None:
 def test_what_is_lost_is_counted_to_the_record(tmp_path: Path) -> None:
     ring = _ring(tmp_path)
     follower = TraceFollower(tmp_path)
-    for id_ in range(1, 11):
+    for id_ in range(1, 31):
         _handle(ring, id_)
     follower.finish()
     assert follower.records_total + follower.lost_total == 30
@@ -74,34 +82,43 @@ def test_other_instances_are_left_alone(tmp_path: Path) -> None:
     assert TraceFollower(tmp_path, instance="m").living == 0
     follower = TraceFollower(tmp_path, instance="n")
     _handle(ring, 1)
-    assert follower.poll() == 3
+    assert follower.poll() == 1
 
 
 def test_a_message_that_spans_two_looks_is_one_span(tmp_path: Path) -> None:
     ring = _ring(tmp_path)
     follower = TraceFollower(tmp_path)
-    _handle(ring, 1, Event.RECEIVED, Event.STARTED)
+    number = _begin(ring, 1)
     follower.poll()
     assert [span.outcome for span in follower.spans()] == ["pending"]
-    _handle(ring, 1, Event.FAILED)
+    for id_ in range(2, 9):  # so that it is no longer what the next look reads again
+        _handle(ring, id_)
+        follower.poll()
+    ring.end(number, Event.FAILED, 5)
     follower.finish()
-    assert [span.outcome for span in follower.spans()] == ["failed"]
+    assert [span.outcome for span in follower.spans()] == ["failed", *["ok"] * 7]
 
 
 def test_the_last_that_an_actor_began_is_told_with_what_waits(tmp_path: Path) -> None:
-    ring = _ring(tmp_path)
-    _handle(ring, 1, to="n/w/a")
-    _handle(ring, 2, Event.RECEIVED, Event.STARTED, to="n/w/b")
-    _handle(ring, 3, Event.RECEIVED, to="n/w/b")
-    found = of_ring(read_ring(ring.path), alive=False)
-    assert {one.span.to: (one.span.id, one.interrupted, one.waiting) for one in found} == {
-        "n/w/a": (1, False, 0),
-        "n/w/b": (2, True, 1),
-    }
+    ring, sender = _ring(tmp_path), _ring(tmp_path, "v")
+    sender.record(Event.SENT, _envelope(2, "n/w/b"), count=4)
+    _handle(ring, 1, "n/w/a")
+    _begin(ring, 2, "n/w/b")
+    dead = read_ring(ring.path)
+    sender.record(Event.SENT, _envelope(10, "n/w/b"))  # no other life had begun by then
+    again = Recorder(tmp_path / "n.w.2.ring", worker="w", epoch=2, capacity=16)
+    _handle(again, 9, "n/w/b")
+    sender.record(Event.SENT, _envelope(11, "n/w/b"))
+    found = of_rings([(dead, False), (read_ring(sender.path), True), (read_ring(again.path), True)])
+    assert [(one.span.to, one.span.id, one.interrupted, one.waiting) for one in found] == [
+        ("n/w/b", 9, False, 1),
+        ("n/w/b", 2, True, 4),
+        ("n/w/a", 1, False, 0),
+    ]
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from exeunt.runtime.envelope import Envelope, Kind, Message
 from exeunt.runtime.recorder import Event, Recorder
@@ -110,8 +127,7 @@ class Work(Message, frozen=True):
     pass
 
 ring = Recorder(Path(sys.argv[1]) / "n.w.1.ring", worker="w", epoch=1)
-for event in (Event.RECEIVED, Event.STARTED):
-    ring.record(event, Envelope(5, 5, 0, "n/v/b", "n/w/a", Kind.TELL, 0, Work()))
+ring.start(Envelope(5, 5, 0, "n/v/b", "n/w/a", Kind.TELL, 0, Work()), time.time_ns())
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
