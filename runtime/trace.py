@@ -49,7 +49,8 @@ class Span(msgspec.Struct, frozen=True):
     @property
     def first_ns(self) -> int:
         """The earliest time known."""
-        return min((at for at in (self.sent_ns, self.received_ns, self.started_ns) if at is not None), default=0)
+        times = (self.sent_ns, self.received_ns, self.started_ns, self.ended_ns)
+        return min((at for at in times if at is not None), default=0)  # of a dead letter the end may be all there is
 
     @property
     def last_ns(self) -> int:

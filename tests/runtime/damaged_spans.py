@@ -15,7 +15,7 @@ def damaged_spans(draw: st.DrawFn) -> list[Span]:
     for _ in range(draw(st.integers(0, 12))):
         count = draw(st.sampled_from([1, 1, 1, 5]))
         at = draw(st.lists(st.one_of(st.none(), st.integers(0, 60)), min_size=4, max_size=4))
-        if at[0] is None and at[1] is None and at[2] is None:
+        if at == [None] * 4:
             at[0] = 0
         if draw(st.booleans()):  # mostly clocks go forwards
             known = iter(sorted(one for one in at if one is not None))

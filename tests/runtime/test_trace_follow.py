@@ -14,7 +14,7 @@ from exeunt.runtime.envelope import Envelope, Kind
 from exeunt.runtime.last_handled import last_handled, of_rings
 from exeunt.runtime.liveness import is_alive
 from exeunt.runtime.recorder import Event, Recorder, read_ring
-from exeunt.runtime.trace import Span, as_of
+from exeunt.runtime.trace import Span, as_of, group, load
 from exeunt.runtime.trace_follow import TraceFollower
 
 
@@ -172,3 +172,10 @@ def test_what_was_recorded_while_rings_were_read_is_left_out() -> None:
         "pending",
     )
     assert found[2] == future  # recorded before the clock was set back
+
+
+def test_a_dead_letter_was_when_it_was_dropped(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    ring.record(Event.DROPPED, _envelope(1), at_ns=50)
+    (trace,) = group(load(tmp_path))
+    assert (trace.started_ns, trace.duration_ns, trace.outcome) == (50, 0, "dropped")
