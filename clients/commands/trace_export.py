@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -148,7 +148,7 @@ def _pieces(spans: list[Span], to: Format) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[int]:
+def _replacing(path: Path) -> Generator[int]:
     """A file that takes the place of `path` once it is whole; readable by its owner only, as recorders are."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -107,15 +107,14 @@ class _Drawing:
 
     def _instants(self) -> Iterator[Document]:
         for span in self._spans:
-            what = None
             if span.outcome in {"dropped", "cancelled"}:
-                what, at = span.outcome, span.last_ns
+                name, category = f"{span.outcome} {_title(span)}", span.outcome
             elif span.message == "StartActor" and span.outcome == "ok" and self._causes.of(span) is not None:
-                what, at = "restart", span.last_ns  # the first start has no cause; this one follows from an ending
-            if what is not None:
-                track = self._tracks.of_actor(span.to)
-                event = self._event("i", f"{what} {_title(span)}" if what != "restart" else what, track, at)
-                yield {**event, "cat": what, "s": "t", "args": {"data": _details(span)}}
+                name = category = "restart"  # the first start has no cause; this one follows from an ending
+            else:
+                continue
+            event = self._event("i", name, self._tracks.of_actor(span.to), span.last_ns)
+            yield {**event, "cat": category, "s": "t", "args": {"data": _details(span)}}
 
     def _depths(self) -> Iterator[Document]:
         changes: dict[str, list[tuple[int, int]]] = {}

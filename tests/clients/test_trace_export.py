@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,20 +81,20 @@ def test_a_recording_has_what_happened_since(
     cli: Cli, ring: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     later = iter([0xB1, 0xB2, 0xB3])
-    monkeypatch.setattr("exeunt.clients.commands.trace_export.time.sleep", lambda _: _happen(ring, later))
+
+    def happen(_: float) -> None:
+        id_ = next(later, None)
+        if id_ is None:
+            raise KeyboardInterrupt  # as Ctrl-C does
+        _handle(ring, id_)
+
+    monkeypatch.setattr("exeunt.clients.commands.trace_export.time.sleep", happen)
     file = tmp_path / "recording.jsonl"
     recorded = cli("trace", "record", "--to", "jsonl", "--out", str(file), "--json")
     assert recorded.code == 0, recorded.err
     assert (recorded.data["traces"], recorded.data["lost_records"]) == (3, 0)
     ids = [json.loads(line)["id"] for line in file.read_text().splitlines()]
     assert ids == ["00000000000000b1", "00000000000000b2", "00000000000000b3"]
-
-
-def _happen(ring: Recorder, ids: Iterator[int]) -> None:
-    id_ = next(ids, None)
-    if id_ is None:
-        raise KeyboardInterrupt  # as Ctrl-C does
-    _handle(ring, id_)
 
 
 def test_a_recording_says_how_much_it_lost(
