@@ -54,6 +54,13 @@ COMMANDS: Final = (
     Command(("logs",), "logs:run", "[-f] [ACTOR]", "Logs, by level, actor, event, time.", _EVIDENCE),
     Command(("trace", "list"), "trace:show_list", "", "Traces, slowest or newest first.", _EVIDENCE),
     Command(("trace", "show"), "trace:show", "ID", "What one message caused.", _EVIDENCE),
+    Command(
+        ("trace", "last"), "trace:show_last", "[ACTOR]", "What each actor handled last, also a dead one.", _EVIDENCE
+    ),
+    Command(
+        ("trace", "export"), "trace_export:export", "ID", "For Perfetto, Firefox Profiler, OpenTelemetry.", _EVIDENCE
+    ),
+    Command(("trace", "record"), "trace_export:record", "", "The same of what happens from now on.", _EVIDENCE),
     Command(("paths",), "paths:run", "", "Every file and socket in use.", _INTERFACE),
     Command(("version",), "version:run", "", "What is installed.", _INTERFACE),
 )

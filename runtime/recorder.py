@@ -223,8 +223,9 @@ class Ring(NamedTuple):
     dead_letters_total: int = 0
 
 
-def read_ring(path: Path) -> Ring:
-    """Read a ring, of a living or a dead worker. Raises RingUnreadable, or OSError.
+def read_ring(path: Path, *, after: int = 0) -> Ring:
+    """Read a ring, of a living or a dead worker; with `after`, without its first so many records ever. Raises
+    RingUnreadable, or OSError.
 
     Slots that the writer reached while we read are left out, and so is the one that it would write next: a process
     that was killed may have written half of it. So a full ring gives one record fewer than its capacity.
@@ -232,14 +233,14 @@ def read_ring(path: Path) -> Ring:
     with path.open("rb") as file:
         data = file.read()
         file.seek(_WRITTEN)
-        after = file.read(8)
-    if len(data) < _RING or len(after) < 8 or data[:8] != MAGIC:
+        meanwhile = file.read(8)
+    if len(data) < _RING or len(meanwhile) < 8 or data[:8] != MAGIC:
         raise RingUnreadable(f"{path.name} is not a flight recorder's file")
     capacity, written, used, pid, epoch = struct.unpack_from("<QQQQQ", data, 8)
     if len(data) < _RING + capacity * _RECORD.size or used > STRINGS_BYTES:
         raise RingUnreadable(f"{path.name} is cut short")
     strings = ["?", *_read_strings(data, used)]
-    oldest = max(0, written - capacity, _U64.unpack(after)[0] + 1 - capacity)
+    oldest = max(after, written - capacity, _U64.unpack(meanwhile)[0] + 1 - capacity)
     records = list(_read_records(data, capacity, range(min(oldest, written), written), strings))
     worker = data[48:80].rstrip(b"\0").decode(errors="replace")
     handled, dead_letters = struct.unpack_from("<QQ", data, _HANDLED)

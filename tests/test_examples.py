@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -70,6 +71,13 @@ def test_the_guides_program_leaves_a_trace(guide: Path) -> None:
     assert "Text" in shown
     assert "Words" in shown
     assert list((guide / "ipc").iterdir()) == []
+
+
+def test_the_guides_program_can_export_its_trace(guide: Path) -> None:
+    run(guide, "-c", "import asyncio, words; asyncio.run(words.main('inline'))")
+    run(guide, "export_trace.py")
+    names = {event["name"] for event in json.loads((guide / "trace.json").read_text())["traceEvents"]}
+    assert {"Text", "Words", "mailbox counter", "restart"} <= names
 
 
 def test_the_guides_test_passes(guide: Path) -> None:
