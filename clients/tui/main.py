@@ -54,6 +54,7 @@ class Told(Message):
 class Main(Screen[None]):
     """The main screen."""
 
+    AUTO_FOCUS = "#actors"
     BINDINGS: ClassVar[list[BindingType]] = [
         # With priority, so that they are obeyed in the order in which they were typed, however fast.
         Binding(key, action, show=False, priority=True)

@@ -60,6 +60,18 @@ class Program:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(5)
 
+    def leave(self) -> None:
+        """Answer nobody any more."""
+        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(5)
+
+    def come_back(self) -> None:
+        """Answer again."""
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(5)
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Give an event to whoever has subscribed."""
+        self._loop.call_soon_threadsafe(self._server.publish, event)
+
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
