@@ -54,12 +54,14 @@ class LiveFeed:
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._tell: Tell = lambda _fact: None
+        self._threads: list[threading.Thread] = []
 
     def start(self, tell: Tell) -> None:
         """Begin."""
         self._tell = tell
         for loop in (self._ask_on, self._listen_on):
-            threading.Thread(target=loop, name=f"top{loop.__name__}", daemon=True).start()
+            self._threads.append(threading.Thread(target=loop, name=f"top{loop.__name__}", daemon=True))
+            self._threads[-1].start()
 
     def stop(self) -> None:
         """Tell nothing any more; the threads end when what they wait for has come."""
@@ -67,6 +69,11 @@ class LiveFeed:
         self._tell = lambda _fact: None
         self._wake.set()
         self._source.hang_up()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the threads to end. A screen that closes does not: the program may be slow to answer."""
+        for thread in self._threads:
+            thread.join(timeout_s)
 
     def want(self, commands: frozenset[str]) -> None:
         """Ask these from now on."""

@@ -110,9 +110,9 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line of the screen."""
-        width = self.scrollable_content_region.width
-        if width != self._grid_width:  # a scroll bar has come or gone since
-            self._fit(width)
+        if y == 0:  # a scroll bar may have come or gone since
+            self._fit(self.scrollable_content_region.width)
+        width = self._grid_width
         if y < self._head:
             return self._strip(self._grid.head(), width)
         number = y - self._head + self.scroll_offset.y
@@ -134,6 +134,8 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         return Strip(segments).adjust_cell_length(width, base)
 
     def _fit(self, width: int) -> None:
+        if width == self._grid_width:
+            return
         self._grid_width = width
         self._grid = Grid.fit(self._columns, max(1, width))
 

@@ -171,7 +171,7 @@ class Main(Screen[None]):
     def _draw_head(self) -> None:
         now_s, now, width = time.monotonic(), datetime.now(UTC), max(1, self.size.width - 2)
         lines = headline(self.model, width=width, now_s=now_s, now=now, paused=self.paused)
-        self.query_one("#head", Static).update(Text("\n").join(lines))
+        self.query_one("#head", Static).update(Text("\n").join(lines), layout=False)
 
     def _arrange(self) -> None:
         narrow = self.size.width < NARROW

@@ -30,6 +30,8 @@ class Panes(Horizontal):
         self._asked_for: set[str] = set()
         self._narrow = False
         self._peers_offered = True
+        self._peers_height = 0
+        self._titles: dict[str, str] = {}
         self._last = "actors"
         """The pane that had the cursor last."""
 
@@ -138,9 +140,7 @@ class Panes(Horizontal):
         for name in PANES:
             self.pane(name).display = name in seen
         column.display = bool(seen - {TREE})
-        alone = seen == frozenset({TREE})
-        self.pane(TREE).styles.width = "1fr" if alone else None
-        self.pane(TREE).styles.max_width = "100%" if alone else None
+        self.pane(TREE).set_class(seen == frozenset({TREE}), "alone")
 
     def _focus_any(self) -> None:
         first = next(name for name in ("actors", "events", "peers", TREE) if self._is_visible(name))
@@ -169,7 +169,10 @@ class Panes(Horizontal):
             pane.fill(lines[name], empty=_empty(name, model, shown), faded=away and name != "events")
             count = f" ({len(lines[name])})" if name in {"actors", "peers"} and lines[name] else ""
             title, _, rest = titles[name].partition(" ")
-            pane.border_title = f"{number} {title}{count}{f' {rest}' if rest else ''}{escape(by)}"
+            title = f"{number} {title}{count}{f' {rest}' if rest else ''}{escape(by)}"
+            if title != self._titles.get(name):
+                self._titles[name] = title
+                pane.border_title = title
         self._size_peers(len(lines["peers"]))
 
     def _size_peers(self, count: int) -> None:
@@ -177,7 +180,10 @@ class Panes(Horizontal):
         peers = self.pane("peers")
         frame = 2 if self._narrow else 3
         most = max(frame + 1, self.size.height // 3)
-        peers.styles.height = "1fr" if self.zoomed == "peers" else min(max(count, 1) + frame, most)
+        height = 0 if self.zoomed == "peers" else min(max(count, 1) + frame, most)
+        if height != self._peers_height:  # every change is a layout
+            self._peers_height = height
+            peers.styles.height = height or "1fr"
 
 
 def _listings() -> dict[str, Listing[Any]]:

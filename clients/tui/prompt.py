@@ -128,7 +128,7 @@ class Prompt(Horizontal):
         typing = self.kind is not None
         self.query_one("#line", Input).display = typing
         self.query_one("#sign", Static).display = typing
-        self.query_one("#sign", Static).update(Text(self.kind or "", style="bold"))
+        self.query_one("#sign", Static).update(Text(self.kind or "", style="bold"), layout=False)
         shown = self.query_one("#keys", Static)
         shown.display = not typing
-        shown.update(self.said if self.said is not None else keys(self.size.width, write=self._write))
+        shown.update(self.said if self.said is not None else keys(self.size.width, write=self._write), layout=False)

@@ -108,6 +108,7 @@ class ControlSource:
         self._paths = paths
         self._options = options
         self._listening: ControlClient | None = None
+        self._hung_up = False
 
     def converse(self) -> ControlConversation:
         """Connect."""
@@ -118,6 +119,8 @@ class ControlSource:
         try:
             with ControlClient(self._instance.socket) as client:
                 self._listening = client
+                if self._hung_up:
+                    return
                 # On one connection: what happens between the two requests is all that could be missed.
                 yield _recent(client)
                 for event in client.events():
@@ -136,7 +139,8 @@ class ControlSource:
             return []
 
     def hang_up(self) -> None:
-        """End `events`."""
+        """End `events`, also those that are about to begin."""
+        self._hung_up = True
         client = self._listening
         if client is not None:
             client.hang_up()

@@ -20,8 +20,9 @@ Main { layout: vertical; }
 #panes { height: 1fr; }
 #column { width: 1fr; }
 #tree { width: 30%; min-width: 26; max-width: 44; }
+#tree.alone { width: 1fr; max-width: 100%; }
 #actors { height: 2fr; min-height: 3; }
-#peers { height: auto; }
+#peers { height: 1fr; }
 #events { height: 1fr; min-height: 2; }
 Listing {
     scrollbar-size: 1 1; overflow-x: hidden;

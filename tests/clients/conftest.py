@@ -62,6 +62,8 @@ class Program:
 
     def leave(self) -> None:
         """Answer nobody any more."""
+        # asyncio trips over a connection that it has accepted and not yet set up when its server closes.
+        asyncio.run_coroutine_threadsafe(_some_turns(), self._loop).result(5)
         asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(5)
 
     def come_back(self) -> None:
@@ -73,7 +75,8 @@ class Program:
         self._loop.call_soon_threadsafe(self._server.publish, event)
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(5)
+        self.leave()
+        asyncio.run_coroutine_threadsafe(_some_turns(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -85,6 +88,12 @@ class Program:
             return await result if asyncio.iscoroutine(result) else result
 
         return command
+
+
+async def _some_turns() -> None:
+    """Let the loop do what it has begun."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 StartProgram = Callable[..., Program]

@@ -21,7 +21,7 @@ PS: list[dict[str, Any]] = [
     {"address": "client/w1/a", "kind": "A", "state": "running", "worker": "w1", "pid": 7, "mailbox": 0,
      "handled_total": 3, "restarts": 0, "since_s": 1.0, "cpu_percent": None, "rss_bytes": None},
 ]  # fmt: skip
-TREE = {"name": "client", "kind": "supervisor", "state": "running", "children": []}
+TREE: dict[str, Any] = {"name": "client", "kind": "supervisor", "state": "running", "children": []}
 STATUS = {"session": "connected", "problems": [{"code": "relay", "message": "Slow."}]}
 ALL = frozenset({"ps", "tree", "status"})
 
@@ -57,6 +57,7 @@ def watch(paths: Paths) -> Iterator[Callable[[], Watched]]:
     yield start
     for watched in started:
         watched.feed.stop()
+        watched.feed.join(20)
 
 
 def test_it_asks_what_is_wanted(start_program: StartProgram, watch: Callable[[], Watched]) -> None:
@@ -161,7 +162,7 @@ def test_a_program_that_does_not_answer_is_a_trouble(start_program: StartProgram
     async def never(_args: Any) -> None:
         await asyncio.sleep(3600)
 
-    start_program(ps=lambda args: never(args))
+    start_program(ps=never)
     source = ControlSource(pick(paths, DEFAULTS), paths, Options(timeout_s=0.05))
     conversation = source.converse()
     try:

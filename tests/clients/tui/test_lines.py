@@ -19,6 +19,7 @@ from exeunt.clients.tui.grid import Column, Grid
 from exeunt.clients.tui.headline import headline
 from exeunt.clients.tui.model import Model
 from exeunt.clients.tui.orders import Order, Wrong, parse
+from exeunt.clients.views.printable import printable
 
 NOW = datetime(2026, 11, 25, 14, 2, tzinfo=UTC)
 
@@ -36,8 +37,8 @@ def busy() -> Model:
     model.take(hello, now_s=0, now_ns=0)
     for at_s in (1.0, 2.0):
         row = ActorRow(
-            address="client/w1/a", kind="A", state="running", worker="w1", pid=7, mailbox=3, handled_total=int(at_s) * 12,
-            restarts=1, since_s=9.0, cpu_percent=3.0, rss_bytes=50_000_000,
+            address="client/w1/a", kind="A", state="running", worker="w1", pid=7, mailbox=3,
+            handled_total=int(at_s) * 12, restarts=1, since_s=9.0, cpu_percent=3.0, rss_bytes=50_000_000,
         )  # fmt: skip
         peers = [Peer(peer="gateway-1", path="direct", rx_bytes=int(at_s) * 1024), Peer(peer="gateway-2", path="relay")]
         problem = Problem(code="relay", message="gateway-2 is reached through a relay.")
@@ -53,7 +54,7 @@ def busy() -> Model:
 @given(width=st.integers(1, 300), word=st.text(max_size=60))
 def test_a_line_is_never_wider_than_its_place(columns: tuple[Column, ...], width: int, word: str) -> None:
     grid = Grid.fit(columns, width)
-    line = grid.line([Text(rows.printable(word)) for _ in columns])
+    line = grid.line([Text(printable(word)) for _ in columns])
     assert line.cell_len <= width
     assert grid.head().cell_len <= width
 
@@ -146,7 +147,7 @@ def test_an_event_without_a_time_happened_when_it_was_seen() -> None:
 
 
 def test_an_event_with_structures_is_short() -> None:
-    event = {"type": "ResourcesUpdated", "resources": [{"name": "files", "site": None}], "more": {}}
+    event: dict[str, Any] = {"type": "ResourcesUpdated", "resources": [{"name": "files", "site": None}], "more": {}}
     assert event_line(event, seen_ns=0).facts == "resources=[{name=files}]"
 
 
@@ -178,8 +179,8 @@ def test_what_is_no_order_is_explained(text: str, why: str) -> None:
 
 def test_fields_are_lines_and_what_is_inside_is_indented() -> None:
     facts: dict[str, Any] = {
-        "address": "n/w/a", "spec": {"restart": "permanent"}, "last": [{"message": "Count", "ms": 0.25}, 3], "none": None,
-        "pids": [1, 2], "empty": {}, "alive": True, "evil": "\x1b[2J",
+        "address": "n/w/a", "spec": {"restart": "permanent"}, "last": [{"message": "Count", "ms": 0.25}, 3],
+        "none": None, "pids": [1, 2], "empty": {}, "alive": True, "evil": "\x1b[2J",
     }  # fmt: skip
     shown = [line.rstrip() for line in text_of(describe.fields(facts, "A note.")).splitlines()]
     assert shown == [

@@ -226,7 +226,8 @@ def test_an_actor_is_found_by_address_and_by_its_end() -> None:
 TREE = TreeNode(
     name="client", kind="supervisor", state="running", children=[
         TreeNode(name="w1", kind="worker", state="running", children=[
-            TreeNode(name="session", kind="actor", state="running"), TreeNode(name="portal", kind="actor", state="backoff")]),
+            TreeNode(name="session", kind="actor", state="running"),
+            TreeNode(name="portal", kind="actor", state="backoff")]),
         TreeNode(name="w2", kind="worker", state="running", children=[
             TreeNode(name="device", kind="actor", state="running")]),
     ])  # fmt: skip

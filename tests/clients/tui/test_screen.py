@@ -1,7 +1,7 @@
 """The screen, at 80×24 and at 120×40, against a program that is only in memory."""
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -83,7 +83,7 @@ class InMemory:
     def join(self) -> Joined:
         return Joined(instance="client", program="client", pid=4710, version="0.1.0")
 
-    def ask(self, command: str, _type: Any, args: dict[str, Any] | None = None) -> Any:
+    def ask(self, command: str, type_: Any, args: dict[str, Any] | None = None) -> Any:
         self.orders.append((command, args or {}))
         if command not in self.answers:
             raise NotOffered(f"This program does not offer {command}.")
@@ -132,7 +132,7 @@ class Scene:
     @property
     def lines(self) -> list[str]:
         """What can be read."""
-        strips = self.top.screen._compositor.render_strips()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        strips = self.top.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
         return [strip.text.rstrip() for strip in strips]
 
     @property
@@ -379,7 +379,7 @@ async def test_a_worker_is_restarted_from_the_tree() -> None:
 @BOTH
 async def test_commands(size: tuple[int, int]) -> None:
     async with scene(size) as shown:
-        for text, check in (
+        steps: list[tuple[str, Callable[[], bool]]] = [
             ("sort restarts", lambda: "by restarts" in shown.text),
             ("filter portal", lambda: shown.rows("actors") == ["portal"]),
             ("filter", lambda: len(shown.rows("actors")) == 3),
@@ -391,13 +391,14 @@ async def test_commands(size: tuple[int, int]) -> None:
             ("restart portal", lambda: "Read-only" in shown.lines[-1]),
             ("pause", lambda: shown.main.paused),
             ("logs portal", lambda: "A line of client/w1/portal." in shown.text),
-        ):
+        ]
+        for text, check in steps:
             await shown.press("colon")
             await shown.type(text)
             await shown.press("enter")
             assert check(), text
         await shown.press("escape", "colon", "q", "enter")
-        assert not shown.top.is_running or shown.top._exit  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        assert not shown.top.is_running or shown.top._exit  # pyright: ignore[reportPrivateUsage]
 
 
 @BOTH
@@ -461,7 +462,7 @@ async def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     async with top.run_test(size=NARROW) as pilot:
         shown = Scene(top, feed, pilot)
         await shown.tell(feed.join(), feed.look([actor("portal", state="backoff")], status=STATUS))
-        strips = top.screen._compositor.render_strips()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        strips = top.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
         styles = {segment.style for strip in strips for segment in strip if segment.style is not None}
         assert all(style.color is None or style.color.is_default for style in styles)
         assert "↻ backoff" in shown.text
