@@ -10,7 +10,7 @@ from tests.actors.stage import PlayedPeer, Stage, created, resource
 
 from exeunt.actors import client_loop, event_loop
 from exeunt.actors.client_loop import ClientLoop
-from exeunt.actors.device.messages import DeviceReady, SetOwner, SetResources
+from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.messages import (
     AllGatewaysOffline,
@@ -568,8 +568,7 @@ async def test_a_peer_that_does_not_answer_is_recorded_unacknowledged(
     monkeypatch.setattr(event_loop, "PEER_CLOSE_S", 0.03)
     loop = stage.nodes["control"].actors["event-loop"]
     stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
-    assert loop.task is not None
-    await loop.task
+    await loop.until_ended()
     (ending,) = stage.endings()
     assert (ending.cause, ending.acknowledged) == (Cause.SIGNED_OUT, False)
     assert ending.evidence == {"actor": "did not answer"}
@@ -637,10 +636,10 @@ async def test_a_loop_that_crashes_tells_the_portal(stage: Stage, monkeypatch: p
     loop = stage.start(ClientLoop)
     await stage.join(WEB)
 
-    def broken(_message: Any) -> None:
+    def broken(_actor: Any, _message: Any) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(loop, "on_intent", broken)
+    monkeypatch.setitem(loop.lifecycle.table(), Intent, broken)
     await stage.want("r-1")
     assert loop.exit_reason == "crashed"
     assert stage.link.told(PortalLeave)[0].reason == "crashed"
