@@ -17,7 +17,7 @@ from .model import ActorLine, PeerLine
 from .tree_line import TreeLine
 
 ACTOR_COLUMNS: Final = (
-    Column("ACTOR", 16, grows=True, most=40),
+    Column("ACTOR", 15, grows=True, most=40),
     Column("WORKER", 10, keep=8),
     Column("STATE", 10),
     Column("MSG/S", 7, right=True),

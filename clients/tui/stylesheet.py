@@ -43,7 +43,7 @@ Main.-narrow Listing:focus { border: none; border-top: solid ansi_cyan; }
 .page-body { height: 1fr; padding: 0 1; scrollbar-size: 1 1; scrollbar-color: ansi_bright_black; }
 .page-foot { height: 1; padding: 0 1; }
 #traces { height: 1fr; padding: 0 1; }
-Question { align: center middle; background: ansi_default; }
+Question { align: center middle; }
 #question { width: 64; max-width: 100%; height: auto; border: round ansi_yellow; padding: 1 2 0 2; }
 #question Static { margin-bottom: 1; }
 """

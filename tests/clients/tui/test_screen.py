@@ -355,6 +355,7 @@ async def test_restart_only_when_allowed_and_confirmed(size: tuple[int, int]) ->
         for no in ("n", "escape", "enter"):
             await shown.press("r")
             assert "Restart the actor peer:gateway-1?" in shown.text
+            assert "ps" in shown.feed.wanted  # it can be seen behind the question
             await shown.press(no)
         assert shown.feed.orders == []
         await shown.press("r", "y")
