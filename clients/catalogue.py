@@ -48,6 +48,7 @@ COMMANDS: Final = (
     Command(("admin",), "admin:app", "COMMAND", "Sites, gateways, clients, resources, tokens.", _PORTAL),
     Command(("ps",), "ps:run", "", "Actors: state, worker, mailbox, restarts.", _SUPERVISE),
     Command(("tree",), "tree:run", "", "The supervision tree.", _SUPERVISE),
+    Command(("top",), "top:run", "[--write]", "Live view of actors, peers, events.", _SUPERVISE),
     Command(("stop",), "stop:run", "[--now]", "Let everyone finish, then leave.", _SUPERVISE),
     Command(("endings",), "endings:run", "[-f]", "Ended connections: cause, who, how soon known.", _EVIDENCE),
     Command(("why",), "why:run", "PEER", "Explain the last ending with a peer.", _EVIDENCE),

@@ -241,6 +241,11 @@ class ControlClient:
             while True:
                 yield self._read()["event"]
 
+    def hang_up(self) -> None:
+        """End the conversation from another thread: whoever waits there for an answer or an event is told."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Hang up."""
         self._file.close()

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ..output import ACCENT
 
-GOOD, BUSY, IDLE, BAD = ("●", "green"), ("◐", "yellow"), ("○", "dim"), ("✖", "red")
+GOOD, BUSY, AGAIN, IDLE, BAD = ("●", "green"), ("◐", "yellow"), ("↻", "yellow"), ("○", "dim"), ("✖", "red")
 
 MARKS: Final = {
     "running": GOOD,
@@ -19,9 +19,10 @@ MARKS: Final = {
     "connecting": BUSY,
     "stopping": BUSY,
     "leaving": BUSY,
-    "backoff": BUSY,
+    "backoff": AGAIN,
     "pending": BUSY,
     "relay": BUSY,
+    "idle": IDLE,
     "exited": IDLE,
     "signed_out": IDLE,
     "offline": IDLE,

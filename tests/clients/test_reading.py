@@ -46,7 +46,7 @@ def test_ps_lists_actors_and_their_workers(cli: Cli, start_program: StartProgram
     assert cli("ps", "--json").data == PS
     shown = cli("ps").out
     assert "control/session" in shown
-    assert "◐ backoff" in shown
+    assert "↻ backoff" in shown
     assert "41 MiB" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -60,7 +60,7 @@ def test_tree_shows_who_supervises_whom(cli: Cli, start_program: StartProgram) -
         "● client  rest_for_one · pid 4710",
         "├── ● control  pid 4711",
         "│   └── ● session",
-        "└── ◐ peers-1  backoff",
+        "└── ↻ peers-1  backoff",
     ]
 
 
