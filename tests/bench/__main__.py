@@ -9,10 +9,10 @@ from pathlib import Path
 BUILD = Path("build/bench")
 
 
-def bench_runtime(rounds: int, only: list[str]) -> None:
+def bench_runtime(rounds: int, only: list[str], patience_s: float) -> None:
     from . import runtime, targets
 
-    report, left_out = runtime.run(rounds, only)
+    report, left_out = runtime.run(rounds, only, patience_s)
     report.show()
     for subject, why in left_out.items():
         print(f"{subject} is left out: {why}")
@@ -36,9 +36,10 @@ def main() -> None:
     parser.add_argument("what", choices=["runtime", "tunnel"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="subjects (exeunt) or modules (cases.far)")
+    parser.add_argument("--patience", type=float, default=120, help="seconds to wait for quiet moments, in all")
     arguments = parser.parse_args()
     if arguments.what == "runtime":
-        bench_runtime(arguments.rounds, arguments.only)
+        bench_runtime(arguments.rounds, arguments.only, arguments.patience)
     else:
         bench_tunnel()
 

@@ -2,24 +2,22 @@
 
 Subjects that cost nothing while idle live through all rounds, and take turns at each measurement: what disturbs the
 machine for a second disturbs all of them. Those that keep a processor busy (Ray does, with nothing to do) are started
-in each round, measured, and ended. Before each round a fixed loop of pure Python shows how fast the machine is just
-now; where that varies much, so does the rest.
+in each round, measured, and ended. The table begins with how busy and how
+fast the machine was (`machine`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .machine import Machine
 from .peer import Peer, PeerFailed
 from .report import Figure, Report
 
 LOGS = Path("build/bench/log")
-_CALIBRATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ UNITS = {"us": "us", "ms": "ms", "mb": "MB", "percent": "%", "bytes": "B", "s": 
 class Run:
     """What was found so far."""
 
-    def __init__(self, rounds: int, only: Sequence[str]) -> None:
+    def __init__(self, rounds: int, only: Sequence[str], patience_s: float) -> None:
+        self._machine = Machine(patience_s)
         self.left_out: dict[str, str] = {}
         self._rounds = rounds
         self._only = only
@@ -81,13 +80,16 @@ class Run:
             idle = [(subject, peer) for subject, peer in opened if peer is not None]
             for number in range(self._rounds):
                 print(f"round {number + 1} of {self._rounds} …", flush=True)
-                self._calibrate()
+                self._machine.await_quiet()
+                self._machine.calibrate()
                 self._take_turns(idle)
                 for subject in self._wanted(BUSY_ONES):
                     self._once(subject)
 
     def figures(self) -> Iterator[Figure]:
         """Return what was measured, figure by figure."""
+        for name, values in self._machine.values.items():
+            yield Figure(name, "machine", values, UNITS[name.rsplit("_", 1)[-1]])
         for subject, name in sorted(self._values, key=lambda key: self._order(key[1])):
             yield Figure(name, subject, self._values[subject, name], UNITS[name.rsplit("_", 1)[-1]])
 
@@ -125,6 +127,7 @@ class Run:
                     self._measure(subject, peer, measure)
 
     def _measure(self, subject: Subject, peer: Peer, measure: str) -> None:
+        self._machine.await_quiet()
         try:
             found = peer.measure(measure)
         except PeerFailed as failure:
@@ -138,18 +141,9 @@ class Run:
             raise failure  # ours is not left out
         self.left_out[subject.name] = str(failure)
 
-    def _calibrate(self) -> None:
-        """Measure the machine itself."""
-        for _ in range(_CALIBRATIONS):
-            began, total = time.perf_counter(), 0
-            for number in range(1_000_000):
-                total += number
-            self._values.setdefault(("machine", "calibration_ms"), []).append((time.perf_counter() - began) * 1000)
-        self._values.setdefault(("machine", "load_average_percent"), []).append(os.getloadavg()[0] * 100)
 
-
-def run(rounds: int, only: Sequence[str]) -> tuple[Report, dict[str, str]]:
+def run(rounds: int, only: Sequence[str], patience_s: float) -> tuple[Report, dict[str, str]]:
     """Measure; return the report, and who was left out because of what."""
-    measured = Run(rounds, only)
+    measured = Run(rounds, only, patience_s)
     measured.go()
     return Report("runtime", list(measured.figures())), measured.left_out
