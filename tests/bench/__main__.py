@@ -9,14 +9,16 @@ from pathlib import Path
 BUILD = Path("build/bench")
 
 
-def bench_runtime(rounds: int, only: list[str], patience_s: float) -> None:
-    from . import runtime, targets
+def bench_runtime(rounds: int, only: list[str], patience_s: float, *, as_page: bool) -> None:
+    from . import page, runtime, targets
 
     report, left_out = runtime.run(rounds, only, patience_s)
     report.show()
     for subject, why in left_out.items():
         print(f"{subject} is left out: {why}")
     targets.show(report.figures)
+    if as_page:
+        print(page.tables(report.figures))
     print(f"written to {report.write(BUILD)}")
 
 
@@ -37,9 +39,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="subjects (exeunt) or modules (cases.far)")
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for quiet moments, in all")
+    parser.add_argument("--page", action="store_true", help="print the tables of docs/performance.md, too")
     arguments = parser.parse_args()
     if arguments.what == "runtime":
-        bench_runtime(arguments.rounds, arguments.only, arguments.patience)
+        bench_runtime(arguments.rounds, arguments.only, arguments.patience, as_page=arguments.page)
     else:
         bench_tunnel()
 

@@ -44,7 +44,6 @@ class Peer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,
                 env={**os.environ, "PYTHONPATH": path, _MARK: self._mark},
             )
         try:

@@ -2,8 +2,7 @@
 
 Subjects that cost nothing while idle live through all rounds, and take turns at each measurement: what disturbs the
 machine for a second disturbs all of them. Those that keep a processor busy (Ray does, with nothing to do) are started
-in each round, measured, and ended. The table begins with how busy and how
-fast the machine was (`machine`).
+in each round, measured, and ended. The table begins with how busy and how fast the machine was (`machine`).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.bench import page
 from tests.bench.peer import Peer, PeerFailed
 from tests.bench.report import Figure, Report
 from tests.bench.runtime import BUSY_ONES, IDLE_ONES, UNITS
@@ -48,6 +49,19 @@ def test_what_was_not_measured_is_no_verdict() -> None:
     ours = figures(Figure("asks_per_s", "exeunt", [1.0], "1/s"))
     assert Target("asks_per_s", ">=", 50, over="ray asks_per_s").value(ours) is None
     assert Target("ask_p50_us", "<=", 50).value(ours) is None
+
+
+def test_the_page_has_figures_peers_and_verdicts() -> None:
+    found = [
+        Figure("tells_per_s", "exeunt", [410_000.0, 400_000.0, 300_000.0], "1/s"),
+        Figure("tells_per_s", "pyzmq-pushpull", [1_000_000.0], "1/s"),
+        Figure("tells_per_s", "erlang", [400_000.0] * 3, "1/s"),
+    ]
+    lines = page.tables(found).splitlines()
+    assert "| tells/s, 64 bytes | 400,000 | 300,000 … 410,000 | 1,000,000 | 400,000 |  |  |  |" in lines
+    assert "| tells per s | ≥ 400,000 | 400,000 | reached |" in lines
+    assert "| tells per s / erlang tells per s | ≥ 2 | 1.00 | **missed** |" in lines
+    assert not any(line.startswith("| asks") for line in lines), "what was not measured has no row"
 
 
 def test_bounds_include_their_limit() -> None:

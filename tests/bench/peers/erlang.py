@@ -79,7 +79,7 @@ async def nodes() -> AsyncGenerator[dict[str, Measure]]:
         pair = Nodes(stack)
         names = ("ask", "asks", "tells", "local_ask", "local_tells", "crowd")
         measures: dict[str, Measure] = {name: partial(pair.measure, name) for name in names}
-        yield {**measures, "start": lambda: {"worker_start_ms": pair.start_ms}}
+        yield {**measures, "start": lambda: {"program_start_ms": pair.start_ms}}
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ async def local() -> AsyncGenerator[dict[str, Measure]]:
             assert ray.get(echo.noted.remote()) == before + _TELLS
             return {"tells_per_s": _TELLS / (time.perf_counter() - began)}
 
-        yield {"start": lambda: {"worker_start_ms": start_ms}, "ask": ask, "asks": asks, "tells": tells}
+        yield {"start": lambda: {"program_start_ms": start_ms}, "ask": ask, "asks": asks, "tells": tells}
     finally:
         ray.shutdown()
 

@@ -55,7 +55,7 @@ async def pool() -> AsyncGenerator[dict[str, Measure]]:
             pass
         return {"tells_per_s": _TELLS / (time.perf_counter() - began)}
 
-    yield {"start": lambda: {"worker_start_ms": start_ms}, "ask": ask, "asks": asks, "tells": tells}
+    yield {"start": lambda: {"program_start_ms": start_ms}, "ask": ask, "asks": asks, "tells": tells}
     await pool.stop()
 
 
