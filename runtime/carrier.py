@@ -8,8 +8,8 @@ from typing import Protocol
 class Carrier(Protocol):
     """The way from one worker to the others. On its loop only."""
 
-    def connect(self, worker: str, address: str, /) -> None:
-        """Reach `worker` there from now on; the way to its predecessor is dropped."""
+    def connect(self, worker: str, address: str, public_key: str = "", /) -> None:
+        """Reach `worker` there from now on; the way to its predecessor is dropped. `public_key`: between machines."""
 
     def disconnect(self, worker: str, /) -> None:
         """Forget `worker`; what was not sent to it is dropped."""

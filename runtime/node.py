@@ -175,10 +175,10 @@ class Node:
             self.malformed_total += 1
             logger.warning("Dropped a malformed frame", extra={"event": "frame_malformed", "reason": str(error)})
 
-    def worker_up(self, worker: str, endpoint: str) -> None:
-        """Reach `worker` there from now on."""
+    def worker_up(self, worker: str, endpoint: str, public_key: str = "") -> None:
+        """Reach `worker` there from now on; between machines, know it by its public key."""
         if self.transport is not None and worker != self.worker:
-            self.transport.connect(worker, endpoint)
+            self.transport.connect(worker, endpoint, public_key)
 
     def worker_down(self, worker: str) -> None:
         """`worker` is gone: fail the asks that wait for it and tell its actors' watchers, at once."""

@@ -53,6 +53,13 @@ class Inline:
         """Return the place of that incarnation."""
         return f"memory://{worker}.{epoch}"
 
+    def public_key(self, worker: str, epoch: int) -> str:
+        """Return nothing: nobody else gets into this process."""
+        return ""
+
+    async def gather(self) -> None:
+        """Do nothing: the rings are here."""
+
     def start(self, boot: Boot, on_end: Callable[[Worker], None]) -> InlineWorker:
         """Start a worker; it runs from the next turn of the loop."""
         worker = InlineWorker(boot, self.network, self.endpoint(boot.worker, boot.epoch), rings=self._rings)
