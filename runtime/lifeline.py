@@ -47,6 +47,8 @@ class Lifeline:
         self._socket = socket
         self._loop = loop
         self._on_lost = on_lost
+        self.is_up = False
+        """Whether the connection stands."""
         self._was_up = False
         self._monitor = socket.get_monitor_socket(_EVENTS)
         self._fd = int(self._monitor.getsockopt(zmq.FD))
@@ -81,11 +83,12 @@ class Lifeline:
 
     def _happened(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._was_up = True
+            self._was_up = self.is_up = True
             self._wait_no_longer()
-        elif event == zmq.EVENT_DISCONNECTED and self._was_up and self._timer is None:
+        elif event == zmq.EVENT_DISCONNECTED and self.is_up:
+            self.is_up = False
             self._timer = self._loop.call_later(SILENT_S, self._lost, SILENT)
-        elif event == zmq.EVENT_CLOSED and self._was_up and self._timer is not None:
+        elif event == zmq.EVENT_CLOSED and self._was_up and not self.is_up:
             self._lost(REFUSED)  # an attempt to connect anew failed
 
     def _wait_no_longer(self) -> None:

@@ -21,6 +21,7 @@ from .seat import Left, Taken
 logger = logging.getLogger(__name__)
 
 _RAYS_WORD_S = 0.25  # measured: Ray knows of a dead process after 10 ms, of a dead machine after seconds
+_TRIES = 3
 _KILL_S = 2.0  # for the end of what was killed to be seen; the network may be what is broken
 
 
@@ -116,9 +117,7 @@ class PlacedWorker:
             return
         errors = self._ray.exceptions
         try:
-            self._seat = place()
-            document = msgspec.msgpack.encode(self.boot)
-            self.taken = await self._word(self._seat.take.remote(document, *arguments))
+            self.taken = await self._take(place, arguments)
             on_taken(self.taken)
             self.left = await self._word(self._seat.live.remote())
             self._ended_as(f"exit code {self.left.code}")
@@ -141,6 +140,22 @@ class PlacedWorker:
             self.survives = self._killed and not self._refused
         finally:
             self._end_seat()
+
+    async def _take(self, place: Callable[[], Any], arguments: tuple[str, ...]) -> Taken:
+        """Have it placed; again, if the machine was lost before Ray knew."""
+        document = msgspec.msgpack.encode(self.boot)
+        tries = 0
+        while True:
+            tries += 1
+            self._seat = place()
+            try:
+                taken: Taken = await self._word(self._seat.take.remote(document, *arguments))
+            except self._ray.exceptions.RayActorError:
+                if tries == _TRIES or self._killed:
+                    raise
+                self._end_seat()
+            else:
+                return taken
 
     def _ended_as(self, reason: str) -> None:
         if not self._killed:

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -68,7 +67,8 @@ class Ray:
             raise LocalError("not connected to a Ray cluster: call ray.init(address=…) before the supervisor starts")
         if ray.util.client.ray.is_connected():
             raise LocalError("workers cannot reach a supervisor behind ray://: run it on a machine of the cluster")
-        self._name, self._beside = node.name, self._directories.ring_file(node.name, node.worker, epoch).name
+        self._node = node
+        self._beside = self._directories.ring_file(node.name, node.worker, epoch).name
         self._keys = CurveKeys.generate()
         self._transport = node.transport = Transport(
             any_port(ray.util.get_node_ip_address()),
@@ -86,7 +86,9 @@ class Ray:
         return taken.endpoint if taken is not None else ""
 
     def public_key(self, worker: str, epoch: int) -> str:
-        """Return the key that it made for itself."""
+        """Return the key that it made for itself; ours for the supervisor."""
+        if worker == self._node.worker:
+            return self._keys.public
         taken = self._taken(worker, epoch)
         return taken.public_key if taken is not None else ""
 
@@ -158,8 +160,6 @@ class Ray:
             "max_restarts": 0,  # that is the supervisor's business
             "max_task_retries": 0,
             "scheduling_strategy": strategy,
-            "name": f"{boot.node}/{boot.worker}.{boot.epoch}",
-            "namespace": f"exeunt-{os.getpid()}",
         }
         return self._ray.remote(Seat).options(**options).remote()
 
@@ -204,7 +204,7 @@ class Ray:
             self._keep(worker, ring)
 
     def _keep(self, worker: PlacedWorker, ring: bytes) -> None:
-        path = self._directories.ring_file(self._name, worker.boot.worker, worker.boot.epoch)
+        path = self._directories.ring_file(self._node.name, worker.boot.worker, worker.boot.epoch)
         new = path.with_suffix(".new")
         with contextlib.suppress(OSError):
             new.write_bytes(ring)
