@@ -25,9 +25,11 @@ from pathlib import Path
 
 import zmq
 
-from .codec import Codec
+from .batch import Batch
+from .codec import Codec, Run
 from .curve import CurveKeys, Gatekeeper
-from .errors import LocalError
+from .envelope import Envelope
+from .errors import LocalError, Unencodable
 from .lifeline import Lifeline
 
 _DRAIN_BUDGET = 200  # frames a wake-up; then the loop gets a turn, so that a flood cannot starve timers
@@ -50,6 +52,7 @@ class Transport:
         identity: str,
         on_frame: Callable[[bytes], None],
         loop: asyncio.AbstractEventLoop,
+        codec: Codec,
         keys: CurveKeys | None = None,
         on_lost: Callable[[str, str], None] | None = None,
         on_refused: Callable[[str], None] | None = None,
@@ -64,6 +67,11 @@ class Transport:
             raise LocalError("over TCP a transport needs CURVE keys: everybody can connect to a port")
         self._on_frame = on_frame
         self._loop = loop
+        self._codec = codec
+        self.unsendable: Callable[[Envelope, Unencodable], None] = lambda _envelope, _error: None
+        """Told of an envelope that turned out not to be encodable."""
+        self.sent: Callable[[Run], None] | None = None
+        """Told of each run that leaves."""
         self._identity = identity.encode()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
@@ -90,7 +98,7 @@ class Transport:
         loop.add_reader(self._fd, self._readable)
         self._peers: dict[str, zmq.Socket[bytes]] = {}
         self._silenced: dict[str, zmq.Socket[bytes]] = {}
-        self._waiting: dict[str, list[bytes]] = {}
+        self._waiting: dict[str, Batch] = {}
         self._flush_scheduled = False
         self.frames_in_total = 0
         self.frames_out_total = 0
@@ -132,11 +140,11 @@ class Transport:
         if self._keys is None:
             self.open(worker)
 
-    def open(self, worker: str) -> None:
-        """Connect now, rather than with the first message."""
+    def open(self, worker: str) -> zmq.Socket[bytes] | None:
+        """Connect now, rather than with the first message. Returns None when the worker is unknown."""
         address = self._addresses.get(worker)
         if address is None or worker in self._peers:
-            return
+            return self._peers.get(worker)
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.IDENTITY, self._identity)
         dealer.setsockopt(zmq.SNDHWM, 0)
@@ -150,6 +158,7 @@ class Transport:
                 self._lifelines[worker] = Lifeline(dealer, self._loop, functools.partial(self._on_lost, worker))
         dealer.connect(address)
         self._peers[worker] = dealer
+        return dealer
 
     def silence(self, worker: str) -> None:
         """Send nothing more to `worker`, but go on watching the connection: it is being killed."""
@@ -179,21 +188,25 @@ class Transport:
         """Say whether `worker` can be sent to."""
         return worker in self._addresses
 
-    def send(self, worker: str, encoded: bytes, /) -> bool:
-        """Send what `Codec.encode` gave; False when the worker is unknown. Never blocks."""
-        if worker not in self._peers:
-            self.open(worker)
-            if worker not in self._peers:
-                return False
-        waiting = self._waiting.get(worker)
-        if waiting is None:
-            self._waiting[worker] = []
-            self._send_frame(worker, [encoded])
-            if not self._flush_scheduled:
-                self._flush_scheduled = True
-                self._loop.call_soon(self._flush)
-        else:
-            waiting.append(encoded)
+    def send(self, worker: str, envelope: Envelope, /) -> bool:
+        """Send, the first envelope of a turn at once; False when the worker is unknown. Never blocks.
+
+        Raises UnknownMessage for a type that the codec does not know.
+        """
+        dealer = self._peers.get(worker) or self.open(worker)
+        if dealer is None:
+            return False
+        batch = self._waiting.get(worker)
+        if batch is not None:
+            batch.add(envelope)
+            return True
+        first = Batch(self._codec)
+        first.add(envelope)
+        self._waiting[worker] = Batch(self._codec)
+        self._send_batch(dealer, first)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
         return True
 
     def close(self) -> None:
@@ -221,13 +234,18 @@ class Transport:
     def _flush(self) -> None:
         self._flush_scheduled = False
         waiting, self._waiting = self._waiting, {}
-        for worker, encoded in waiting.items():
-            if encoded and worker in self._peers:
-                self._send_frame(worker, encoded)
+        for worker, batch in waiting.items():
+            dealer = self._peers.get(worker)
+            if batch and dealer is not None:
+                self._send_batch(dealer, batch)
 
-    def _send_frame(self, worker: str, encoded: list[bytes]) -> None:
-        self.frames_out_total += 1
-        self._peers[worker].send(Codec.frame(encoded), zmq.DONTWAIT)
+    def _send_batch(self, dealer: zmq.Socket[bytes], batch: Batch) -> None:
+        if self.sent is not None:
+            for run in batch.runs:
+                self.sent(run)
+        for frame in batch.frames(self.unsendable):
+            self.frames_out_total += 1
+            dealer.send(frame, zmq.DONTWAIT)
 
     def _readable(self) -> None:
         drained = False

@@ -72,7 +72,7 @@ class Workforce:
         process = self._spawn(self.specs[worker])
         try:
             await process.until_ready()
-            # The newcomer learns of the others first: it lets nobody in whom it does not know, and speaks to nobody yet.
+            # The newcomer learns of the others first: it lets in only whom it knows, and speaks to nobody yet.
             others = [other for other in self.processes.values() if other is not process]
             await asyncio.gather(*(self.host(worker).ask(self._up(other)) for other in others if other.is_ready))
             await self.broadcast(self._up(process), except_=worker)

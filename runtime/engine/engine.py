@@ -51,6 +51,8 @@ class Engine(Protocol):
 
     kind: str
     """`inline`, `processes` or `ray`."""
+    clocks_differ: bool
+    """Whether workers run on machines whose clocks have nothing to do with each other."""
 
     def join(self, node: Node, epoch: int) -> str:
         """Give the supervisor's own node its transport; return where workers reach it."""

@@ -37,6 +37,7 @@ class Inline:
     """Runs workers on the loop of whoever starts them."""
 
     kind = "inline"
+    clocks_differ = False
 
     def __init__(self, *, rings: bool = True) -> None:
         """`rings`: whether each worker has a flight recorder (a file of some MB in `Directories.traces`)."""
@@ -169,6 +170,6 @@ def _started_in(prefix: str) -> set[asyncio.Task[Any]]:
         if get_context is None:
             break
         context = get_context().get(CURRENT)
-        if context is not None and context.address.startswith(prefix):
+        if context is not None and context.to.startswith(prefix):
             found.add(task)
     return found - {asyncio.current_task()}

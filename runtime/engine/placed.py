@@ -125,7 +125,7 @@ class PlacedWorker:
             self._end_seat()
             await self._word(rest)
         except errors.RayTaskError as error:
-            logger.error(  # noqa: TRY400 - Ray's error has the other end's traceback
+            logger.error(  # Ray's error has the other end's traceback
                 "A worker could not run",
                 extra={"event": "worker_failed", "of": self.boot.worker, "error": str(error)},
             )

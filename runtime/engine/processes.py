@@ -18,6 +18,7 @@ class Processes:
     """Starts worker processes by forkserver, else spawn, and notices their end by their sentinels."""
 
     kind = "processes"
+    clocks_differ = False
 
     def __init__(self, directories: Directories, preload: Sequence[str] = ()) -> None:
         """`preload`: modules that are imported once in the fork server, so that workers start faster."""
@@ -28,7 +29,9 @@ class Processes:
     def join(self, node: Node, epoch: int) -> str:
         """Bind the supervisor's socket."""
         at = self.endpoint(node.worker, epoch)
-        node.transport = Transport(at, identity=node.worker, on_frame=node.handle_frame, loop=node.loop)
+        node.transport = Transport(
+            at, identity=node.worker, on_frame=node.handle_frame, loop=node.loop, codec=node.codec
+        )
         return at
 
     def endpoint(self, worker: str, epoch: int) -> str:

@@ -28,6 +28,7 @@ import msgspec
 from ..curve import CurveKeys
 from ..directories import Directories
 from ..errors import LocalError
+from ..events import StrangerRefused
 from ..node import Node
 from ..transport import Transport
 from ..worker import Boot
@@ -46,6 +47,7 @@ class Ray:
     """Has Ray place workers, and watches over them. On the supervisor's loop only."""
 
     kind = "ray"
+    clocks_differ = True
 
     def __init__(self, directories: Directories, *, home: Path | None = None) -> None:
         """`home`: the directory of the workers' logs and rings on their machines; None: the same paths as here.
@@ -76,7 +78,9 @@ class Ray:
             on_frame=node.handle_frame,
             loop=node.loop,
             keys=self._keys,
+            codec=node.codec,
             on_lost=self._lost,
+            on_refused=lambda reason: node.happened(StrangerRefused(node.worker, reason=reason)),
         )
         return self._transport.endpoint
 

@@ -25,6 +25,7 @@ import msgspec
 from .. import log
 from ..curve import CurveKeys
 from ..directories import Directories
+from ..events import StrangerRefused
 from ..loading import codec_for
 from ..node import Node
 from ..privileges import drop_capabilities
@@ -82,7 +83,8 @@ class Seat:
         asyncio.set_event_loop(loop)
         self._orphaned = asyncio.Event()
         self._recorder = Recorder(ring, worker=boot.worker, epoch=boot.epoch)
-        self._node = Node(boot.node, boot.worker, codec=codec_for(boot.messages), loop=loop, recorder=self._recorder)
+        codec = codec_for(boot.messages, clocks_differ=True)
+        self._node = Node(boot.node, boot.worker, codec=codec, loop=loop, recorder=self._recorder)
         keys = CurveKeys.generate()
         machine, host = _here()
         self._transport = self._node.transport = Transport(
@@ -91,7 +93,9 @@ class Seat:
             on_frame=self._node.handle_frame,
             loop=loop,
             keys=keys,
+            codec=codec,
             on_lost=self._lost,
+            on_refused=self._refused,
         )
         self._node.worker_up("supervisor", boot.supervisor, supervisor_key)
         return Taken(os.getpid(), machine, self._transport.endpoint, keys.public, self._shares_files)
@@ -111,6 +115,9 @@ class Seat:
         threading.Event().wait()
 
     # --- inside ---
+
+    def _refused(self, reason: str) -> None:
+        self._node.happened(StrangerRefused(self._node.worker, reason=reason))
 
     def _lost(self, worker: str, how: str) -> None:
         if worker == "supervisor":

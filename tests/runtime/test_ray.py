@@ -103,7 +103,9 @@ async def test_workers_are_where_their_resources_are(
     outcome = await supervisor.leave()
     assert (outcome.failed, outcome.leftovers, our_processes()) == (False, (), [])
     await wait_for_ends(pids)
-    (trace,) = [trace for trace in group(load(directories.traces)) if trace.root.to == "t/w1/a" and len(trace.spans) == 4]
+    (trace,) = [
+        trace for trace in group(load(directories.traces)) if trace.root.to == "t/w1/a" and len(trace.spans) == 4
+    ]
     hops = [(span.message, span.worker, span.outcome) for span in trace.spans]
     assert sorted(hops) == sorted(
         [("Relay", "w1", "ok"), ("Say", "w2", "ok"), ("Said", "w1", "ok"), ("Said", "supervisor", "ok")]
