@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test lint types bench lock clean
+.PHONY: demo test lint types bench lock ray clean
 
 $(STAMP): pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv .venv
@@ -25,11 +25,16 @@ types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+# The tests of the engine on a Ray cluster need the extra exeunt[ray]; without it they are skipped and say so.
+ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet --require-hashes -r .ci/requirements-ray.lock
+
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lock:
 	uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate -o .ci/requirements.lock --quiet
+	uv pip compile pyproject.toml --group dev --extra ray --constraint .ci/requirements.lock --generate-hashes --universal --no-header --no-annotate -o .ci/requirements-ray.lock --quiet
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

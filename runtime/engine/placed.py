@@ -119,8 +119,9 @@ class PlacedWorker:
         try:
             self.taken = await self._take(place, arguments)
             on_taken(self.taken)
-            self.left = await self._word(self._seat.live.remote())
-            self._ended_as(f"exit code {self.left.code}")
+            left: Left = await self._word(self._seat.live.remote())
+            self.left = left
+            self._ended_as(f"exit code {left.code}")
             rest = self._seat.rest.remote()
             self._end_seat()
             await self._word(rest)

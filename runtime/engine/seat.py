@@ -5,8 +5,9 @@ that it started for nobody else. `take` makes the worker's node, and says where 
 by which key it is known; the secret half never leaves the process. `live` then runs the node's loop until the
 supervisor says leave. After that Ray has nothing to do with it: what actors say goes from node to node.
 
-A worker is an orphan when its connection to the supervisor is lost (`lifeline`), or when its machine is being shut
-down (SIGTERM): its actors say their goodbyes and it leaves, as a worker of `processes` does.
+A worker is an orphan when its connection to the supervisor is lost (`lifeline`): its actors say their goodbyes and it
+leaves, as a worker of `processes` does. Ray also kills the seats of a program that has ended, and is mostly faster.
+SIGTERM is ignored as there: it is how Ray begins to kill, and nobody says goodbye who is killed.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Seat:
     def take(self, document: bytes, supervisor_key: str, beside: str) -> Taken:
         """Be this worker (a `Boot`). `beside`: the name of a ring that is here if files are shared."""
         boot = self._boot = msgspec.msgpack.decode(document, type=Boot)
-        for number in (signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         name_process(f"{boot.node}:{boot.worker}")
         ring = Path(boot.trace_file)
@@ -102,7 +103,6 @@ class Seat:
 
     def live(self) -> Left:
         """Run until the worker is to end."""
-        self._loop.add_signal_handler(signal.SIGTERM, self._orphaned.set)
         code = self._loop.run_until_complete(serve(self._node, self._boot, self._orphaned))
         leftovers = kill_remaining(families([os.getpid()]))
         self._recorder.close()

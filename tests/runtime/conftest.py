@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ async def node(codec: Codec, tmp_path: Path) -> AsyncIterator[Node]:
 
 
 @contextlib.contextmanager
-def ray_cluster(*machines: dict[str, float]) -> Iterator[Any]:
+def ray_cluster(*machines: dict[str, float]) -> Generator[Any]:
     """A Ray cluster of local nodes with these resources beside the one where we are, each at a loopback address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # says nothing to nobody
