@@ -29,6 +29,7 @@ from exeunt.runtime import supervisor as supervisor_module
 from exeunt.runtime.curve import CurveKeys
 from exeunt.runtime.engine import Ray
 from exeunt.runtime.errors import LocalError
+from exeunt.runtime.events import StrangerRefused
 from exeunt.runtime.lifeline import Lifeline
 from exeunt.runtime.recorder import read_ring
 from exeunt.runtime.trace import group, load
@@ -100,6 +101,9 @@ async def test_workers_are_where_their_resources_are(
     ended: EndedList = await watcher.ask(Ended(1))
     assert [(one.address, one.reason) for one in ended.ended] == [("t/w1/a", "normal")]
     pids = [worker.pid for worker in supervisor.processes.values()]
+    for name in supervisor.processes:
+        assert "connection_refused" not in events_of(directories, name)  # each knew the others before they came
+    assert not [event for event in supervisor.node.events.recent if isinstance(event, StrangerRefused)]
     outcome = await supervisor.leave()
     assert (outcome.failed, outcome.leftovers, our_processes()) == (False, (), [])
     await wait_for_ends(pids)
@@ -200,6 +204,7 @@ async def test_a_stranger_is_refused_and_counted(
     assert event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
     if of == "supervisor":
         await until(lambda: transport.refused_total >= 1)
+        assert StrangerRefused in [type(event) for event in supervisor.node.events.recent]
     else:
         await until(lambda: "connection_refused" in events_of(directories, "w1"))
     assert (await supervisor.ref("a").ask(Say("x"))).text == "x"
@@ -256,10 +261,15 @@ async def test_the_workers_of_a_killed_supervisor_leave(cluster: Any, tmp_path: 
         stdout=asyncio.subprocess.PIPE,
     )
     assert program.stdout is not None
-    pids = json.loads(await program.stdout.readline())
-    os.kill(program.pid, signal.SIGKILL)
-    await wait_for_ends(pids)
-    await program.wait()
+    try:
+        line = b""
+        while not line.startswith(b"["):  # Ray prints news of the cluster in between
+            line = await program.stdout.readline()
+            assert line, "it has ended"
+    finally:
+        os.kill(program.pid, signal.SIGKILL)
+        await program.communicate()
+    await wait_for_ends(json.loads(line))
     assert our_processes() == []
     assert (tmp_path / "chronicle").read_text().split()[:1] == ["+c"]
 
