@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 
-.PHONY: demo test lint types bench bench-runtime bench-tunnel lock clean
+.PHONY: demo test lint types bench bench-runtime bench-tunnel lock ray clean
 
 $(STAMP): pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+# The tests of the engine on a Ray cluster need the extra exeunt[ray]; without it they are skipped and say so.
+ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet --require-hashes -r .ci/requirements-ray.lock
 
 bench: bench-runtime bench-tunnel
 
@@ -49,6 +53,8 @@ lock:
 	uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate -o .ci/requirements.lock --quiet
 	uv pip compile pyproject.toml --group bench -c .ci/requirements.lock --generate-hashes --universal --no-header \
 	  --no-annotate -o .ci/requirements-bench.lock --quiet
+	uv pip compile pyproject.toml --group dev --extra ray --constraint .ci/requirements.lock --generate-hashes --universal --no-header \
+	  --no-annotate -o .ci/requirements-ray.lock --quiet
 
 clean:
 	rm -rf .venv .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -57,6 +57,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_ms: int = 5_000
     unprivileged: bool = False
     """Drop every capability before the first actor starts (Linux)."""
+    resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    """What it needs of its machine, in the engine's words; only `ray` places by it: `{"CPU": 2, "cellar": 0.1}`."""
 
 
 class Intensity(msgspec.Struct, frozen=True, kw_only=True):

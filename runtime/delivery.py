@@ -112,13 +112,13 @@ class Delivery(LocalNode):
         elif not actor.lifecycle.scheduled:
             self.schedule(actor.lifecycle)
 
-    def worker_up(self, worker: str, endpoint: str) -> None:
-        """Reach `worker` there from now on."""
+    def worker_up(self, worker: str, endpoint: str, public_key: str = "") -> None:
+        """Reach `worker` there from now on; between machines, know it by its public key."""
         if self._transport is None or worker == self.worker:
             return
         if self._transport.knows(worker):  # what was sent to its predecessor does not reach it
             self._lose_tells(f"{self.name}/{worker}/", None)
-        self._transport.connect(worker, endpoint)
+        self._transport.connect(worker, endpoint, public_key)
 
     def lost(self, worker: str, ring: Path | None) -> None:
         """`worker` is gone; see `Node.worker_down`."""

@@ -42,7 +42,7 @@ class Host(Actor):
     @receive(WorkerUp)
     def on_worker_up(self, message: WorkerUp) -> Done:
         """Learn where another worker is."""
-        self.node.worker_up(message.worker, message.endpoint)
+        self.node.worker_up(message.worker, message.endpoint, message.public_key)
         return Done()
 
     @receive(WorkerDown)

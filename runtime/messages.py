@@ -125,6 +125,8 @@ class WorkerUp(Message, frozen=True):
     worker: str
     epoch: int
     endpoint: str
+    public_key: str = ""
+    """Between machines: its CURVE key."""
 
 
 class WorkerDown(Message, frozen=True):

@@ -198,7 +198,8 @@ class Supervisor:
         with contextlib.ExitStack() as undo:
             recorder = Recorder(ring, worker="supervisor", epoch=epoch)
             undo.callback(recorder.close)
-            self.node = Node(self.name, "supervisor", codec=codec_for(self._messages), recorder=recorder)
+            codec = codec_for(self._messages, clocks_differ=self.engine.clocks_differ)
+            self.node = Node(self.name, "supervisor", codec=codec, recorder=recorder)
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
         self._workforce.open(self.node, at)

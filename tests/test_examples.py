@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -97,3 +98,14 @@ def test_the_crawler_finds_everything_and_survives_a_broken_page(engine: str) ->
     ]
     restarted = re.findall(r"'fetcher-[12]': (\d)", said[-1])
     assert sum(map(int, restarted)) >= 1  # the last of the two may have been on its way when everybody left
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'exeunt[ray]'")
+def test_the_cluster_goes_on_without_a_node() -> None:
+    said = run(ROOT, str(EXAMPLES / "ray_cluster.py")).splitlines()
+    assert [line for line in said if line.startswith(("first", "second", "restarts", "Outcome"))] == [
+        "first act: 127.0.0.3 127.0.0.3",
+        "second act: 127.0.0.4 127.0.0.4",
+        "restarts: {'s1': 1, 's2': 1, 'tosca': 1, 'mario': 1}",
+        "Outcome(failed=False, reason='shutdown', leftovers=())",
+    ]
