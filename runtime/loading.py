@@ -8,6 +8,7 @@ from typing import Any
 from .codec import Codec
 from .envelope import Message
 from .errors import LocalError
+from .facts import MESSAGES as FACTS
 from .messages import MESSAGES
 
 
@@ -22,7 +23,7 @@ def load(path: str) -> Any:
 
 def codec_for(paths: tuple[str, ...]) -> Codec:
     """Build the codec that knows the runtime's messages and those that `paths` name."""
-    types: list[type[Message]] = list(MESSAGES)
+    types: list[type[Message]] = [*MESSAGES, *FACTS]
     for path in paths:
         types.extend(load(path))
     return Codec(types)

@@ -22,6 +22,7 @@ from .address import Address
 from .carrier import Carrier
 from .codec import Codec, Malformed, MalformedFrame
 from .context import current
+from .dead_letters import DeadLetters
 from .envelope import Envelope, Kind, Message
 from .errors import (
     ActorDead,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from .actor import Actor
 
 logger = logging.getLogger(__name__)
-
-DEAD_LETTERS_KEPT = 100
 
 
 class Node:
@@ -73,9 +72,8 @@ class Node:
         """Called when a local actor has ended, with its reason."""
         self.actors: dict[str, Actor] = {}
         """The living, by name, in order of start."""
-        self.dead_letters_total = 0
         self.malformed_total = 0
-        self.dead_letters: deque[Envelope] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.dead_letters = DeadLetters()
         self._codec = codec
         self._outside = f"{name}/{worker}/$outside"
         self._prefix = f"{name}/{worker}/"
@@ -220,8 +218,7 @@ class Node:
         if threading.get_ident() == self._thread:
             self._route(envelope)
         elif not self._hop(lambda: self._route(envelope)):
-            self.dead_letters_total += 1
-            self.dead_letters.append(envelope)
+            self.dead_letters.add(envelope, "the loop of its sender's process has ended")
 
     def _hop(self, action: Callable[[], None]) -> bool:
         """Have the loop's thread do it; False when the loop has been closed."""
@@ -373,7 +370,6 @@ class Node:
             else:
                 self.answer(envelope, to_failure(error), sender=envelope.to)
         elif envelope.kind == Kind.TELL:
-            self.dead_letters_total += 1
-            self.dead_letters.append(envelope)
+            self.dead_letters.add(envelope, str(error))
         elif isinstance(envelope.body, Watch):
             self._terminated(envelope.sender, Terminated(envelope.to, "no_such_actor"), envelope)

@@ -119,7 +119,7 @@ async def test_a_stop_goes_ahead_of_what_waits(node: Node, exits: Exits) -> None
             await ask
     assert player.log == [("on_stop", "tired")]
     assert exits == [("p", "tired", "")]
-    assert node.dead_letters_total == 1
+    assert node.dead_letters.total == 1
 
 
 async def test_a_stop_waits_for_the_message_that_is_handled(node: Node) -> None:

@@ -124,7 +124,7 @@ async def test_what_cannot_be_encoded_fails_its_ask_at_once(pair: Pair) -> None:
     with pytest.raises(Unencodable):
         await a.ref("n/b/p").ask(Say("\udc80"), timeout_s=60)
     a.ref("n/b/p").tell(NotRegistered())
-    assert a.dead_letters_total == 1
+    assert a.dead_letters.total == 1
 
 
 async def test_an_answer_that_cannot_be_encoded_fails_the_ask_at_once(pair: Pair) -> None:

@@ -1,0 +1,104 @@
+"""Letting others look into a program that is built on `exeunt.runtime` alone:
+
+    async with Inspection(supervisor, Path("run")):
+        …
+
+While the context lasts, `exeunt ps`, `tree`, `top`, `show`, `stack`, `events`, `restart` and `stop` find the program,
+below the home (`EXEUNT_HOME`) whose `run` that directory is. There the program has a directory of its name with
+
+    pid            the process, in decimal
+    control.sock   the control socket (`control`), on which everything is asked
+    side.sock      the side door of this process (`side_door`), for the stacks while its loop is blocked
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from .control import Command, ControlServer
+from .errors import LocalError
+from .inspector import Inspector
+from .log import rfc3339
+from .supervisor import Outcome, Supervisor
+
+SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
+_NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+_NAME_LENGTH = 24
+
+
+class Inspection:
+    """Serves a program's inspection while the context lasts. Enter it before or after `Supervisor.start`."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        run_dir: Path,
+        *,
+        name: str | None = None,
+        commands: dict[str, Command] | None = None,
+    ) -> None:
+        """`name` is what `--instance` calls the program, by default the supervisor's name; `commands` are further
+        ones for the control socket. Raises LocalError for a name or a path that can't be served.
+        """
+        self.name = supervisor.name if name is None else name
+        if not 0 < len(self.name) <= _NAME_LENGTH or not set(self.name) <= _NAME_CHARS or not self.name[0].isalnum():
+            raise LocalError(f"{self.name!r} is no instance's name: use a-z, 0-9, -, _ and ., at most {_NAME_LENGTH}")
+        self.directory = run_dir.absolute() / self.name
+        if len(os.fsencode(self.directory / "control.sock")) > SOCKET_PATH_BYTES:
+            raise LocalError(f"{self.directory} is too long a path for a socket; choose a shorter run directory")
+        self.inspector = Inspector(supervisor)
+        self.control = ControlServer(
+            self.directory / "control.sock",
+            {"hello": self._hello, "stop": self._stop, **self.inspector.commands, **(commands or {})},
+        )
+        self._supervisor = supervisor
+        self._started_ns = 0
+        self._undo = contextlib.AsyncExitStack()
+        self._leave: asyncio.Task[Outcome] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Serve from now on. Raises ControlTaken when a living program of that name does."""
+        self._started_ns = time.time_ns()
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with contextlib.AsyncExitStack() as undo:
+            await self.control.start()
+            undo.callback(self._remove)
+            undo.push_async_callback(self.control.close)
+            (self.directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+            undo.callback(self.inspector.publish_to(self.control))
+            undo.callback(self.inspector.side_door(self.directory / "side.sock").close)
+            self._undo = undo.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Serve no more; leave no file behind."""
+        await self._undo.aclose()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.directory / "pid").unlink()
+            self.directory.rmdir()
+            self.directory.parent.rmdir()  # unless others have theirs there
+
+    async def _hello(self, _args: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "instance": self.name,
+            "program": self.name,
+            "pid": os.getpid(),
+            "version": f"Python {sys.version_info.major}.{sys.version_info.minor}",
+            "started_at": rfc3339(self._started_ns),
+        }
+
+    async def _stop(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Have the supervisor leave. Whoever awaits `Supervisor.wait` goes on, and decides what the program does."""
+        if args.get("now"):
+            self._supervisor.force()
+        else:
+            self._leave = asyncio.create_task(self._supervisor.leave(str(args.get("reason", "shutdown"))))
+        return {"trace": None}
