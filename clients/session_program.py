@@ -228,6 +228,7 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
         return {"instance": program.instance, "changed": changed}
 
     inspector.publish_to(program.control)
+    program.look = inspector.look
     program.on_leave = leave
     program.on_force = session.force
     program.on_network_changed = lambda: session.reset("SIGHUP")

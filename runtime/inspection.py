@@ -25,6 +25,7 @@ from .control import Command, ControlServer
 from .errors import LocalError
 from .inspector import Inspector
 from .log import rfc3339
+from .side_door import SideDoor
 from .supervisor import Outcome, Supervisor
 
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
@@ -72,7 +73,7 @@ class Inspection:
             undo.push_async_callback(self.control.close)
             (self.directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
             undo.callback(self.inspector.publish_to(self.control))
-            undo.callback(self.inspector.side_door(self.directory / "side.sock").close)
+            undo.callback(SideDoor(self.directory / "side.sock", self.inspector.look).close)
             self._undo = undo.pop_all()
         return self
 

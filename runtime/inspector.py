@@ -11,7 +11,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from .control import Command, ControlError, ControlServer
 from .errors import ActorDead, ExeuntError
 from .events import ActorEnded, ActorStarted, ChildRestarted, Event, GaveUp
 from .evidence import handled_per_s, of_actor, spans_at, under_way
-from .facts import Detail, Letters, Look, look
+from .facts import Detail, Letters, Look, Snapshot, look
 from .lookout import SUPERVISOR, Lookout
 from .messages import Description
 from .portrait import (
@@ -35,7 +34,6 @@ from .portrait import (
     spec_document,
     stacks_document,
 )
-from .side_door import SideDoor
 from .supervisor import Supervisor
 from .targets import Target, find
 from .trace import Span
@@ -52,8 +50,8 @@ class Inspector:
         self._supervisor = supervisor
         self._lookout = Lookout(supervisor)
         self._usage = Usage()
-        self._last: dict[str, Description] = {}
-        """What each worker said last: still shown while it does not answer."""
+        self._last: dict[tuple[str, int | None], Description] = {}
+        """What each life of a worker said last: still shown while it does not answer."""
 
     @property
     def commands(self) -> dict[str, Command]:
@@ -77,14 +75,10 @@ class Inspector:
             publish(event)
         return self._supervisor.events.subscribe(publish)
 
-    def side_door(self, path: Path) -> SideDoor:
-        """Let others look into this process, at `path`, also while its loop is blocked. Raises OSError."""
-
-        def answered(request: bytes) -> bytes:
-            here, *others = self._lookout.nodes_here()
-            return look(here, msgspec.json.decode(request, type=Look), others=others)
-
-        return SideDoor(path, answered)
+    def look(self, request: bytes) -> bytes:
+        """Answer a `Look` into this process, for its `SideDoor`: from any thread."""
+        here, *others = self._lookout.nodes_here()
+        return look(here, msgspec.json.decode(request, type=Look), others=others)
 
     async def ps(self, _args: dict[str, Any]) -> list[dict[str, Any]]:
         """One row an actor, in order of worker and start; then children that are to be started again, or gave up."""
@@ -106,9 +100,19 @@ class Inspector:
         for child_id, spec in self._supervisor.children.items():
             address = self._address(child_id, spec)
             if address not in living:
-                state, since_ns = self._absent(address, child_id)
-                times = restarts.get(child_id, 0)
-                rows.append(kept_row(address, spec, state, restarts=times, since_ns=since_ns, usage=usage[spec.worker]))
+                # A worker that does not answer may well host it, and has not said so yet.
+                silent = spec.worker not in answering and self._supervisor.worker_state(spec.worker) == "running"
+                state, since_ns = ("running", 0) if silent else self._absent(address, child_id)
+                row = kept_row(
+                    address,
+                    spec,
+                    state,
+                    restarts=restarts.get(child_id, 0),
+                    since_ns=since_ns,
+                    answering=not silent,
+                    usage=usage[spec.worker],
+                )
+                rows.append(row)
         self._usage.keep({row["pid"] for row in rows})
         return rows
 
@@ -160,8 +164,8 @@ class Inspector:
             "handled_over_s": round(over_s, 3),
             "messages": list(map(message_document, spans[-_LAST:])),
             "lives": [event_document(event) for event in self._lives(address, name)][-_LAST:],
-            "snapshot": msgspec.Raw(snapshot.json.encode()) if snapshot is not None and snapshot.json else None,
-            "snapshot_error": (snapshot.error or None) if snapshot is not None else None,
+            "snapshot": msgspec.json.decode(snapshot.json) if snapshot is not None and snapshot.json else None,
+            "snapshot_error": _snapshot_error(snapshot, answering=row["answering"]),
         }
 
     async def stack(self, args: dict[str, Any]) -> list[dict[str, Any]]:
@@ -207,9 +211,10 @@ class Inspector:
     async def _descriptions(self) -> tuple[dict[str, Description], set[str]]:
         """What each worker says, or said last, and who has answered."""
         seen = await self._lookout.everywhere("actors", Description)
-        known = {**self._last, **seen}
-        self._last = {worker: known[worker] for worker in self._lookout.workers if worker in known}
-        return self._last, set(seen)
+        lives = [(worker, self._pid(worker)) for worker in self._lookout.workers]
+        known = {**self._last, **{life: seen[life[0]] for life in lives if life[0] in seen}}
+        self._last = {life: known[life] for life in lives if life in known}
+        return {worker: description for (worker, _), description in self._last.items()}, set(seen)
 
     def _pid(self, worker: str) -> int | None:
         process = self._supervisor.processes.get(worker)
@@ -264,6 +269,12 @@ class Inspector:
     def _lives(self, address: str, name: str) -> list[Event]:
         kinds = (ActorStarted, ActorEnded, ChildRestarted, GaveUp)
         return [e for e in self._supervisor.events.recent if isinstance(e, kinds) and e.of in (address, name)]
+
+
+def _snapshot_error(snapshot: Snapshot | None, *, answering: bool) -> str | None:
+    if snapshot is None:
+        return None if answering else "its worker does not answer"
+    return snapshot.error or None
 
 
 def _only(document: dict[str, Any], actor: str) -> dict[str, Any]:

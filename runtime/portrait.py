@@ -51,7 +51,14 @@ def living_row(
 
 
 def kept_row(
-    address: str, spec: ChildSpec, state: str, *, restarts: int, since_ns: int, usage: Mapping[str, Any]
+    address: str,
+    spec: ChildSpec,
+    state: str,
+    *,
+    restarts: int,
+    since_ns: int,
+    answering: bool,
+    usage: Mapping[str, Any],
 ) -> dict[str, Any]:
     """One line of `ps` for a child that does not live just now."""
     return {
@@ -66,7 +73,7 @@ def kept_row(
         "incarnation": 0,
         "restarts": restarts,
         "since_s": _age_s(since_ns) if since_ns else 0.0,
-        "answering": True,
+        "answering": answering,
         **usage,
     }
 

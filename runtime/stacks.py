@@ -206,5 +206,8 @@ def parse_dump(text: str, pid: int) -> Stacks:
             threads[-1][1].append(Frame(frame[1], number, frame[3], source))
     # The interpreter lists the newest thread first, so the main one, which has the loop, is the last.
     last = len(threads) - 1
-    stacks = [ThreadStack(name, 0, n == last, tuple(frames)) for n, (name, frames) in enumerate(threads)]
+    stacks = [
+        ThreadStack("MainThread" if n == last else name, pid if n == last else 0, n == last, tuple(frames))
+        for n, (name, frames) in enumerate(threads)
+    ]
     return Stacks(pid, tuple(reversed(stacks)), via="signal")

@@ -35,7 +35,7 @@ def run(target: str, /, *, options: Options = DEFAULTS) -> None:
         after = _successor(program, before, began + options.timeout_s)
     if after is None:
         message = f"{before.name} does not live again after {options.timeout_s:g} s."
-        fail("timeout", message, "exeunt ps shows its state, exeunt logs says why.")
+        fail("timeout", message, f"exeunt stack {before.name} shows what it still does; a worker is restarted at once.")
     restart = Restart(
         kind="worker" if before.kind == "worker" else "actor",
         name=before.name,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..inspection_contract import ActorDetail, HandledMessage
 from ..output import ACCENT
-from .design import MARKS, heading, state, table
+from .design import heading, state, table
 from .events import text_of
 from .hops import interval
 from .printable import clock, dash, printable, show_duration, size
@@ -76,16 +76,16 @@ def _fact(label: str, value: str) -> Text:
 def _messages(detail: ActorDetail) -> RenderableType:
     if not detail.messages:
         return Text("none in the flight recorder", style="dim")
-    columns = table("TIME", "MESSAGE", "FROM", "QUEUED", "RAN", "OUTCOME", "TRACE", right={"QUEUED", "RAN"})
+    columns = table("TIME", "MESSAGE", "FROM", "WAITED", "RAN", "", "TRACE", right={"WAITED", "RAN"})
     for message in detail.messages:
         columns.add_row(
-            clock(message.at, digits=3),
+            clock(message.at),
             _counted(message),
             _short(message.from_, detail.address),
             interval(message.queued_ms),
             interval(message.ran_ms),
-            Text(MARKS.get(message.outcome, ("·", ""))[0] + f" {message.outcome}", style=_style(message.outcome)),
-            Text(message.trace[:8], style="dim"),
+            state(message.outcome, with_word=message.outcome != "ok"),
+            Text(message.trace, style="dim"),
         )
     return columns
 
@@ -100,10 +100,6 @@ def _short(address: str, own: str) -> str:
         return f"({address.split('/')[1]})"
     node, _, rest = printable(address).partition("/")
     return rest if node == own.partition("/")[0] else printable(address)
-
-
-def _style(outcome: str) -> str:
-    return MARKS.get(outcome, ("", ""))[1]
 
 
 def _snapshot(detail: ActorDetail) -> RenderableType:

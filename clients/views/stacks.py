@@ -73,7 +73,9 @@ def _frames(frames: Sequence[Frame]) -> list[Text]:
 
 
 def _is_idle(thread: ThreadStack) -> bool:
-    return bool(thread.frames) and thread.frames[0].function.rpartition(".")[2] in _IDLE
+    innermost = thread.frames[0].function.rpartition(".")[2] if thread.frames else ""
+    # uvloop waits in C: what is left to see is who runs it, `main` of the worker.
+    return innermost in _IDLE or (thread.is_loop and innermost in {"main", "run"})
 
 
 def _is_own(file: str) -> bool:
