@@ -89,6 +89,11 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._connected, str(self.path), limit=MAX_LINE_BYTES)
         self.path.chmod(0o600)
 
+    @property
+    def subscribers(self) -> int:
+        """How many follow the events."""
+        return len(self._subscribers)
+
     def publish(self, event: dict[str, Any]) -> None:
         """Give an event to every subscriber, and keep it for later ones. `at` is filled in where it is missing."""
         event = event if "at" in event else {**event, "at": rfc3339(time.time_ns())}

@@ -4,10 +4,11 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.runtime.exhibits import Block, Count
 
@@ -62,7 +63,7 @@ class Served:
 
     async def _live(self) -> None:
         await self.supervisor.start()
-        async with Inspection(self.supervisor, self._run_dir):
+        async with Inspection(self.supervisor, self._run_dir) as self.inspection:
             self._up.set()
             await self._over.wait()
             await self.supervisor.leave()
@@ -70,13 +71,29 @@ class Served:
     def do(self, function: Any, *args: Any) -> None:
         """Call it on the program's loop."""
         done = threading.Event()
-        self.loop.call_soon_threadsafe(lambda: (function(*args), done.set()))
+
+        def call() -> None:
+            function(*args)
+            done.set()
+
+        self.loop.call_soon_threadsafe(call)
         assert done.wait(10)
 
+    def do_until(self, condition: Callable[[], bool]) -> None:
+        """Let the program's loop turn until something is so."""
+
+        async def turn() -> None:
+            async with asyncio.timeout(10):
+                while not condition():  # noqa: ASYNC110 - there is no event for it
+                    await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(turn(), self.loop).result(10)
+
     def close(self) -> None:
-        self.loop.call_soon_threadsafe(self._over.set)
-        self.thread.join(10)
-        self.loop.close()
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._over.set)
+            self.thread.join(10)
+            self.loop.close()
 
 
 @pytest.fixture
@@ -182,8 +199,7 @@ def test_events_are_followed_until_the_program_leaves(cli: Cli, served: Served) 
         target=lambda: follower.append(cli("events", "-f", "--json", "-n", "1", "--type", "ActorEnded"))
     )
     thread.start()
-    while not _is_followed(served):
-        threading.Event().wait(0.001)
+    served.do_until(lambda: served.inspection.control.subscribers == 1)
     served.do(served.supervisor.events.publish, ActorEnded("shop/w1/till", reason="3"))
     served.do(served.supervisor.events.publish, ChildRestarted("shop/w1/till"))
     served.close()
@@ -191,16 +207,6 @@ def test_events_are_followed_until_the_program_leaves(cli: Cli, served: Served) 
     (done,) = follower
     assert done.code == 0
     assert [line["data"]["fields"]["reason"] for line in done.lines][:2] == ["2", "3"]
-
-
-def _is_followed(served: Served) -> bool:
-    """Whether somebody subscribed: the events of the program have a listener, and its control socket a follower."""
-    import gc
-
-    from exeunt.runtime.control import ControlServer
-
-    servers = [one for one in gc.get_objects() if isinstance(one, ControlServer)]
-    return any(getattr(one, "_subscribers") for one in servers)  # noqa: B009 - nothing public says it
 
 
 def test_stack_of_a_program_whose_own_loop_is_blocked(cli: Cli, served: Served, tmp_path: Path) -> None:
@@ -224,7 +230,7 @@ def test_stack_shows_threads_as_py_spy_does(cli: Cli, served: Served) -> None:
     shown = cli("stack").out
     assert f"supervisor  pid {os.getpid()}" in shown
     assert 'exeunt-side-door"  idle' in shown
-    assert "    SideDoor._serve (side_door.py:" in shown
+    assert "    SideDoor._serve (runtime/side_door.py:" in shown
 
 
 def test_show_is_readable_on_a_small_terminal(cli: Cli, start_program: StartProgram) -> None:
@@ -246,7 +252,6 @@ def test_a_silent_worker_is_a_problem(cli: Cli, start_program: StartProgram) -> 
 
 def test_the_documents_are_what_the_contract_says(cli: Cli, served: Served) -> None:
     """Nothing that the runtime answers is lost on its way through the contract's types."""
-    import msgspec
 
     async def answers() -> list[Any]:
         from exeunt.runtime.inspector import Inspector
@@ -256,7 +261,7 @@ def test_the_documents_are_what_the_contract_says(cli: Cli, served: Served) -> N
 
     given = asyncio.run_coroutine_threadsafe(answers(), served.loop).result(10)
     for answer, type_ in zip(given, (ActorDetail, list[ProcessStacks], TreeNode), strict=True):
-        converted = msgspec.convert(answer, type_)
+        converted: Any = msgspec.convert(answer, type_)
         _nothing_lost(answer, json.loads(msgspec.json.encode(converted)))
 
 
