@@ -54,5 +54,5 @@ def handled_per_s(spans: list[Span], now_ns: int, window_s: float) -> tuple[floa
     # Overwritten records are as good as unknown: count only from where the ring begins.
     since_ns = max(now_ns - int(window_s * 1e9), min(started))
     over_s = (now_ns - since_ns) / 1e9
-    counted = sum(getattr(span, "count", 1) for span in spans if (span.started_ns or 0) >= since_ns)
+    counted = sum(span.count for span in spans if (span.started_ns or 0) >= since_ns)
     return (counted / over_s if over_s > 0 else 0.0), over_s

@@ -9,9 +9,10 @@ the host: it is the actor's own code, and runs where the actor runs.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -106,13 +107,13 @@ def describe(node: Node) -> Description:
 
 async def snapshot(actor: Actor) -> Snapshot:
     """Have an actor give its `snapshot()`, on its own thread. Whatever it raises becomes the answer."""
-    hook: Any = getattr(actor, "snapshot", None)
-    if hook is None:
+    if not _has_snapshot(actor):
         return Snapshot()
-    call: Any = getattr(actor, "_call")  # noqa: B009 - the runtime's own; it knows a BlockingActor's thread
     try:
         async with asyncio.timeout(_SNAPSHOT_S):
-            state = await call(hook)
+            state = actor.lifecycle.invoke(actor.snapshot)
+            if inspect.isawaitable(state):
+                state = await state
         text = msgspec.json.encode(state, order="deterministic").decode()
     except TimeoutError:
         return Snapshot(error=f"it took longer than {_SNAPSHOT_S:g} s")
@@ -123,6 +124,10 @@ async def snapshot(actor: Actor) -> Snapshot:
     if len(text) > _SNAPSHOT_BYTES:
         return Snapshot(error=f"it takes {len(text)} bytes, the bound is {_SNAPSHOT_BYTES}")
     return Snapshot(json=text)
+
+
+def _has_snapshot(actor: Actor) -> bool:
+    return type(actor).snapshot is not Actor.snapshot
 
 
 def _words(error: BaseException) -> str:
@@ -151,10 +156,10 @@ def _detail(actor: Actor) -> Detail:
     mailbox = actor.mailbox
     return Detail(
         row=_row(actor),
-        mailbox_policy=getattr(mailbox, "policy", "reject"),
+        mailbox_policy=mailbox.policy,
         rejected_total=mailbox.rejected_total,
-        dropped_total=getattr(mailbox, "dropped_total", 0),
-        has_snapshot=hasattr(actor, "snapshot"),
+        dropped_total=mailbox.dropped_total,
+        has_snapshot=_has_snapshot(actor),
     )
 
 
@@ -165,4 +170,4 @@ def _letters(node: Node) -> Letters:
 def _caller(node: Node) -> int | None:
     """The thread that looks, unless it is the loop's: that one's stack is worth seeing."""
     me = threading.get_ident()
-    return None if me == getattr(node, "_thread", 0) else me
+    return None if me == node.thread else me

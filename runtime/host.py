@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -47,7 +48,7 @@ class Host(Actor):
     @receive(WorkerDown)
     def on_worker_down(self, message: WorkerDown) -> Done:
         """Learn that another worker is gone."""
-        self.node.worker_down(message.worker)
+        self.node.worker_down(message.worker, message.ring)
         return Done()
 
     @receive(StartActor)
@@ -121,16 +122,14 @@ async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, eac
 
 async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
     """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
-    task = actor.task
-    if task is None or task.done():
-        return
-    if within_s > 0:
+    if within_s > 0 and actor.state != "exited":
         node.stop_actor(str(actor.ref), reason)
-        await asyncio.wait({task}, timeout=within_s)
-    if not task.done():
-        if within_s > 0:
-            logger.warning(
-                "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
-            )
-        actor.kill()
-        await asyncio.wait({task}, timeout=_KILL_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(actor.until_ended(), within_s)
+            return
+        logger.warning(
+            "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
+        )
+    actor.kill()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(actor.until_ended(), _KILL_S)

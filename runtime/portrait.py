@@ -110,7 +110,7 @@ def message_document(span: Span) -> dict[str, Any]:
         "from": span.from_,
         "kind": span.kind,
         "trace": f"{span.trace:016x}",
-        "count": getattr(span, "count", 1),
+        "count": span.count,
         "queued_ms": _between_ms(span.received_ns, span.started_ns),
         "ran_ms": _between_ms(span.started_ns, span.ended_ns),
         "outcome": span.outcome,

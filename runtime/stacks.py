@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from .envelope import Envelope
-
 if TYPE_CHECKING:
     from .actor import Actor
     from .node import Node
@@ -93,7 +91,7 @@ def take(nodes: Iterable[Node], *, except_thread: int | None = None) -> Stacks:
     """Return the stacks of this process. `nodes`: whose actors to look for. `except_thread` is whoever asks."""
     nodes = list(nodes)
     actors = [actor for node in nodes for actor in list(node.actors.values())]
-    loops = {getattr(node, "_thread", 0) for node in nodes}
+    loops = {node.thread for node in nodes}
     living = {thread.ident: thread for thread in threading.enumerate()}
     threads: list[ThreadStack] = []
     for ident, frame in sys._current_frames().items():
@@ -117,7 +115,7 @@ def take(nodes: Iterable[Node], *, except_thread: int | None = None) -> Stacks:
 
 def handled_by(actor: Actor) -> Handling | None:
     """Say which message an actor handles now, if any."""
-    envelope: Envelope | None = getattr(actor, "_envelope", None)
+    envelope = actor.lifecycle.envelope
     if envelope is None:
         return None
     return Handling(str(actor.ref), type(envelope.body).__name__, envelope.sender, envelope.trace)
@@ -158,12 +156,11 @@ def _running(frame: FrameType | None) -> Handling | None:
 
 
 def _suspended(actor: Actor) -> Iterator[WaitingStack]:
-    handling = handled_by(actor)
-    if handling is not None and actor.task is not None and not actor.task.done():
-        yield _waiting(handling, actor.task)
-    later: Iterable[asyncio.Task[Any]] = getattr(actor, "_unanswered", ())
-    for task in tuple(later):
-        yield _waiting(handling or Handling(str(actor.ref), "Later"), task)
+    life = actor.lifecycle
+    if life.busy and life.task is not None:
+        yield _waiting(handled_by(actor) or Handling(str(actor.ref)), life.task)
+    for task in list((life.unanswered or {}).values()):
+        yield _waiting(Handling(str(actor.ref), "Later"), task)
 
 
 def _waiting(handling: Handling, task: asyncio.Task[Any]) -> WaitingStack:

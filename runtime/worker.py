@@ -1,8 +1,8 @@
 """A worker process: boots, hosts actors, drains, leaves.
 
 It is started by forkserver or spawn (never fork: threads and locks don't survive one), is told what to be by one
-msgpack document, and reports `WorkerReady`. Its `Host` actor (`host`) does what the supervisor says. It ignores SIGINT and
-SIGTERM: leaving has an order, and the supervisor knows it. If the supervisor dies, the pipe that multiprocessing
+msgpack document, and reports `WorkerReady`. Its `Host` actor (`host`) does what the supervisor says. It ignores SIGINT
+and SIGTERM: leaving has an order, and the supervisor knows it. If the supervisor dies, the pipe that multiprocessing
 keeps to it closes, and the worker stops its actors, who say their goodbyes, and leaves by itself.
 """
 
@@ -118,6 +118,7 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
         identity=f"{boot.worker}.{boot.epoch}",
         on_frame=node.handle_frame,
         loop=loop,
+        codec=node.codec,
     )
     node.worker_up("supervisor", boot.supervisor)
     orphaned = _watch_parent(loop)

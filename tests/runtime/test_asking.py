@@ -140,8 +140,7 @@ async def test_a_name_is_taken_once_and_free_again_after_the_end(node: Node) -> 
     with pytest.raises(NameTaken):
         node.start(Player(), "p")
     ref.stop()
-    assert first.task is not None
-    await first.task
+    await first.until_ended()
     assert await node.start(Player(), "p").ask(Number(1)) == Number(1)
 
 
@@ -155,7 +154,7 @@ async def test_a_later_answer_lets_the_actor_go_on(node: Node) -> None:
     ref = node.start(gate, "g")
     later = ref.ask(Say("later"))
     assert await ref.ask(Number(1)) == Number(1)
-    assert not later.done
+    assert not later.done()
     gate.gate.set()
     assert await later == Said("later")
 

@@ -155,7 +155,7 @@ async def test_an_answer_that_comes_later_has_a_stack(open_program: Open, pipe: 
     supervisor, inspector = await open_program(exhibit("a"))
     await block(supervisor, "a", "later", pipe)
     (process,) = await eventually(lambda: inspector.stack({"target": "a"}), lambda seen: bool(seen[0]["waiting"]))
-    assert functions(process["waiting"][0])[-2:] == ["Exhibit.forever", "_outcome"]
+    assert functions(process["waiting"][0])[-2:] == ["Exhibit.forever", "outcome"]
 
 
 async def test_a_blocked_loop_shows_where(open_program: Open, pipe: str) -> None:
@@ -283,7 +283,7 @@ async def test_dead_letters_of_all_workers(open_program: Open, engine: Kind) -> 
     found = await inspector.dead_letters({})
     assert found["totals"] == {"supervisor": 1, "w1": 1}
     letters = {letter["to"]: letter for letter in found["letters"]}
-    assert letters["t/w1/nobody"]["reason"] == "t/w1/nobody does not live"
+    assert letters["t/w1/nobody"]["reason"] == "ActorDead: t/w1/nobody does not live"
     assert letters["t/w9/nobody"]["message"] == "Count"
     assert letters["t/w9/nobody"]["from"] == "t/supervisor/$outside"
 

@@ -43,7 +43,8 @@ async def test_from_the_loop_every_ask_and_tell_is_accounted_for(node: Node) -> 
             if n % 7 == 0:
                 await asyncio.sleep(0)
     counted = Counter([await result(reply) for reply in replies])
-    await asyncio.wait({player.task for player in players if player.task})
+    for player in players:
+        await player.until_ended()
     assert set(counted) == {"answered", "dead"}
     assert counted.total() == len(replies) == 6_000
     assert sum(player.handled_total for player in players) + node.dead_letters.total == counted["answered"] + tells
@@ -80,8 +81,7 @@ async def test_from_threads_every_ask_and_tell_is_accounted_for(node: Node) -> N
 
     for found in await asyncio.gather(*(asyncio.to_thread(send, ref) for _ in range(SENDERS))):
         counted += found
-    assert player.task is not None
-    await asyncio.wait({player.task})
+    await player.until_ended()
     assert counted["answered"] > 0
     assert counted.total() == SENDERS * EACH
     assert player.handled_total + node.dead_letters.total == counted["answered"] + SENDERS * EACH
