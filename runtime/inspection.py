@@ -9,13 +9,17 @@ below the home (`EXEUNT_HOME`) whose `run` that directory is. There the program 
     pid            the process, in decimal
     control.sock   the control socket (`control`), on which everything is asked
     side.sock      the side door of this process (`side_door`), for the stacks while its loop is blocked
+
+Where that is too long for a socket's path, the directory is `/tmp/exeunt-UID-HASH`, and the commands look there too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -28,7 +32,8 @@ from .log import rfc3339
 from .side_door import SideDoor
 from .supervisor import Outcome, Supervisor
 
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
+_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
+_BELOW_BYTES = 48  # what a run directory leaves free for the sockets below it
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _NAME_LENGTH = 24
 
@@ -45,14 +50,12 @@ class Inspection:
         commands: dict[str, Command] | None = None,
     ) -> None:
         """`name` is what `--instance` calls the program, by default the supervisor's name; `commands` are further
-        ones for the control socket. Raises LocalError for a name or a path that can't be served.
+        ones for the control socket. Raises LocalError for a name that no instance can have.
         """
         self.name = supervisor.name if name is None else name
         if not 0 < len(self.name) <= _NAME_LENGTH or not set(self.name) <= _NAME_CHARS or not self.name[0].isalnum():
             raise LocalError(f"{self.name!r} is no instance's name: use a-z, 0-9, -, _ and ., at most {_NAME_LENGTH}")
-        self.directory = run_dir.absolute() / self.name
-        if len(os.fsencode(self.directory / "control.sock")) > SOCKET_PATH_BYTES:
-            raise LocalError(f"{self.directory} is too long a path for a socket; choose a shorter run directory")
+        self.directory = short_enough(run_dir.absolute()) / self.name
         self.inspector = Inspector(supervisor)
         self.control = ControlServer(
             self.directory / "control.sock",
@@ -64,9 +67,12 @@ class Inspection:
         self._leave: asyncio.Task[Outcome] | None = None
 
     async def __aenter__(self) -> Self:
-        """Serve from now on. Raises ControlTaken when a living program of that name does."""
+        """Serve from now on. Raises ControlTaken when a living program of that name does, PermissionError when others
+        could write where we would.
+        """
         self._started_ns = time.time_ns()
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self.directory.parent, self.directory):
+            _make_private(directory)
         async with contextlib.AsyncExitStack() as undo:
             await self.control.start()
             undo.callback(self._remove)
@@ -103,3 +109,21 @@ class Inspection:
         else:
             self._leave = asyncio.create_task(self._supervisor.leave(str(args.get("reason", "shutdown"))))
         return {"trace": None}
+
+
+def short_enough(run_dir: Path) -> Path:
+    """Return the directory, or the one that stands for it where sockets below it would have too long a path. The same
+    rule is in `exeunt.clients.paths`, which must not import this layer to be fast; a test compares the two.
+    """
+    encoded = os.fsencode(run_dir)
+    if len(encoded) + _BELOW_BYTES <= _SOCKET_PATH_BYTES:
+        return run_dir
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return Path("/tmp") / f"exeunt-{os.geteuid()}-{digest}"  # noqa: S108 - only used when it is ours: _make_private
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{directory} is not a directory that only its owner, us, can write to")

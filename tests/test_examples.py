@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from exeunt.clients.paths import current
+
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "runtime.md").read_text()
 EXAMPLES = ROOT / "docs" / "examples"
@@ -89,3 +91,20 @@ def test_the_crawler_finds_everything_and_survives_a_broken_page(engine: str) ->
     ]
     restarted = re.findall(r"'fetcher-[12]': (\d)", said[-1])
     assert sum(map(int, restarted)) >= 1  # the last of the two may have been on its way when everybody left
+
+
+def test_the_guides_served_program_can_be_inspected(guide: Path) -> None:
+    with subprocess.Popen([sys.executable, "serve_words.py"], cwd=guide, stderr=subprocess.PIPE) as program:
+        try:
+            # The last thing that is opened; the test's directory may be too long for a socket's path.
+            socket = current({"EXEUNT_HOME": str(guide)}).side_door("words")
+            while not socket.exists():
+                assert program.poll() is None
+            listed = run(guide, "-m", "exeunt.clients", "ps", EXEUNT_HOME=str(guide))
+            assert "w2/splitter" in listed
+            stopped = run(guide, "-m", "exeunt.clients", "stop", EXEUNT_HOME=str(guide))
+            assert re.fullmatch(r"words left after \d+ ms\.\n", stopped)
+        finally:
+            program.kill()
+    assert program.returncode == 0
+    assert not socket.parent.parent.exists()

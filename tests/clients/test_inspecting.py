@@ -14,10 +14,10 @@ from tests.runtime.exhibits import Block, Count
 
 from exeunt.clients import inspection_contract
 from exeunt.clients.inspection_contract import ActorDetail, ProcessStacks, TreeNode
-from exeunt.clients.paths import Paths
+from exeunt.clients.paths import Paths, current
 from exeunt.runtime import ChildSpec, Directories, Supervisor, WorkerSpec
 from exeunt.runtime.events import ActorEnded, ChildRestarted, WorkerDied
-from exeunt.runtime.inspection import Inspection
+from exeunt.runtime.inspection import Inspection, short_enough
 
 from .conftest import Cli, StartProgram
 
@@ -273,3 +273,8 @@ def _nothing_lost(given: Any, kept: Any) -> None:
     elif isinstance(given, (list, tuple)):
         for one, other in zip(given, kept, strict=True):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             _nothing_lost(one, other)
+
+
+@pytest.mark.parametrize("home", ["/h", "/h" * 27, "/h" * 28, "/h" * 29, "/a/deep/home" * 9])
+def test_a_program_serves_where_commands_look(home: str) -> None:
+    assert short_enough(Path(home) / "run") == current({"EXEUNT_HOME": home}).run_dir

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ async def open_program(directories: Directories) -> AsyncIterator[Open]:
     for supervisor in started:
         supervisor.force()
         await supervisor.wait()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose sockets have short paths."""
+    with tempfile.TemporaryDirectory(prefix="exeunt-") as path:
+        yield Path(path)
 
 
 @pytest.fixture
@@ -291,10 +299,10 @@ async def test_dead_letters_of_all_workers(open_program: Open, engine: Kind) -> 
 # --- serving ---
 
 
-async def test_a_program_of_the_runtime_alone_is_served(open_program: Open, tmp_path: Path) -> None:
+async def test_a_program_of_the_runtime_alone_is_served(open_program: Open, short_path: Path) -> None:
     supervisor, _ = await open_program(exhibit("a"))
     supervisor.events.publish(WorkerDied("w0"))
-    run_dir = tmp_path / "r"
+    run_dir = short_path / "r"
     async with Inspection(supervisor, run_dir) as inspection:
         assert (run_dir / "t" / "pid").read_text() == f"{os.getpid()}\n"
         with pytest.raises(ControlTaken):
@@ -319,10 +327,10 @@ async def test_a_program_of_the_runtime_alone_is_served(open_program: Open, tmp_
     assert not run_dir.exists()
 
 
-async def test_a_served_program_can_be_told_to_stop(open_program: Open, tmp_path: Path) -> None:
+async def test_a_served_program_can_be_told_to_stop(open_program: Open, short_path: Path) -> None:
     supervisor, _ = await open_program(exhibit("a"))
-    async with Inspection(supervisor, tmp_path / "r", name="other"):
-        path = tmp_path / "r" / "other" / "control.sock"
+    async with Inspection(supervisor, short_path / "r", name="other"):
+        path = short_path / "r" / "other" / "control.sock"
 
         def stop() -> None:
             with ControlClient(path) as client:
@@ -332,13 +340,16 @@ async def test_a_served_program_can_be_told_to_stop(open_program: Open, tmp_path
         assert (await supervisor.wait()).reason == "shutting_down"
 
 
-async def test_what_cannot_be_served_is_said(open_program: Open, tmp_path: Path) -> None:
+async def test_what_cannot_be_served_is_said(open_program: Open, short_path: Path) -> None:
     supervisor, _ = await open_program(exhibit("a"))
     for name in ("", "UPPER", "../x", "a" * 25):
         with pytest.raises(LocalError, match="instance's name"):
-            Inspection(supervisor, tmp_path, name=name)
-    with pytest.raises(LocalError, match="too long"):
-        Inspection(supervisor, tmp_path / ("d" * 100))
+            Inspection(supervisor, short_path, name=name)
+    open_to_all = short_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    with pytest.raises(PermissionError, match="only its owner"):
+        await Inspection(supervisor, open_to_all).__aenter__()
 
 
 async def test_a_crash_is_in_what_show_tells(open_program: Open) -> None:
