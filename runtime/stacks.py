@@ -94,7 +94,8 @@ def take(nodes: Iterable[Node], *, except_thread: int | None = None) -> Stacks:
     loops = {node.thread for node in nodes}
     living = {thread.ident: thread for thread in threading.enumerate()}
     threads: list[ThreadStack] = []
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - its documented name
+    for ident, frame in frames.items():
         if ident == except_thread:
             continue
         thread = living.get(ident)
@@ -173,7 +174,7 @@ def _chain(task: Any) -> tuple[list[Frame], str]:
     chain: list[Frame] = []
     seen: set[int] = set()
     while isinstance(task, asyncio.Task) and id(cast("object", task)) not in seen:
-        awaited: Any = task  # pyright knows a task's attributes, but not its result's type
+        awaited = cast("Any", task)  # pyright knows a task's attributes, but not its result's type
         seen.add(id(awaited))
         inner = awaited.get_coro()
         while inner is not None:

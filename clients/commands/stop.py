@@ -25,9 +25,9 @@ def run(
     """
     paths = current()
     instance = pick(paths, options)
-    # A program that is built on the runtime alone has no state directory, for it has no connections.
-    has_connections = paths.endings_file(instance.name).parent.is_dir()
     departure = leave(paths, instance, options, reason="shutting_down", now=now)
+    # A program that is built on the runtime alone has no state directory, for it has no connections.
+    has_connections = departure.endings > 0 or paths.endings_file(instance.name).parent.is_dir()
     emit(
         "exeunt.stop/1",
         departure,

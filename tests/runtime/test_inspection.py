@@ -19,6 +19,7 @@ from exeunt.runtime.errors import LocalError
 from exeunt.runtime.events import ChildRestarted, WorkerDied
 from exeunt.runtime.inspection import Inspection
 from exeunt.runtime.inspector import Inspector
+from exeunt.runtime.worker import Boot
 
 from .conftest import until
 
@@ -126,8 +127,11 @@ async def test_a_child_that_is_to_be_restarted_is_listed(open_program: Open) -> 
     supervisor, inspector = await open_program(exhibit("a"), exhibit("b", "w2"))
     engine: Any = supervisor.engine
     start = engine.start
-    # Its successor does not find the supervisor, so it never becomes usable.
-    engine.start = lambda boot, on_end: start(msgspec.structs.replace(boot, supervisor="memory://nowhere"), on_end)
+
+    def without_a_supervisor(boot: Boot, on_end: Any) -> Any:
+        return start(msgspec.structs.replace(boot, supervisor="memory://nowhere"), on_end)
+
+    engine.start = without_a_supervisor  # so it never becomes usable
     dying = supervisor.processes["w1"]
     dying.kill()
     await dying.ended.wait()
