@@ -149,7 +149,8 @@ class ControlServer:
             return {"id": request.id, "ok": True, "data": list(self.recent)}
         command = self.commands.get(request.command)
         if command is None:
-            return _error(request.id, "usage", f"no such command: {request.command}")
+            known = ", ".join(sorted(self.commands))
+            return _error(request.id, "usage", f"no such command: {request.command}", f"This program answers {known}.")
         try:
             return {"id": request.id, "ok": True, "data": msgspec.to_builtins(await command(request.args))}
         except ControlError as error:
