@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-Time = Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
+from .contract_terms import Time, TraceId
+from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
+
 PathKind = Literal["direct", "relay"]
-TraceId = Annotated[str, Meta(description="16 hexadecimal digits", pattern="^[0-9a-f]{16}$")]
-ActorState = Annotated[str, Meta(examples=["starting", "running", "backoff", "stopping", "exited", "fatal"])]
 SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
 Cause = Annotated[
     str,
@@ -78,36 +78,6 @@ class Ending(Struct, frozen=True, kw_only=True):
     rx_bytes: int
     tx_bytes: int
     path: PathKind | None
-
-
-class ActorRow(Struct, frozen=True, kw_only=True):
-    """One actor, and the worker that hosts it."""
-
-    address: str
-    kind: str
-    state: ActorState
-    worker: str
-    pid: int | None
-    mailbox: int
-    handled_total: int
-    restarts: int
-    since_s: float
-    """How long it has been in this state."""
-    cpu_percent: float | None
-    """The worker's."""
-    rss_bytes: int | None
-    """The worker's."""
-
-
-class TreeNode(Struct, frozen=True, kw_only=True):
-    """A supervisor, worker or actor, and what it supervises."""
-
-    name: str
-    kind: Literal["supervisor", "worker", "actor"]
-    state: ActorState
-    pid: int | None = None
-    strategy: str | None = None
-    children: list["TreeNode"] = []
 
 
 class Resource(Struct, frozen=True, kw_only=True):
@@ -331,14 +301,19 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 DOCUMENTS: Mapping[str, Any] = MappingProxyType(
     {
+        "exeunt.dead-letters/1": DeadLetters,
         "exeunt.demo/1": Demo,
         "exeunt.endings/1": list[Ending],
+        "exeunt.events/1": EventRow,
         "exeunt.log/1": dict[str, Any],
         "exeunt.paths/1": Directories,
         "exeunt.ping/1": Pong,
         "exeunt.ps/1": list[ActorRow],
+        "exeunt.restart/1": Restart,
+        "exeunt.show/1": ActorDetail,
         "exeunt.sign-in/1": SignIn,
         "exeunt.sign-out/1": SignOut,
+        "exeunt.stack/1": list[ProcessStacks],
         "exeunt.status/1": Status,
         "exeunt.stop/1": Departure,
         "exeunt.trace/1": TraceDocument,

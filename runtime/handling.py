@@ -75,6 +75,8 @@ class Handling:
     _record = -1
     _began_ns = 0
     _share = 1
+    _open = (-1, 0, 0, 0, "")
+    """The record that is open: its number, of how many messages, where it counts them, since when, whose."""
 
     task: asyncio.Task[None] | None = None
     """What runs async handlers; None as long as there was none."""
@@ -170,12 +172,7 @@ class Handling:
                 if count:
                     share = self._close(number, count, began_ns, origin)
                     count = 0
-                if not is_tell and envelope.kind != ASK:
-                    self._runtime_message(envelope)
-                    continue
-                if mailbox.cancelled and envelope.id in mailbox.cancelled:
-                    mailbox.cancelled.discard(envelope.id)
-                    node.record(Event.CANCELLED, envelope)
+                if not self._is_to_be_handled(envelope):
                     continue
                 count, sender, shared_kind, origin = 1, envelope.sender, kind, envelope.origin
                 next_id = envelope.id + 1 if is_tell else -1
@@ -252,8 +249,21 @@ class Handling:
         recorder.handled(count)
         return 1 if ran_ns > _SHARED_NS else min(_SHARED_AT_MOST, 2 * count)
 
-    def _alone(self, envelope: Envelope, number: int, count: int, count_at: int, began_ns: int, origin: str) -> None:
-        """Give a message a record of its own that shares one with those before it, which are done with."""
+    def _is_to_be_handled(self, envelope: Envelope) -> bool:
+        """Say whether a handler is to see this; see to what is for the runtime itself."""
+        if envelope.kind not in (TELL, ASK):
+            self._runtime_message(envelope)
+            return False
+        cancelled = self.mailbox.cancelled
+        if cancelled and envelope.id in cancelled:
+            cancelled.discard(envelope.id)
+            self.node.record(Event.CANCELLED, envelope)
+            return False
+        return True
+
+    def _alone(self, envelope: Envelope) -> None:
+        """Give a message a record of its own that shares the open one with those before it, which are done with."""
+        number, count, count_at, began_ns, origin = self._open
         recorder = self.node.recorder
         if count > 1:
             if recorder is not None and recorder.written < number + recorder.capacity:

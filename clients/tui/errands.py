@@ -15,7 +15,7 @@ from msgspec import structs
 from rich.console import RenderableType
 from textual.screen import Screen
 
-from ..contract import ActorRow
+from ..inspection_contract import ActorRow
 from ..output import Failure
 from . import describe
 from .event_line import EventLine

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..contract import ActorRow, Problem, Status, TreeNode
+from ..contract import Problem, Status
+from ..inspection_contract import ActorRow, TreeNode
 
 PS, TREE, STATUS = "ps", "tree", "status"
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Literal, NamedTuple, get_args
 
-from ..contract import ActorRow, Peer, TreeNode
+from ..contract import Peer
+from ..inspection_contract import ActorRow, TreeNode
 from .event_line import EventLine, event_line
 from .facts import Fact, Happened, Joined, Left, Looked, StatusAnswer
 from .filter import Filter

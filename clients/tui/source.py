@@ -13,7 +13,7 @@ import msgspec
 from exeunt.runtime.control import ControlClient, ControlError, ControlUnavailable
 from exeunt.runtime.trace import Trace, group, load
 
-from ..contract import ActorRow, TreeNode
+from ..inspection_contract import ActorRow, TreeNode
 from ..instances import Connection, Instance, connect
 from ..output import Failure, Options
 from ..paths import Paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..contract import TreeNode
+from ..inspection_contract import TreeNode
 from .filter import Filter
 
 

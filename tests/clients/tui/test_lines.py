@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from exeunt.clients.contract import ActorRow, Peer, Problem
+from exeunt.clients.contract import Peer, Problem
+from exeunt.clients.inspection_contract import ActorRow
 from exeunt.clients.output import Failure
 from exeunt.clients.tui import describe, rows
 from exeunt.clients.tui.event_line import event_line

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exeunt.clients.contract import ActorRow, Peer, TreeNode
+from exeunt.clients.contract import Peer
+from exeunt.clients.inspection_contract import ActorRow, TreeNode
 from exeunt.clients.tui.facts import Happened, Joined, Left, Looked, StatusAnswer
 from exeunt.clients.tui.filter import Filter
 from exeunt.clients.tui.meter import KEPT, Meter, sparkline

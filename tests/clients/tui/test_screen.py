@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from exeunt.clients.contract import ActorRow, Peer, TreeNode
+from exeunt.clients.contract import Peer
+from exeunt.clients.inspection_contract import ActorRow, TreeNode
 from exeunt.clients.output import Failure
 from exeunt.clients.tui.app import Top
 from exeunt.clients.tui.facts import Fact, Happened, Joined, Left, Looked, StatusAnswer
