@@ -191,15 +191,15 @@ class Handling:
                     self.envelope = None
                     continue
                 if answer is not None and not isinstance(answer, Message) and _must_wait(answer):
-                    self._alone(
-                        envelope, number=number, count=count, count_at=count_at, began_ns=began_ns, origin=origin
-                    )
+                    self._open = (number, count, count_at, began_ns, origin)
+                    self._alone(envelope)
                     self.stage, self._about = Stage.HANDLE, envelope
                     self._share = share
                     return answer
                 checked(answer)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor and nobody else
-                self._alone(envelope, number=number, count=count, count_at=count_at, began_ns=began_ns, origin=origin)
+                self._open = (number, count, count_at, began_ns, origin)
+                self._alone(envelope)
                 self._share = 1
                 following = self._failed(envelope, error)
                 if following is not None or self.state != "running":
