@@ -1,7 +1,8 @@
 """What a node is before any mail: a loop and its turns, ids, envelopes, evidence.
 
-The lowest of three layers: `LocalNode` gives actors their turns and makes envelopes, `Delivery` takes those where they
-belong, `Node` is what actors and supervisors use. On the loop's thread only, but for `hop`.
+The lowest of four layers: `LocalNode` gives actors their turns and makes envelopes, `Routing` sends those on their way,
+`Delivery` takes what arrives where it belongs, `Node` is what actors and supervisors use. On the loop's thread only, but
+for `hop`.
 """
 
 from __future__ import annotations
