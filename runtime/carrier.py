@@ -18,6 +18,10 @@ class Carrier(Protocol):
     sent: Callable[[Run], None] | None
     """Told of each run that leaves; the node sets it if it keeps a record."""
 
+    before_turn: Callable[[], None]
+    after_turn: Callable[[], None]
+    """Called before and after what has come is delivered, if all at once; the node sets them."""
+
     def connect(self, worker: str, address: str, public_key: str = "", /) -> None:
         """Reach `worker` there from now on; the way to its predecessor is dropped. `public_key`: between machines."""
 

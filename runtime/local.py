@@ -1,8 +1,8 @@
 """What a node is before any mail: a loop and its turns, ids, envelopes, evidence.
 
 The lowest of four layers: `LocalNode` gives actors their turns and makes envelopes, `Routing` sends those on their way,
-`Delivery` takes what arrives where it belongs, `Node` is what actors and supervisors use. On the loop's thread only, but
-for `hop`.
+`Delivery` takes what arrives where it belongs, `Node` is what actors and supervisors use. On the loop's thread only,
+but for `hop`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class LocalNode:
         self._hop_scheduled = False
         self._ready: deque[Handling] = deque()
         self._pumping = False
+        self.turning = False
+        """Whether `turn` will be called, by the transport that delivers."""
 
     # --- turns ---
 
@@ -68,11 +70,24 @@ class LocalNode:
         if not actor.scheduled:
             actor.scheduled = True
             self._ready.append(actor)
-            if not self._pumping:
+            if not self._pumping and not self.turning:
                 self._pumping = True
                 self.loop.call_soon(self._pump, context=contextvars.Context())
 
+    def begin_turn(self) -> None:
+        """Whoever is scheduled until `turn` need not be otherwise."""
+        self.turning = True
+
+    def turn(self) -> None:
+        """Have those who can go on do so now, if nobody else will. Not on an actor's behalf."""
+        self.turning = False
+        self._run_ready()
+
     def _pump(self) -> None:
+        self._pumping = False
+        self._run_ready()
+
+    def _run_ready(self) -> None:
         ready = self._ready
         for _ in range(len(ready)):
             actor = ready.popleft()
@@ -80,8 +95,8 @@ class LocalNode:
             CURRENT.set(None)
             actor.pump()
         CURRENT.set(None)
-        self._pumping = bool(ready)
-        if ready:
+        if ready and not self._pumping:
+            self._pumping = True
             self.loop.call_soon(self._pump, context=contextvars.Context())
 
     def hop(self, action: Callable[[], None]) -> bool:

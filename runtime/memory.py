@@ -64,6 +64,8 @@ class MemoryTransport:
         self.frames_out_total = 0
         self.unsendable: Callable[[Envelope, Unencodable], None] = lambda _envelope, _error: None
         """Told of an envelope that cannot be encoded."""
+        self.before_turn: Callable[[], None] = lambda: None
+        self.after_turn: Callable[[], None] = lambda: None
         self.sent: Callable[[Run], None] | None = None
         """Told of what leaves."""
         self._codec = node.codec

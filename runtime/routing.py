@@ -67,6 +67,8 @@ class Routing(LocalNode):
         if transport is not None:
             transport.unsendable = self.unsendable
             transport.sent = self.record_run
+            transport.before_turn = self.begin_turn
+            transport.after_turn = self.turn
 
     def worker_up(self, worker: str, endpoint: str, public_key: str = "") -> None:
         """Reach `worker` there from now on; between machines, know it by its public key."""

@@ -117,7 +117,7 @@ async def test_a_stranger_without_curve_gets_nothing_through(hosts: Callable[[st
     a = hosts("a")
     player = Player()
     a.node.start(player, "p")
-    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
         stranger.setsockopt(zmq.LINGER, 0)
         if mechanism == "plain":
             stranger.setsockopt(zmq.PLAIN_USERNAME, b"root")

@@ -174,9 +174,9 @@ async def test_a_dead_workers_asks_fail_at_once(pair: Pair) -> None:
 async def test_garbage_from_a_socket_is_counted_and_the_next_frame_is_read(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
     b.start(Player(), "p")
-    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
         stranger.connect(endpoint(tmp_path, "b", 1))
-        for parts in ([b"garbage"], [b""], [b"\x01", b"\x01\x00"], [b"\x02\xff\xff\xff\xff"]):
+        for parts in ([b"garbage"], [b""], [b"\x01\x00"], [b"\x02\xff\xff\xff\xff"]):
             stranger.send_multipart(parts)
         for _ in range(1_000):
             if b.malformed_total == 4:
