@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .asks import Asks
 from .carrier import Carrier
-from .codec import Codec, Malformed, MalformedFrame
-from .envelope import Envelope, Kind
+from .codec import Codec, DamagedRun, Malformed, MalformedFrame, Run
+from .envelope import ASK, FAILURE, REPLY, SYSTEM, TELL, Envelope, Kind
 from .errors import (
     ActorDead,
     AskCycle,
@@ -82,23 +82,35 @@ class Delivery(LocalNode):
     def handle_frame(self, frame: bytes) -> None:
         """Deliver what another worker sent. What cannot be read is counted and dropped."""
         now_ns = time.time_ns()
-        sender = origin = ""
-        known = False
         try:
-            for envelope in self.codec.decode(frame):
-                envelope.received_ns = now_ns
-                if envelope.kind == Kind.TELL:
-                    if envelope.sender is not sender:
-                        sender = envelope.sender
-                        origin = self.worker_of(sender)
-                        known = self._transport is not None and self._transport.knows(origin)
-                    if known:
-                        envelope.origin = origin
-                self.deliver(envelope)
+            for run in self.codec.runs(frame):
+                if run.kind == TELL:
+                    self._tells_arrive(run, now_ns)
+                    continue
+                for envelope in self.codec.envelopes(run):
+                    envelope.received_ns = now_ns
+                    self.deliver(envelope)
         except MalformedFrame as error:
             self.malformed_total += 1
             logger.warning("Dropped a malformed frame", extra={"event": "frame_malformed", "reason": str(error)})
             self.happened(StrangerRefused(self.worker, reason=f"a frame could not be read: {error}"))
+
+    def _tells_arrive(self, run: Run, now_ns: int) -> None:
+        """Put a whole run into a mailbox that has room for it; else each of it where it belongs."""
+        origin = self.worker_of(run.sender)
+        if self._transport is None or not self._transport.knows(origin):
+            origin = ""  # nobody there waits to hear that they have been dealt with
+        sender, to, cause, trace = run.sender, run.to, run.cause, run.trace
+        envelopes = [
+            Envelope(id_, trace or id_, cause, sender, to, TELL, 0, body, (), now_ns, origin)
+            for id_, body in enumerate(run.bodies, run.id)
+        ]
+        actor = self.by_address.get(to)
+        if actor is None or type(run) is DamagedRun or not actor.mailbox.put_all(envelopes):
+            for envelope in envelopes:
+                self.deliver(envelope)
+        elif not actor.lifecycle.scheduled:
+            self.schedule(actor.lifecycle)
 
     def worker_up(self, worker: str, endpoint: str, public_key: str = "") -> None:
         """Reach `worker` there from now on; between machines, know it by its public key."""
@@ -146,50 +158,56 @@ class Delivery(LocalNode):
 
     def route(self, envelope: Envelope) -> None:
         """Send an envelope on its way."""
-        to = envelope.to
-        if to.startswith(self.prefix):
-            if envelope.kind not in (Kind.REPLY, Kind.FAILURE):
+        kind = envelope.kind
+        if kind == TELL:
+            self.route_tell(envelope)
+        elif envelope.to.startswith(self.prefix):
+            if kind not in (REPLY, FAILURE):
                 self.record(Event.SENT, envelope)
             envelope.received_ns = time.time_ns()
             self.deliver(envelope)
-            return
-        if self._transport is None or not self._transport.knows(self.worker_of(to)):
-            self.undeliverable(envelope, ActorDead(f"{to}: no such worker"))
-        elif not self.codec.knows(envelope.body):
-            self._unencodable(
-                envelope, UnknownMessage(f"{type(envelope.body).__name__} is not registered with the codec")
-            )
-        elif envelope.kind == Kind.TELL:
-            self._route_tell(envelope)
         else:
-            box = self._outboxes.known(to) if envelope.kind == Kind.ASK else None
+            box = self._outboxes.known(envelope.to) if kind == ASK else None
             if box is not None and box.waiting:
                 box.waiting.append(envelope)  # not ahead of what was told before
             else:
                 self._leave(envelope)
 
-    def _route_tell(self, envelope: Envelope) -> None:
-        box = self._outboxes.of(envelope.to)
-        if box.has_room:
-            box.sent(envelope)
-            self._leave(envelope)
+    def route_tell(self, envelope: Envelope) -> None:
+        """Send a tell on its way, if its recipient's window allows."""
+        to = envelope.to
+        if to.startswith(self.prefix):
+            envelope.received_ns = time.time_ns()
+            self.deliver(envelope)
+            return
+        box = self._outboxes.of(to)
+        if box.outstanding < box.window and not box.waiting:
+            if self._leave(envelope):
+                box.sent(envelope)
         elif len(box.waiting) >= WAITING_BOUND:
-            self.undeliverable(envelope, MailboxFull(f"{WAITING_BOUND} messages for {envelope.to} wait here"))
+            self.undeliverable(envelope, MailboxFull(f"{WAITING_BOUND} messages for {to} wait here"))
         else:
             box.waiting.append(envelope)
-            sender = self.living(envelope.sender)
+            sender = self.by_address.get(envelope.sender)
             if sender is not None:
                 self._outboxes.hold(box, sender.lifecycle)
 
-    def _leave(self, envelope: Envelope) -> None:
+    def _leave(self, envelope: Envelope) -> bool:
+        """Give an envelope to the transport; False when that is impossible, of which whoever waits has been told."""
         worker = self.worker_of(envelope.to)
-        if self._transport is None or not self._transport.send(worker, envelope):
+        try:
+            if self._transport is not None and self._transport.send(worker, envelope):
+                return True
+        except UnknownMessage as error:
+            self._unencodable(envelope, error)
+        else:
             self.undeliverable(envelope, ActorDead(f"{envelope.to}: no such worker"))
+        return False
 
     def room(self, to: str) -> asyncio.Future[None] | None:
         """Return what to await before there may be room for a tell; None when there is."""
         if to.startswith(self.prefix):
-            actor = self.living(to)
+            actor = self.by_address.get(to)
             if actor is None or len(actor.mailbox) < actor.mailbox.bound:
                 return None
             room: asyncio.Future[None] = self.loop.create_future()
@@ -216,7 +234,7 @@ class Delivery(LocalNode):
             self.system_because(None, to, Settled(tuple(rows)), sender=self.prefix + "$node")
 
     def _window(self, address: str) -> int:
-        actor = self.living(address)
+        actor = self.by_address.get(address)
         bound = actor.mailbox.bound if actor is not None else DEFAULT_BOUND
         return max(WINDOWS[0], min(WINDOWS[1], bound // 2))
 
@@ -225,22 +243,22 @@ class Delivery(LocalNode):
     def deliver(self, envelope: Envelope) -> None:
         """Put an envelope where it belongs."""
         kind = envelope.kind
-        if kind in (Kind.REPLY, Kind.FAILURE):
+        if kind in (REPLY, FAILURE):
             self._answered(envelope)
         elif type(envelope.body) is Malformed:
             self.malformed_total += 1
             self.undeliverable(envelope, UnknownMessage(envelope.body.reason))
-        elif kind == Kind.SYSTEM:
+        elif kind == SYSTEM:
             self._system(envelope)
         else:
-            self.put(envelope)
+            actor = self.by_address.get(envelope.to)
+            if actor is None:
+                self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
+            else:
+                self.put(actor, envelope)
 
-    def put(self, envelope: Envelope, *, forced: bool = False) -> None:
-        """Put an ordinary message into its actor's mailbox."""
-        actor = self.living(envelope.to)
-        if actor is None:
-            self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
-            return
+    def put(self, actor: Actor, envelope: Envelope, *, forced: bool = False) -> None:
+        """Put an ordinary message into an actor's mailbox."""
         mailbox = actor.mailbox
         if mailbox.draining:
             mailbox.reject(envelope)
@@ -266,7 +284,7 @@ class Delivery(LocalNode):
             mailbox.full = True
             self.happened(MailboxWasFull(envelope.to, bound=mailbox.bound, policy=mailbox.policy))
         if mailbox.policy == "block":
-            sender = self.living(envelope.sender)
+            sender = self.by_address.get(envelope.sender)
             if sender is not None and sender is not actor and sender.lifecycle.hold():
                 mailbox.held = [*(mailbox.held or ()), sender.lifecycle]
                 self.loop.call_later(HELD_AT_MOST_S, sender.lifecycle.release)
@@ -294,7 +312,7 @@ class Delivery(LocalNode):
             self._taken_care_of(envelope)
             self._terminated(envelope.to, body, envelope)
             return
-        actor = self.living(envelope.to)
+        actor = self.by_address.get(envelope.to)
         if isinstance(body, Stop) and actor is not None and body.incarnation in (0, actor.incarnation):
             self._stop(actor, envelope, body)
             return
@@ -357,7 +375,7 @@ class Delivery(LocalNode):
     def _terminated(self, watcher: str, message: Terminated, because: Envelope | None) -> None:
         """Tell a local watcher, once; a second one, or one after `unwatch`, finds no tie."""
         tie = self.watches.end(watcher, message.address, message.watch)
-        actor = self.living(watcher)
+        actor = self.by_address.get(watcher)
         if tie is None or actor is None:
             return
         fatal = tie.linked and message.reason in ABNORMAL_REASONS and not actor.trap_exits
@@ -369,13 +387,13 @@ class Delivery(LocalNode):
                 envelope.trace, envelope.cause = because.trace, because.id
             self.record(Event.SENT, envelope)
             envelope.received_ns = time.time_ns()
-            self.put(envelope, forced=True)
+            self.put(actor, envelope, forced=True)
 
     # --- answers, and what could not be delivered ---
 
     def _answered(self, envelope: Envelope) -> None:
         body: Any = envelope.body
-        if envelope.kind == Kind.REPLY and type(body) is not Malformed:
+        if envelope.kind == REPLY and type(body) is not Malformed:
             waited = self.asks.resolve(envelope.cause, body)
         elif type(body) is Failure:
             waited = self.asks.fail(envelope.cause, to_error(body))
@@ -386,13 +404,13 @@ class Delivery(LocalNode):
     def unsendable(self, envelope: Envelope, error: Unencodable) -> None:
         """An envelope that was to leave cannot be encoded."""
         box = self._outboxes.known(envelope.to)
-        if envelope.kind == Kind.TELL and box is not None:
+        if envelope.kind == TELL and box is not None:
             box.withdraw(envelope.id)
         self._unencodable(envelope, error)
 
     def _unencodable(self, envelope: Envelope, error: ExeuntError) -> None:
         """Tell whoever waits. The asker of an answer that cannot be sent hears why, rather than nothing."""
-        if envelope.kind != Kind.REPLY:
+        if envelope.kind != REPLY:
             self.undeliverable(envelope, error)
             return
         self.record(Event.DROPPED, envelope)
@@ -415,10 +433,10 @@ class Delivery(LocalNode):
 
     def _gone(self, envelope: Envelope, error: ExeuntError) -> None:
         self.record(Event.DROPPED, envelope)
-        if envelope.kind == Kind.ASK:
+        if envelope.kind == ASK:
             if not self.asks.fail(envelope.id, error):
                 self.answer(envelope, to_failure(error), sender=envelope.to)
-        elif envelope.kind == Kind.TELL:
+        elif envelope.kind == TELL:
             self.dead_letters.add(envelope, f"{type(error).__name__}: {error}")
             if self.recorder is not None:
                 self.recorder.dead_letters(self.dead_letters.total)

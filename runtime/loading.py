@@ -9,6 +9,7 @@ from typing import Any
 from .codec import Codec
 from .envelope import Message
 from .errors import LocalError
+from .facts import MESSAGES as FACTS
 from .messages import MESSAGES
 
 
@@ -25,7 +26,7 @@ def codec_for(paths: tuple[str, ...], *, clocks_differ: bool = False) -> Codec:
     """Build the codec that knows the runtime's messages and those that `paths` name. `clocks_differ`: between
     machines.
     """
-    types: list[type[Message]] = list(MESSAGES)
+    types: list[type[Message]] = [*MESSAGES, *FACTS]
     for path in paths:
         types.extend(load(path))
     return Codec(types, clock_ns=time.monotonic_ns if clocks_differ else None)

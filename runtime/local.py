@@ -46,6 +46,8 @@ class LocalNode:
         """The sender of what no actor sends."""
         self.actors: dict[str, Actor] = {}
         """The living, by name, in order of start."""
+        self.by_address: dict[str, Actor] = {}
+        """The same by address."""
         self.events = Events()
         """What happens here."""
         self.dead_letters = DeadLetters(self.events, self.loop)
@@ -154,7 +156,4 @@ class LocalNode:
 
     def living(self, address: str) -> Actor | None:
         """Return a local actor that takes messages."""
-        if not address.startswith(self.prefix):
-            return None
-        actor = self.actors.get(address[len(self.prefix) :])
-        return None if actor is None or actor.mailbox.closed else actor
+        return self.by_address.get(address)

@@ -163,6 +163,9 @@ class ActorRow(msgspec.Struct, frozen=True, array_like=True):
     incarnation: int
     started_ns: int
     """CLOCK_REALTIME."""
+    mailbox_bound: int = 0
+    handling: str = ""
+    """The type of the message that it handles now."""
 
 
 class Description(Message, frozen=True):

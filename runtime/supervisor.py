@@ -23,7 +23,9 @@ from .children import Children
 from .directories import Directories
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
-from .host import describe, stop_all
+from .events import Events
+from .facts import describe
+from .host import stop_all
 from .loading import codec_for
 from .messages import ActorExited, Describe, Description, WorkerDown
 from .node import Node
@@ -67,6 +69,10 @@ class Supervisor:
     ) -> None:
         self.name = name
         self.directories = directories
+        self.strategy = strategy
+        """Who is restarted together with a failed child."""
+        self.events = Events()
+        """What happens in the whole program."""
         self.before_leave: Callable[[str], Awaitable[None]] | None = None
         """Called first by `leave`: lets the application say its goodbyes in its own order."""
         self._messages = tuple(messages)
@@ -116,6 +122,24 @@ class Supervisor:
     def restarts(self) -> dict[str, int]:
         """How often each child (by id) and worker (by name) was restarted; those that never were are left out."""
         return {**self._worker_restarts, **self._children.restarts}
+
+    @property
+    def worker_restarts(self) -> dict[str, int]:
+        """How often each worker was restarted; those that never were are left out."""
+        return dict(self._worker_restarts)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the end has begun."""
+        return self._leaving
+
+    def worker_state(self, worker: str) -> str:
+        """Say `starting`, `running`, `backoff` (dead, and to be replaced), `stopping`, or `exited`."""
+        if worker not in self.processes:
+            return "exited" if self._leaving or self._workforce.has_given_up(worker) else "backoff"
+        if self._leaving:
+            return "stopping"
+        return "running" if self._workforce.is_usable(worker) else "starting"
 
     # --- life ---
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import msgspec
 from . import log
 from .actor import Actor
 from .errors import Failure
+from .facts import answer
 from .host import Host, stop_all
 from .loading import codec_for
 from .messages import (
@@ -31,6 +33,7 @@ from .messages import (
 from .node import Node
 from .privileges import drop_capabilities
 from .recorder import Recorder
+from .side_door import SideDoor, dump_on_signal, dump_path, socket_path
 from .transport import Transport, endpoint
 
 logger = logging.getLogger(__name__)
@@ -138,10 +141,24 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
         codec=node.codec,
     )
     node.worker_up("supervisor", boot.supervisor)
+    door = _open_side_door(node, boot)
     code = await serve(node, boot, _watch_parent(loop))
     node.transport.close()
     recorder.close()
+    if door is not None:
+        door.close()
     return code
+
+
+def _open_side_door(node: Node, boot: Boot) -> SideDoor | None:
+    """Let others look in while the loop is blocked. A worker that nobody can look into works all the same."""
+    ipc = Path(boot.ipc_dir)
+    try:
+        dump_on_signal(dump_path(ipc, boot.worker, boot.epoch))
+        return SideDoor(socket_path(ipc, boot.worker, boot.epoch), functools.partial(answer, node))
+    except OSError as error:
+        logger.warning("A worker has no side door", extra={"event": "no_side_door", "error": str(error)})
+        return None
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

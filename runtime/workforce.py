@@ -96,6 +96,10 @@ class Workforce:
         """Say whether a worker lives and has been introduced."""
         return worker in self.processes and self._usable[worker].is_set()
 
+    def has_given_up(self, worker: str) -> bool:
+        """Say whether a dead worker is not replaced."""
+        return worker in self._given_up
+
     async def until_usable(self, worker: str) -> None:
         """Wait for a worker that is being replaced. Raises ActorDead when it won't be."""
         await self._usable[worker].wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from exeunt.clients.paths import current
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "runtime.md").read_text()
@@ -73,6 +76,13 @@ def test_the_guides_program_leaves_a_trace(guide: Path) -> None:
     assert list((guide / "ipc").iterdir()) == []
 
 
+def test_the_guides_program_can_export_its_trace(guide: Path) -> None:
+    run(guide, "-c", "import asyncio, words; asyncio.run(words.main('inline'))")
+    run(guide, "export_trace.py")
+    names = {event["name"] for event in json.loads((guide / "trace.json").read_text())["traceEvents"]}
+    assert {"Text", "Words", "mailbox counter", "restart"} <= names
+
+
 def test_the_guides_test_passes(guide: Path) -> None:
     assert run(guide, "test_words.py") == blocks("text")[1]
 
@@ -101,3 +111,20 @@ def test_the_cluster_goes_on_without_a_node() -> None:
         "restarts: {'s1': 1, 's2': 1, 'tosca': 1, 'mario': 1}",
         "Outcome(failed=False, reason='shutdown', leftovers=())",
     ]
+
+
+def test_the_guides_served_program_can_be_inspected(guide: Path) -> None:
+    with subprocess.Popen([sys.executable, "serve_words.py"], cwd=guide, stderr=subprocess.PIPE) as program:
+        try:
+            # The last thing that is opened; the test's directory may be too long for a socket's path.
+            socket = current({"EXEUNT_HOME": str(guide)}).side_door("words")
+            while not socket.exists():
+                assert program.poll() is None
+            listed = run(guide, "-m", "exeunt.clients", "ps", EXEUNT_HOME=str(guide))
+            assert "w2/splitter" in listed
+            stopped = run(guide, "-m", "exeunt.clients", "stop", EXEUNT_HOME=str(guide))
+            assert re.fullmatch(r"words left after \d+ ms\.\n", stopped)
+        finally:
+            program.kill()
+    assert program.returncode == 0
+    assert not socket.parent.parent.exists()
