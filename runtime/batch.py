@@ -11,6 +11,8 @@ from .codec import MAX_RUN, Codec, Run
 from .envelope import TELL, Envelope
 from .errors import Unencodable
 
+_ENOUGH = 32  # runs; the other side may as well begin with them while this turn goes on
+
 Unsendable = Callable[[Envelope, Unencodable], None]
 
 
@@ -28,8 +30,10 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.runs)
 
-    def add(self, envelope: Envelope) -> None:
-        """Append an envelope. Raises UnknownMessage when its type may not cross."""
+    def add(self, envelope: Envelope) -> bool:
+        """Append an envelope; say whether that is enough for a frame. Raises UnknownMessage when its type may not
+        cross.
+        """
         run = self._run
         if (
             run is not None
@@ -43,12 +47,11 @@ class Batch:
         ):
             run.bodies.append(envelope.body)
             self._next_id += 1
-            if len(run.bodies) == MAX_RUN:
-                self._run = None
-            return
+            return len(run.bodies) >= MAX_RUN
         self._run = run = self._codec.run(envelope)
         self._next_id = envelope.id + 1 if run.kind == TELL else -1
         self.runs.append(run)
+        return len(self.runs) >= _ENOUGH
 
     def frames(self, unsendable: Unsendable) -> Iterator[bytes]:
         """Yield the frames, one if nothing is wrong; name what msgpack can't carry, and send the rest."""

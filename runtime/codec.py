@@ -21,7 +21,7 @@ from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 
 VERSION = 2
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
-MAX_RUN = 1024  # bodies; more go into the next run
+MAX_RUN = 256  # bodies; more go into the next run
 _MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
 
 _HEADER = bytes([VERSION])

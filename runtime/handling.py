@@ -132,6 +132,10 @@ class Handling:
         """Call a hook or handler; what it returns may have to be awaited."""
         raise NotImplementedError
 
+    def first_step(self, coroutine: Any) -> Any:
+        """Take the first step of a handler; return its answer, or what has to be awaited."""
+        raise NotImplementedError
+
     def go_on(self) -> Any:
         """No message is being handled: end or stop if that is due."""
         raise NotImplementedError
@@ -187,10 +191,12 @@ class Handling:
             handler = handlers.get(kind)
             try:
                 answer = handler(actor, body) if handler is not None else self.invoke(actor.on_receive, body)
+                if type(answer) is CoroutineType:
+                    answer = self.first_step(answer)
                 if answer is None and is_tell:
                     self.envelope = None
                     continue
-                if answer is not None and not isinstance(answer, Message) and _must_wait(answer):
+                if answer is not None and not isinstance(answer, Message) and inspect.isawaitable(answer):
                     self._open = (number, count, count_at, began_ns, origin)
                     self._alone(envelope)
                     self.stage, self._about = Stage.HANDLE, envelope
@@ -333,7 +339,3 @@ class Handling:
         if (mailbox.full or mailbox.held or mailbox.waiters) and len(mailbox) * 2 <= mailbox.bound:
             mailbox.has_room_again()
         return None
-
-
-def _must_wait(answer: object) -> bool:
-    return type(answer) is CoroutineType or inspect.isawaitable(answer)

@@ -26,6 +26,7 @@ from .context import CURRENT, stand_in
 from .envelope import Envelope
 from .errors import ActorDead, Failure, to_failure
 from .handling import Handling, Stage
+from .stepping import first_step, first_step_for
 
 if TYPE_CHECKING:
     from .node import Node
@@ -46,6 +47,9 @@ class Life(Handling):
     _work: Any = None
     _wake: asyncio.Future[None] | None = None
     _failure: Failure | None = None
+    _cancel_next = False
+    _context: contextvars.Context
+    """The task's."""
 
     # --- for the node ---
 
@@ -107,7 +111,8 @@ class Life(Handling):
         self.busy = True
         self._work = work
         if self.task is None:
-            self.task = self.node.loop.create_task(self._run(), name=str(self.ref))
+            self._context = contextvars.copy_context()
+            self.task = self.node.loop.create_task(self._run(), name=str(self.ref), context=self._context)
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -129,12 +134,33 @@ class Life(Handling):
             self._wake = self.node.loop.create_future()
             try:
                 await self._wake
-            except asyncio.CancelledError:  # the loop is being shut down around us
-                self.killed = True
-                self.end()
+            except asyncio.CancelledError:
+                self._cancelled_while_idle()
+
+    def _cancelled_while_idle(self) -> None:
+        if self._work is None:  # the loop is being shut down around us
+            self.killed = True
+            self.end()
+        elif self.task is not None:  # meant for what has just been handed over (a timeout of it): see `_await`
+            self.task.uncancel()
+            self._cancel_next = True
+
+    def first_step(self, coroutine: Any) -> Any:
+        """Take the first step of a handler, as the actor's task if there is one that waits."""
+        task = self.task
+        if task is None or task.done():
+            return coroutine
+        if self.busy:  # this is that task
+            return first_step(coroutine)
+        if self._wake is None or self._wake.done():
+            return coroutine
+        return first_step_for(task, self.node.loop, self._context, self.envelope, coroutine)
 
     async def _await(self, work: Any) -> Any:
         CURRENT.set(self._about)
+        if self._cancel_next and self.task is not None:
+            self._cancel_next = False
+            self.task.cancel()
         try:
             result = await work
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor and nobody else

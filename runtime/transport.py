@@ -207,7 +207,9 @@ class Transport:
             batch = self._waiting[worker]
             if batch is None:
                 batch = self._waiting[worker] = Batch(self._codec)
-            batch.add(envelope)
+            if batch.add(envelope):
+                self._waiting[worker] = None
+                self._send_batch(push, batch)
             return True
         first = Batch(self._codec)
         first.add(envelope)
