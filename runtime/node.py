@@ -25,7 +25,6 @@ from .messages import Link, Stop, Terminated, Unlink, Unwatch, Watch
 from .recorder import Recorder
 from .ref import DEFAULT_ASK_TIMEOUT_S, Ref
 from .reply import FarReply, NearReply, Reply
-from .watches import Tie
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -77,10 +76,14 @@ class Node(Delivery):
         self.by_address.pop(address, None)
         for envelope in left:
             self.undeliverable(envelope, ActorDead(f"{envelope.to} ended ({reason}) before it handled this"))
-        for watcher, watch in self.watches.of_target(address):
+        watchers = self.watches.of_target(address)
+        for watcher, watch in watchers:
             self.system(watcher, Terminated(address, reason, actor.incarnation, failure, watch), sender=address)
+        told = {watcher for watcher, _ in watchers}
         for target, tie in self.watches.forget_watcher(address):
-            self._untie(address, target, tie, reason, actor.incarnation)
+            self.system(target, Unwatch(tie.id), sender=address)
+            if tie.linked and target not in told:  # its half of the link is still on its way to us
+                self.system(target, Terminated(address, reason, actor.incarnation), sender=address)
         self.on_exit(actor, reason, failure)
 
     # --- sending ---
@@ -192,16 +195,14 @@ class Node(Delivery):
             raise RuntimeError("only an actor can watch: call this in a handler or a hook")
         return context.to
 
-    def _untie(self, address: str, target: str, tie: Tie, reason: str, incarnation: int) -> None:
-        """A local actor has ended: what it watched need not tell it, what it was linked to is told."""
-        self.system(target, Unwatch(tie.id), sender=address)
-        if tie.linked:
-            self.system(target, Terminated(address, reason, incarnation), sender=address)
-
     def _ask_from_afar(self, envelope: Envelope, timeout_s: float) -> Reply:
         far = FarReply(timeout_s)
         far.ask_id = envelope.id
-        far.abandoned = lambda ask_id: (self.hop(lambda: self._abandoned(ask_id)), None)[1]
+
+        def abandoned(ask_id: int) -> None:
+            self.hop(lambda: self._abandoned(ask_id))
+
+        far.abandoned = abandoned
 
         def begin() -> None:
             self.asks.begin(envelope.id, envelope.to, far, timeout_s)
