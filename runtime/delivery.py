@@ -72,7 +72,7 @@ class Delivery(Routing):
         """Put an envelope where it belongs."""
         kind = envelope.kind
         if kind in (REPLY, FAILURE):
-            self._answered(envelope)
+            self.answered(envelope)
         elif type(envelope.body) is Malformed:
             self.malformed_total += 1
             self.undeliverable(envelope, UnknownMessage(envelope.body.reason))
@@ -130,7 +130,8 @@ class Delivery(Routing):
                 return True
         return False
 
-    def _answered(self, envelope: Envelope) -> None:
+    def answered(self, envelope: Envelope) -> None:
+        """Give an answer to who asked, here."""
         body: Any = envelope.body
         if envelope.kind == REPLY and type(body) is not Malformed:
             waited = self.asks.resolve(envelope.cause, body)

@@ -22,7 +22,7 @@ from .delivery import Delivery
 from .envelope import ASK, TELL, Envelope, Kind, Message
 from .errors import ActorDead, Failure, MailboxFull, NameTaken
 from .messages import Link, Stop, Terminated, Unlink, Unwatch, Watch
-from .recorder import Recorder
+from .recorder import Event, Recorder
 from .ref import DEFAULT_ASK_TIMEOUT_S, Ref
 from .reply import FarReply, NearReply, Reply
 from .watches import Tie
@@ -133,8 +133,15 @@ class Node(Delivery):
         if threading.get_ident() == self.thread:
             near = NearReply(loop=self.loop)
             near.abandoned = self._abandoned
-            self.asks.begin(envelope.id, to, near, timeout_s)
-            self.route(envelope)
+            self.asks.begin(envelope.id, to, near, timeout_s, now_s)
+            actor = self.by_address.get(to)
+            if actor is None:
+                self.route(envelope)
+            else:
+                envelope.received_ns = time.time_ns()
+                if self.recorder is not None:
+                    self.recorder.record(Event.SENT, envelope, at_ns=envelope.received_ns)
+                self.put(actor, envelope)
             return near
         return self._ask_from_afar(envelope, timeout_s)
 
@@ -204,7 +211,7 @@ class Node(Delivery):
         far.abandoned = lambda ask_id: (self.hop(lambda: self._abandoned(ask_id)), None)[1]
 
         def begin() -> None:
-            self.asks.begin(envelope.id, envelope.to, far, timeout_s)
+            self.asks.begin(envelope.id, envelope.to, far, timeout_s, self.loop.time())
             self.route(envelope)
 
         if not self.hop(begin):
