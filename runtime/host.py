@@ -17,7 +17,10 @@ from .messages import (
     Describe,
     Description,
     Done,
+    GroupJoined,
+    GroupLeft,
     Leave,
+    NamesChanged,
     StartActor,
     StopActor,
     WorkerDown,
@@ -50,6 +53,16 @@ class Host(Actor):
         self.node.worker_down(message.worker)
         return Done()
 
+    @receive(NamesChanged)
+    def on_names_changed(self, message: NamesChanged) -> None:
+        """Learn where children live."""
+        self.node.names.hear(message)
+
+    @receive(GroupJoined, GroupLeft)
+    def on_group_changed(self, message: GroupJoined | GroupLeft) -> None:
+        """Learn who is in a group."""
+        self.node.groups.hear(message)
+
     @receive(StartActor)
     def on_start_actor(self, message: StartActor) -> Later:
         """Start an actor; answer when its `on_start` has run, which may itself have others started here."""
@@ -71,8 +84,9 @@ class Host(Actor):
 
     async def _stop_actor(self, message: StopActor) -> Done:
         actor = self.node.actors.get(message.name)
-        if actor is not None:
-            await stop_one(self.node, actor, message.reason, within_s=message.shutdown_ms / 1000)
+        if actor is not None and message.incarnation in (0, actor.incarnation):  # a successor is not meant
+            within_s = message.shutdown_ms / 1000 if message.shutdown_ms >= 0 else None
+            await stop_one(self.node, actor, message.reason, within_s=within_s)
         return Done()
 
     @receive(Describe)
@@ -120,16 +134,18 @@ async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, eac
             await stop_one(node, actor, reason, within_s=each_s)
 
 
-async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
-    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
+async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float | None) -> None:
+    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once; None: it
+    may take as long as it wants).
+    """
     task = actor.task
     if task is None or task.done():
         return
-    if within_s > 0:
+    if within_s is None or within_s > 0:
         node.stop_actor(str(actor.ref), reason)
         await asyncio.wait({task}, timeout=within_s)
     if not task.done():
-        if within_s > 0:
+        if within_s:
             logger.warning(
                 "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
             )

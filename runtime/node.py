@@ -35,6 +35,7 @@ from .errors import (
     to_error,
     to_failure,
 )
+from .groups import Groups, Names
 from .messages import Stop, Terminated, Unwatch, Watch
 from .recorder import Event, Recorder
 from .ref import Ref
@@ -82,6 +83,10 @@ class Node:
         self._ids = itertools.count((secrets.randbits(24) << 40) | 1)
         self._pending: dict[int, tuple[Reply, str]] = {}
         self._watches = Watches()
+        self.groups = Groups(self)
+        """Groups of actors across workers."""
+        self.names = Names()
+        """Where the program's children live."""
         self._thread = threading.get_ident()
         self._hopping: deque[Callable[[], None]] = deque()
         self._hop_scheduled = False
@@ -95,6 +100,11 @@ class Node:
     def local(self, name: str) -> Ref:
         """Return a ref to the actor of that name in this worker."""
         return Ref(Address(self.name, self.worker, name), self)
+
+    def whereis(self, child_id: str) -> Ref | None:
+        """Return a ref to a child of the program, by its id; None for one that is not known here (any more)."""
+        address = self.names.address(child_id)
+        return self.ref(address) if address is not None else None
 
     def start(self, actor: Actor, name: str, *, incarnation: int = 1) -> Ref:
         """Start an actor here. Its `on_start` runs in its own task; see `Actor.started`. Raises NameTaken."""
@@ -110,6 +120,7 @@ class Node:
         self.actors.pop(name, None)
         for envelope in left:
             self._undeliverable(envelope, ActorDead(f"{envelope.to} ended ({reason}) before it handled this"))
+        self.groups.ended(str(actor.ref))
         terminated = Terminated(str(actor.ref), reason, actor.incarnation, failure)
         for watcher in self._watches.of_target(str(actor.ref)):
             self._send(watcher, terminated, Kind.SYSTEM, sender=str(actor.ref))
@@ -191,6 +202,7 @@ class Node:
         for watcher, target in self._watches.by_target_prefix(prefix):
             self._terminated(watcher, Terminated(target, "worker_died"), None)
         self._watches.forget_watchers_of(prefix)
+        self.groups.worker_down(worker)
 
     def record(self, event: Event, envelope: Envelope) -> None:
         """Write to the flight recorder, if there is one."""

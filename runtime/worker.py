@@ -1,8 +1,8 @@
 """A worker process: boots, hosts actors, drains, leaves.
 
 It is started by forkserver or spawn (never fork: threads and locks don't survive one), is told what to be by one
-msgpack document, and reports `WorkerReady`. Its `Host` actor (`host`) does what the supervisor says. It ignores SIGINT and
-SIGTERM: leaving has an order, and the supervisor knows it. If the supervisor dies, the pipe that multiprocessing
+msgpack document, and reports `WorkerReady`. Its `Host` actor (`host`) does what the supervisor says. It ignores SIGINT
+and SIGTERM: leaving has an order, and the supervisor knows it. If the supervisor dies, the pipe that multiprocessing
 keeps to it closes, and the worker stops its actors, who say their goodbyes, and leaves by itself.
 """
 
@@ -26,6 +26,8 @@ from .host import Host, stop_all
 from .loading import codec_for
 from .messages import (
     ActorExited,
+    GroupJoined,
+    GroupLeft,
     WorkerReady,
 )
 from .node import Node
@@ -100,7 +102,11 @@ def begin(node: Node, boot: Boot) -> asyncio.Event:
         message = ActorExited(actor.ref.address.name, boot.worker, actor.incarnation, reason, failure)
         node.tell(supervisor, message)
 
+    def group_changed(message: GroupJoined | GroupLeft) -> None:
+        node.tell(supervisor, msgspec.structs.replace(message, worker=boot.worker, epoch=boot.epoch))
+
     node.on_exit = exited
+    node.groups.on_change = group_changed
     host = Host(supervisor, finished)
     node.start(host, "host")
     node.tell(supervisor, WorkerReady(boot.worker, boot.epoch, os.getpid()))
