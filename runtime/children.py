@@ -72,7 +72,8 @@ class Children:
     async def add(self, spec: ChildSpec | SupervisorSpec, under: str = "") -> None:
         """Start a further child, or a supervisor with its children."""
         ids = self.keeper.add(spec, under)
-        self._workforce.announce(NamesChanged({id_: self._address(self.specs[id_]) for id_ in ids}))
+        specs = [self.supervision.spec(id_) for id_ in ids]
+        self._workforce.announce(NamesChanged({one.id: self._address(one) for one in specs if one is not None}))
         await self.keeper.start(spec.id, ids)
 
     def exited(self, worker: str, name: str, incarnation: int, reason: str) -> None:
@@ -130,7 +131,9 @@ class Children:
         if decision.give_up:
             self._publish(GaveUp(self._name, child=before.id))
         gone = tuple(id_ for id_ in sorted(decision.scope) if self.supervision.spec(id_) is None)
-        back = {id_: self._address(spec) for id_ in decision.start if (spec := self.supervision.spec(id_)) is not None}
+        known = self._workforce.node.names
+        specs = [self.supervision.spec(id_) for id_ in decision.start if known.address(id_) is None]
+        back = {spec.id: self._address(spec) for spec in specs if spec is not None}
         if gone or back:
             self._workforce.announce(NamesChanged(back, gone))
 

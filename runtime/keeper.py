@@ -236,7 +236,7 @@ class Keeper(Generic[LeafSpec]):
                 return leaf_id
             if spec is not None:  # else it is gone, or somebody else has started it
                 reason = operation.reasons.get(leaf_id, "restart")
-                restarts = self.supervision.restarts.get(leaf_id, 0)
+                restarts = self.supervision.restarts_of(leaf_id)
                 self._craft.restarted(spec, reason, restarts, operation.delay_s)
             operation.starts.popleft()
         return ""

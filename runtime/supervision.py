@@ -15,15 +15,14 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic
+from typing import Any
 
 import msgspec
 
 from .backoff import Backoff
 from .child_spec import ROOT_ID, Intensity, Restart, Strategy, SupervisorSpec
 from .decision import Decision, Exit, Leaving
-from .errors import NameTaken
-from .family import Branch, Leaf, LeafSpec, Member, State, TreeNode, describe, leaves_of
+from .family import Branch, Family, Leaf, LeafSpec, Member, State, leaves_of
 from .messages import NORMAL_REASONS
 
 RESTART_INTENSITY = "restart_intensity"
@@ -34,7 +33,7 @@ AUTO_SHUTDOWN = "shutdown"
 _DEFAULT_BACKOFF = Backoff()
 
 
-class Supervision(Generic[LeafSpec]):
+class Supervision(Family[LeafSpec]):
     """The memory of a tree: who its members are, how they are, and when any was restarted."""
 
     def __init__(
@@ -50,68 +49,11 @@ class Supervision(Generic[LeafSpec]):
         spec = SupervisorSpec(
             id=ROOT_ID, children=(), strategy=strategy, intensity=intensity or Intensity(), backoff=backoff
         )
-        self.root: Branch[LeafSpec] = Branch(spec, None)
-        self._leaves: dict[str, Leaf[LeafSpec]] = {}
-        self._branches: dict[str, Branch[LeafSpec]] = {ROOT_ID: self.root}
-        self._barred: set[str] = set()
-        """Leaves that are never started again, because their worker is not."""
+        super().__init__(spec)
         self._rng = rng
         self._numbers = itertools.count(1)
         for child in children:
             self.add(child)
-
-    # --- who there is ---
-
-    def add(self, spec: LeafSpec | SupervisorSpec, under: str = "") -> tuple[str, ...]:
-        """Add a member, right of all others of its supervisor (`under`, or the root); return the leaves to start.
-
-        Raises NameTaken when its id, or one below it, is there already; KeyError when there is no such supervisor.
-        """
-        parent = self._branches[under] if under else self.root
-        names = list(_ids(spec))
-        known = {one for branch in self._branches.values() for one in _ids(branch.spec)}  # they may come back
-        taken = [name for name in names if name in self._leaves or name in known]
-        taken += [name for name in set(names) if names.count(name) > 1]
-        if taken:
-            raise NameTaken(f"there is a child {taken[0]} already")
-        return tuple(leaf.spec.id for leaf in leaves_of(self._grow(parent, spec, {})))
-
-    def spec(self, leaf_id: str) -> LeafSpec | None:
-        """Return the spec of a leaf; None when there is none (any more)."""
-        leaf = self._leaves.get(leaf_id)
-        return leaf.spec if leaf is not None else None
-
-    def is_waiting(self, leaf_id: str) -> bool:
-        """Say whether a leaf is there and is to be started."""
-        leaf = self._leaves.get(leaf_id)
-        return leaf is not None and leaf.state is State.WAITING
-
-    def leaves(self, under: str = "") -> list[Leaf[LeafSpec]]:
-        """Return the leaves below a supervisor (or all), in order of start. Raises KeyError when there is none."""
-        return leaves_of(self._branches[under] if under else self.root)
-
-    def is_supervisor(self, member_id: str) -> bool:
-        """Say whether that is the id of a supervisor other than the root."""
-        return member_id in self._branches and member_id != ROOT_ID
-
-    def above(self, leaf_id: str) -> list[str]:
-        """Return the ids of the supervisors of a leaf, its own first, the root last."""
-        member: Member[LeafSpec] | None = self._leaves.get(leaf_id)
-        found: list[str] = []
-        while member is not None and member.parent is not None:
-            member = member.parent
-            found.append(member.spec.id)
-        return found
-
-    @property
-    def restarts(self) -> dict[str, int]:
-        """How often each was restarted; those that never were are left out."""
-        members: Iterable[Member[LeafSpec]] = (*self._leaves.values(), *self._branches.values())
-        return {member.spec.id: member.restarts for member in members if member.restarts}
-
-    def tree(self) -> TreeNode:
-        """Describe it all."""
-        return describe(self.root)
 
     # --- what was done ---
 
@@ -302,43 +244,6 @@ class Supervision(Generic[LeafSpec]):
             start += self._restore(one)
         return stop, start, scope | {*start}
 
-    def _grow(self, parent: Branch[LeafSpec], spec: Any, known: dict[str, Member[LeafSpec]]) -> Member[LeafSpec]:
-        """Hang a member into the tree, with all below it. What was `known` of it is kept: restarts, incarnations."""
-        member: Member[LeafSpec]
-        if isinstance(spec, SupervisorSpec):
-            found = known.get(spec.id)
-            branch: Branch[LeafSpec] = found if isinstance(found, Branch) else Branch(spec, parent)
-            branch.begin()
-            self._branches[spec.id] = member = branch
-            for child in spec.children:
-                self._grow(branch, child, known)
-        else:
-            if spec.id in self._barred and known:
-                return Leaf(spec, parent)
-            found = known.get(spec.id)
-            leaf: Leaf[LeafSpec] = found if isinstance(found, Leaf) else Leaf(spec, parent)
-            self._leaves[spec.id] = member = leaf
-        parent.children[spec.id] = member
-        return member
-
-    def _restore(self, member: Member[LeafSpec]) -> list[str]:
-        """Give a supervisor the children of its spec again; return the leaves to start."""
-        if isinstance(member, Branch):
-            known = {one.spec.id: one for one in _members(member)}
-            for one in known.values():
-                self._leaves.pop(one.spec.id, None)
-                self._branches.pop(one.spec.id, None)
-            assert member.parent is not None
-            self._grow(member.parent, member.spec, known)
-        return [leaf.spec.id for leaf in leaves_of(member)]
-
-    def _remove(self, member: Member[LeafSpec]) -> None:
-        if member.parent is not None:
-            member.parent.children.pop(member.spec.id, None)
-        for one in _members(member):
-            self._leaves.pop(one.spec.id, None)
-            self._branches.pop(one.spec.id, None)
-
     def _leaving(self, member: Member[LeafSpec], bounds: tuple[tuple[str, int], ...]) -> list[Leaving[LeafSpec]]:
         """List the living leaves of a member that its parent stops, from right to left; they are doomed from now."""
         if isinstance(member, Leaf):
@@ -370,15 +275,3 @@ def _by(member: Member[Any]) -> str:
 
 def _scope(member: Member[Any]) -> frozenset[str]:
     return frozenset(leaf.spec.id for leaf in leaves_of(member))
-
-
-def _members(member: Member[Any]) -> list[Member[Any]]:
-    below = member.children.values() if isinstance(member, Branch) else ()
-    return [member, *(one for child in below for one in _members(child))]
-
-
-def _ids(spec: Any) -> Iterable[str]:
-    yield spec.id
-    if isinstance(spec, SupervisorSpec):
-        for child in spec.children:
-            yield from _ids(child)
