@@ -30,7 +30,7 @@ from exeunt.actors.messages import (
 )
 from exeunt.actors.session import EventStream, Session, SessionConfig
 from exeunt.runtime import Directories, ExeuntError
-from exeunt.runtime.context import CURRENT, Context
+from exeunt.runtime.context import CURRENT, stand_in
 from exeunt.runtime.control import ControlError
 from exeunt.runtime.worker import new_event_loop
 
@@ -211,7 +211,7 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
         cause = Cause(args.get("reason", Cause.SHUTTING_DOWN))
         trace = time.time_ns() & 0xFFFF_FFFF_FFFF_FFFF | 1 << 63
         # The command is the root of a trace of its own: every hop of the leave follows from it.
-        token = CURRENT.set(Context(trace, 0, f"{program.instance}/supervisor/control", 0))
+        token = CURRENT.set(stand_in(trace, 0, f"{program.instance}/supervisor/control"))
         try:
             program.leave(cause)
         finally:

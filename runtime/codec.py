@@ -1,7 +1,9 @@
 """Envelopes to bytes and back: msgpack by msgspec, never pickle.
 
-A frame is what one loop turn produced for one worker: a version byte, then each envelope with its length before it
-(32 bits, little endian). Concatenation in one frame measured seven times the rate of one message each.
+A frame is what one loop turn produced for one worker: a version byte, then one msgpack array of *runs*. A run is an
+envelope whose body is a list: tells of one kind that one actor sends another in a row share everything but their
+bodies and their ids, which count up. One array in one call is read and written several times faster than one envelope
+each.
 
 Hostile input: a frame that cannot be read raises `MalformedFrame`; a body that cannot be read is given as
 `Malformed`, so that whoever asked gets an answer.
@@ -9,7 +11,6 @@ Hostile input: a frame that cannot be read raises `MalformedFrame`; a body that 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Union
 
@@ -18,15 +19,16 @@ import msgspec
 from .envelope import Envelope, Kind, Message
 from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 
-VERSION = 1
+VERSION = 2
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
+MAX_RUN = 1024  # bodies; more go into the next run
+_MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
 
-_LENGTH = struct.Struct("<I")
 _HEADER = bytes([VERSION])
 
 
 class MalformedFrame(ExeuntError):
-    """The frame is not one of ours; nothing after the fault can be trusted."""
+    """The frame is not one of ours; nothing in it can be trusted."""
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -36,76 +38,140 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # msgpack's integers end at 64 bits: what the flight recorder can write
+_Kind = Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
+_Chain = Annotated[tuple[tuple[str, _Unsigned], ...], msgspec.Meta(max_length=_MAX_CHAIN)]
 
 
-class _Wire(msgspec.Struct, array_like=True, gc=False):
+class Run(msgspec.Struct, array_like=True, gc=False):
+    """An envelope, or several tells in a row that differ in body only, as they cross.
+
+    The n-th body's id is `id` + n; its trace is `trace`, or its own id where `trace` is 0 (each begins one).
+    """
+
     id: _Unsigned
     trace: _Unsigned
     cause: _Unsigned
     sender: str
     to: str
-    kind: Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
+    kind: _Kind
     deadline_ns: _Unsigned
-    body: msgspec.Raw
+    chain: _Chain
+    bodies: list[Any]
 
 
 class Codec:
     """Knows every message type that may cross; one per process."""
 
-    def __init__(self, types: Iterable[type[Message]]) -> None:
-        self._types = frozenset(types)
-        union: Any = Union[(*self._types, None)] if self._types else None
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode_wire = msgspec.msgpack.Decoder(_Wire).decode
-        self._decode_body = msgspec.msgpack.Decoder(union).decode
-        self._decode_failure = msgspec.msgpack.Decoder(Failure).decode
-
-    def encode(self, envelope: Envelope) -> bytes:
-        """Return the envelope with its length before it.
-
-        Raises UnknownMessage for a type that is not registered, Unencodable for a value that msgpack cannot carry.
+    def __init__(self, types: Iterable[type[Message]], *, clock_ns: Any = None) -> None:
+        """`clock_ns`: where the workers' clocks differ (other machines), the monotonic clock of this one: deadlines
+        then cross as the time that is left.
         """
-        body = envelope.body
-        if body is not None and type(body) is not Failure and type(body) not in self._types:
-            raise UnknownMessage(f"{type(body).__name__} is not registered with the codec")
-        try:
-            data = self._encode(envelope)
-        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise Unencodable(f"{type(body).__name__}: {error}") from None
-        if len(data) > MAX_ENVELOPE_BYTES:
-            raise Unencodable(f"{type(body).__name__} takes {len(data)} bytes, the bound is {MAX_ENVELOPE_BYTES}")
-        return _LENGTH.pack(len(data)) + data
+        self._types = frozenset(types)
+        union: Any = Union[(*self._types, Failure, None)]
+        encoder = msgspec.msgpack.Encoder()
+        self._encode = encoder.encode
+        self._clock_ns = clock_ns
+        # The bodies' types are only known here: the same struct once more, with them.
+        typed = msgspec.defstruct(
+            "Run",
+            [
+                (field.name, list[union] if field.name == "bodies" else field.type)
+                for field in msgspec.structs.fields(Run)
+            ],
+            array_like=True,
+            gc=False,
+        )
+        self._decode_runs = msgspec.msgpack.Decoder(list[typed]).decode  # type: ignore[valid-type]
+        self._decode_raw = msgspec.msgpack.Decoder(list[_RawRun]).decode
+        self._decode_body = msgspec.msgpack.Decoder(union).decode
 
-    @staticmethod
-    def frame(encoded: Iterable[bytes]) -> bytes:
-        """Make one frame of what `encode` returned."""
-        return _HEADER + b"".join(encoded)
+    def knows(self, body: object) -> bool:
+        """Say whether a body's type may cross."""
+        return body is None or type(body) in self._types or type(body) is Failure
+
+    def run(self, envelope: Envelope) -> Run:
+        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross."""
+        if not self.knows(envelope.body):
+            raise UnknownMessage(f"{type(envelope.body).__name__} is not registered with the codec")
+        trace = 0 if envelope.trace == envelope.id else envelope.trace
+        deadline_ns = envelope.deadline_ns
+        if deadline_ns and self._clock_ns is not None:
+            deadline_ns = max(1, deadline_ns - self._clock_ns())
+        return Run(
+            envelope.id,
+            trace,
+            envelope.cause,
+            envelope.sender,
+            envelope.to,
+            int(envelope.kind),
+            deadline_ns,
+            envelope.chain,
+            [envelope.body],
+        )
+
+    def encode(self, runs: list[Run]) -> bytes:
+        """Return the frame. Raises Unencodable for a value that msgpack cannot carry, or that is too large."""
+        try:
+            data = self._encode(runs)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Unencodable(f"{_kinds(runs)}: {error}") from None
+        if len(data) > MAX_ENVELOPE_BYTES:
+            raise Unencodable(f"{_kinds(runs)} takes {len(data)} bytes, the bound is {MAX_ENVELOPE_BYTES}")
+        return _HEADER + data
 
     def decode(self, frame: bytes) -> Iterator[Envelope]:
-        """Yield the envelopes of a frame. Raises MalformedFrame where it stops making sense."""
+        """Yield the envelopes of a frame. Raises MalformedFrame where it makes no sense."""
         if frame[:1] != _HEADER:
             raise MalformedFrame(f"version {frame[:1].hex() or 'missing'}, not {VERSION}")
-        position, end = 1, len(frame)
-        view = memoryview(frame)
-        while position < end:
-            if end - position < 4:
-                raise MalformedFrame("a length is cut short")
-            (length,) = _LENGTH.unpack_from(frame, position)
-            position += 4
-            if length > MAX_ENVELOPE_BYTES or position + length > end:
-                raise MalformedFrame("an envelope is longer than its frame")
-            yield self._envelope(view[position : position + length])
-            position += length
-
-    def _envelope(self, data: memoryview) -> Envelope:
+        data = memoryview(frame)[1:]
         try:
-            wire = self._decode_wire(data)
+            runs: Iterable[Run] = self._decode_runs(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            runs = self._one_by_one(data)
+        for run in runs:
+            yield from self._envelopes(run)
+
+    def _envelopes(self, run: Run) -> Iterator[Envelope]:
+        id_, trace, kind, deadline_ns = run.id, run.trace, run.kind, run.deadline_ns
+        sender, to, cause, chain, bodies = run.sender, run.to, run.cause, run.chain, run.bodies
+        if len(bodies) > 1 and kind != Kind.TELL:
+            raise MalformedFrame("only tells come in runs")
+        if deadline_ns and self._clock_ns is not None:
+            deadline_ns += self._clock_ns()
+        for body in bodies:
+            if type(body) is Failure and kind != Kind.FAILURE:
+                body = Malformed("a failure answers an ask, and nothing else")  # noqa: PLW2901 - it stands in its place
+            yield Envelope(id_, trace or id_, cause, sender, to, kind, deadline_ns, body, chain)
+            id_ += 1
+
+    def _one_by_one(self, data: memoryview) -> Iterator[Run]:
+        """Read a frame in which something is wrong: what can be read is; a body that can't is `Malformed`."""
+        try:
+            raw = self._decode_raw(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedFrame(str(error)) from None
-        decode = self._decode_failure if wire.kind == Kind.FAILURE else self._decode_body
-        body: Any
+        for run in raw:
+            bodies = [self._body(body) for body in run.bodies]
+            yield Run(run.id, run.trace, run.cause, run.sender, run.to, run.kind, run.deadline_ns, run.chain, bodies)
+
+    def _body(self, data: msgspec.Raw) -> Any:
         try:
-            body = decode(wire.body)
+            return self._decode_body(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            body = Malformed(str(error))
-        return Envelope(wire.id, wire.trace, wire.cause, wire.sender, wire.to, wire.kind, wire.deadline_ns, body)
+            return Malformed(str(error))
+
+
+class _RawRun(msgspec.Struct, array_like=True, gc=False):
+    id: _Unsigned
+    trace: _Unsigned
+    cause: _Unsigned
+    sender: str
+    to: str
+    kind: _Kind
+    deadline_ns: _Unsigned
+    chain: _Chain
+    bodies: list[msgspec.Raw]
+
+
+def _kinds(runs: list[Run]) -> str:
+    return ", ".join(sorted({type(body).__name__ for run in runs for body in run.bodies}))

@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+Chain = tuple[tuple[str, int], ...]
+"""Who waits for an answer, outermost first: each an address, and the id of the envelope that it handles meanwhile."""
+
 
 def _tag(name: str) -> str:
     return f"{name}/1"
@@ -37,7 +40,7 @@ class Kind(IntEnum):
     """For the runtime itself: watch, stop. Does not wait behind ordinary messages."""
 
 
-class Envelope(msgspec.Struct, array_like=True, gc=False):
+class Envelope(msgspec.Struct, gc=False):
     """A message under way."""
 
     id: int
@@ -50,6 +53,12 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     to: str
     kind: int
     deadline_ns: int
-    """CLOCK_MONOTONIC of the machine; 0: nobody waits."""
+    """Until when somebody waits, in nanoseconds of the machine's CLOCK_MONOTONIC; 0: nobody does."""
     body: Any
     """The message; a `Failure`; or None (an empty reply)."""
+    chain: Chain = ()
+    """Of an ask: who waits for it to be answered."""
+    received_ns: int = 0
+    """CLOCK_REALTIME of its arrival here; never crosses a process."""
+    origin: str = ""
+    """The worker whose flow-control window it takes up; empty for what was sent in this one."""

@@ -5,7 +5,8 @@ ExeuntError
 ├── LocalError            you misused the runtime: fix the caller
 │   ├── UnknownMessage      the type is not registered with the codec, or the actor does not handle it
 │   ├── Unencodable         a field's value cannot be written as msgpack, or the message is too large
-│   └── NameTaken           an actor of that name already lives in this worker
+│   ├── NameTaken           an actor of that name already lives in this worker
+│   └── AskCycle            the ask would have waited for itself
 ├── Unavailable           the world: nobody did anything wrong, try again or give up
 │   ├── ActorDead           no such actor (any more), or its worker is gone
 │   ├── MailboxFull         the recipient's mailbox has reached its bound
@@ -44,6 +45,10 @@ class NameTaken(LocalError):
     """An actor of that name already lives in this worker."""
 
 
+class AskCycle(LocalError):
+    """The recipient waits, in what it handles now, for the answer of this very ask; the message spells the cycle."""
+
+
 class Unavailable(ExeuntError):
     """The world is not as wished; nobody did anything wrong."""
 
@@ -80,7 +85,7 @@ class Refused(ExeuntError):
         self.message = message
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True):
+class Failure(msgspec.Struct, frozen=True, array_like=True, tag_field="tag", tag="Failure/1"):
     """An exception as data."""
 
     type: str
@@ -119,7 +124,15 @@ def to_error(failure: Failure) -> ExeuntError:
     """Turn data back into the exception that an asker gets."""
     if failure.type == "Refused":
         return Refused(failure.code, failure.message)
-    known: tuple[type[ExeuntError], ...] = (ActorDead, MailboxFull, AskTimeout, UnknownMessage, Unencodable, NameTaken)
+    known: tuple[type[ExeuntError], ...] = (
+        ActorDead,
+        MailboxFull,
+        AskTimeout,
+        AskCycle,
+        UnknownMessage,
+        Unencodable,
+        NameTaken,
+    )
     for kind in known:
         if failure.type == kind.__name__:
             return kind(failure.message)

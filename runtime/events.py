@@ -19,7 +19,11 @@ logger = logging.getLogger(__name__)
 KEPT = 500  # events that a view which opens later can still show
 
 
-class Event(Message, frozen=True):
+def _tag(name: str) -> str:
+    return f"event.{name}/1"
+
+
+class Event(Message, frozen=True, tag=_tag):
     """Something that happened. `of` says to whom: an address, a worker, or a supervisor's name."""
 
     of: str

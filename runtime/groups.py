@@ -100,9 +100,9 @@ class Groups:
 
     def _me(self) -> str:
         context = current()
-        if context is None or not context.address.startswith(self._prefix):
+        if context is None or not context.to.startswith(self._prefix):
             raise RuntimeError("only an actor can join or leave a group: call this in a handler or a hook")
-        return context.address
+        return context.to
 
     def _add(self, group: str, address: str) -> None:
         self._members.setdefault(group, {})[address] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -50,7 +51,7 @@ class Host(Actor):
     @receive(WorkerDown)
     def on_worker_down(self, message: WorkerDown) -> Done:
         """Learn that another worker is gone."""
-        self.node.worker_down(message.worker)
+        self.node.worker_down(message.worker, message.ring)
         return Done()
 
     @receive(NamesChanged)
@@ -124,7 +125,7 @@ def describe(node: Node) -> Description:
         )
         for actor in node.actors.values()
     )
-    return Description(rows, node.dead_letters_total)
+    return Description(rows, node.dead_letters.total)
 
 
 async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:
@@ -138,16 +139,14 @@ async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float | N
     """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once; None: it
     may take as long as it wants).
     """
-    task = actor.task
-    if task is None or task.done():
-        return
-    if within_s is None or within_s > 0:
-        node.stop_actor(str(actor.ref), reason)
-        await asyncio.wait({task}, timeout=within_s)
-    if not task.done():
-        if within_s:
-            logger.warning(
-                "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
-            )
-        actor.kill()
-        await asyncio.wait({task}, timeout=_KILL_S)
+    if within_s != 0 and actor.state != "exited":
+        node.stop_actor(str(actor.ref), reason, incarnation=actor.incarnation)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(actor.until_ended(), within_s)
+            return
+        logger.warning(
+            "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
+        )
+    actor.kill()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(actor.until_ended(), _KILL_S)

@@ -74,7 +74,7 @@ class JsonLines(logging.Formatter):
         }
         context = current()
         if context is not None:
-            line["actor"] = context.address
+            line["actor"] = context.to
             line["trace"] = f"{context.trace:016x}"
         for key, value in vars(record).items():
             if key not in _STANDARD:

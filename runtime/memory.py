@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from .actor import Actor
-from .codec import Codec
-from .errors import Failure
+from .codec import Run
+from .envelope import Envelope
+from .errors import Failure, Unencodable
 from .node import Node
 
-Route = Callable[[str, str, bytes], Sequence[float]]
-"""From worker, to worker, the encoded envelope: after how many seconds each copy arrives. `()` drops it."""
+Route = Callable[[str, str, Envelope], Sequence[float]]
+"""From worker, to worker, the envelope: after how many seconds each copy arrives. `()` drops it."""
 
 _AT_ONCE = (0.0,)
 
@@ -61,6 +62,11 @@ class MemoryTransport:
         self.address = address
         self.closed = False
         self.frames_out_total = 0
+        self.unsendable: Callable[[Envelope, Unencodable], None] = lambda _envelope, _error: None
+        """Told of an envelope that cannot be encoded."""
+        self.sent: Callable[[Run], None] | None = None
+        """Told of what leaves."""
+        self._codec = node.codec
         self._network = network
         self._links: dict[str, _Link] = {}
 
@@ -84,15 +90,23 @@ class MemoryTransport:
         """Say whether `worker` can be sent to."""
         return worker in self._links
 
-    def send(self, worker: str, encoded: bytes, /) -> bool:
-        """Send what `Codec.encode` gave; False when the worker is unknown."""
+    def send(self, worker: str, envelope: Envelope, /) -> bool:
+        """Send an envelope; False when the worker is unknown. Raises UnknownMessage as over ZeroMQ."""
         link = self._links.get(worker)
         if link is None or self.closed:
             return False
+        run = self._codec.run(envelope)
+        try:
+            frame = self._codec.encode([run])
+        except Unencodable as error:
+            self.unsendable(envelope, error)
+            return True
+        if self.sent is not None:
+            self.sent(run)
         self.frames_out_total += 1
         route = self._network.route
-        for delay_s in _AT_ONCE if route is None else route(self.node.worker, worker, encoded):
-            link.put(encoded, delay_s)
+        for delay_s in _AT_ONCE if route is None else route(self.node.worker, worker, envelope):
+            link.put(frame, delay_s)
         return True
 
     def close(self) -> None:
@@ -148,7 +162,8 @@ class _Link:
         self._expect(at_once=False)
         there = self._network.at(self._address)
         if there is not None and arrived:
-            there.node.handle_frame(Codec.frame(arrived))
+            for frame in arrived:
+                there.node.handle_frame(frame)
 
 
 def perish(node: Node) -> list[asyncio.Task[None]]:
@@ -161,10 +176,11 @@ def perish(node: Node) -> list[asyncio.Task[None]]:
     recorder, node.recorder = node.recorder, None
     if recorder is not None:
         recorder.close()
-    tasks = [actor.task for actor in node.actors.values() if actor.task is not None]
-    for task in tasks:
-        task.cancel()
-    return tasks
+    actors = list(node.actors.values())
+    for actor in actors:
+        actor.kill()
+    tasks = [actor.lifecycle.task for actor in actors]
+    return [task for task in tasks if task is not None and not task.done()]
 
 
 def _nobody_cares(_actor: Actor, _reason: str, _failure: Failure | None) -> None:

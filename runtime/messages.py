@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .envelope import Message
 from .errors import Failure
+from .events import EVENTS
 
 NORMAL_REASONS = frozenset({"normal", "shutdown"})
+ABNORMAL_REASONS = frozenset({"crashed", "killed", "worker_died", "no_such_actor", "linked"})
 
 
 class Watch(Message, frozen=True):
     """The sender wants to know when the recipient ends."""
 
+    watch: int = 0
+    """The watch's id."""
+
 
 class Unwatch(Message, frozen=True):
     """The sender no longer wants to know."""
+
+    watch: int = 0
+
+
+class Link(Message, frozen=True):
+    """The sender has tied itself to the recipient, which is to tie itself to the sender."""
+
+
+class Unlink(Message, frozen=True):
+    """The sender has undone a link."""
 
 
 class Terminated(Message, frozen=True):
@@ -26,17 +43,35 @@ class Terminated(Message, frozen=True):
     """`normal`, `shutdown` or another stop reason; `crashed`, `killed`, `worker_died`, `no_such_actor`."""
     incarnation: int = 0
     failure: Failure | None = None
+    watch: int = 0
+    """Which watch this answers; the runtime's business."""
 
     @property
     def abnormal(self) -> bool:
         """Say whether nobody asked it to end."""
-        return self.reason in {"crashed", "killed", "worker_died", "no_such_actor"}
+        return self.reason in ABNORMAL_REASONS
 
 
 class Stop(Message, frozen=True):
-    """Stop after the current message."""
+    """Stop: after the current message, after all that waits (`drain`), or at once (`kill`)."""
 
     reason: str = "shutdown"
+    how: Literal["stop", "drain", "kill"] = "stop"
+    incarnation: int = 0
+    """Whom this is for; 0: whoever lives there."""
+
+
+class Cancel(Message, frozen=True):
+    """Nobody waits for the answer of this ask any more."""
+
+    ask: int
+
+
+class Settled(Message, frozen=True):
+    """A worker to another: so many of your tells to these actors here have been dealt with (see `flow`)."""
+
+    rows: tuple[tuple[str, int, int], ...]
+    """Actor, how many more, and its window: how many may be under way."""
 
 
 class StartActor(Message, frozen=True):
@@ -100,6 +135,8 @@ class WorkerDown(Message, frozen=True):
 
     worker: str
     epoch: int
+    ring: str = ""
+    """Its flight recorder's file, which says what it had handled."""
 
 
 class Done(Message, frozen=True):
@@ -175,10 +212,15 @@ class GroupLeft(Message, frozen=True):
 
 
 MESSAGES: tuple[type[Message], ...] = (
+    *EVENTS,
     Watch,
     Unwatch,
+    Link,
+    Unlink,
     Terminated,
     Stop,
+    Cancel,
+    Settled,
     StartActor,
     StopActor,
     ActorStarted,

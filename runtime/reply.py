@@ -1,57 +1,30 @@
 """The answer to an ask, awaited on a loop or waited for on a thread.
 
-pykka's `Future` blocks the loop when awaited; this one has both faces. Which one it uses is decided where the ask
-is made: on the node's loop an asyncio future, elsewhere a thread-safe one.
+pykka's `Future` blocks the loop when awaited. Which of two futures an ask returns is decided where it is made: on the
+node's loop an asyncio future, elsewhere a thread-safe one. Whoever gives up says so to the recipient: cancelling the
+reply, or the task that awaits it, withdraws the ask.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Generator
-from typing import Any
-
-import pykka
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
 
 from .errors import ActorDead, AskTimeout
 
 _LOOP_GRACE_S = 1.0  # the loop's own timer comes first while the loop runs, with the better message
 
 
-class Reply(pykka.Future[Any]):
+class Reply(Protocol):
     """What `ask` returns: `await` it on a loop, or `get()` it on a thread. It always resolves, by the ask's
     deadline at the latest.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_loop: bool, timeout_s: float | None = None) -> None:
-        super().__init__()
-        self._timeout_s = timeout_s
-        self._near: asyncio.Future[Any] | None = loop.create_future() if on_loop else None
-        self._far: concurrent.futures.Future[Any] | None = None if on_loop else concurrent.futures.Future()
-        self.timer: asyncio.TimerHandle | None = None
-
-    @property
-    def done(self) -> bool:
-        """Say whether the answer is there."""
-        future = self._near if self._near is not None else self._far
-        assert future is not None
-        return future.done()
-
-    def set(self, value: Any = None) -> None:
-        """Resolve with the answer (the node does this, on its loop)."""
-        future = self._near if self._near is not None else self._far
-        assert future is not None
-        if not future.done():
-            future.set_result(value)
-
-    def fail(self, error: BaseException) -> None:
-        """Resolve with an error (the node does this, on its loop)."""
-        if self._near is not None:
-            if not self._near.done():
-                self._near.set_exception(error)
-                self._near.exception()  # marks it as seen: an abandoned ask is no warning
-        elif self._far is not None and not self._far.done():
-            self._far.set_exception(error)
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait on a loop without blocking it."""
+        ...
 
     def get(self, *, timeout: float | None = None) -> Any:
         """Block this thread until the answer is there. Raises what the ask ended with, or AskTimeout: after `timeout`
@@ -59,12 +32,87 @@ class Reply(pykka.Future[Any]):
 
         On the node's own loop that would wait for ever, so there it raises RuntimeError.
         """
-        if self._far is None:
-            raise RuntimeError("get() would block the loop that brings the answer: await the reply instead")
-        if timeout is None and self._timeout_s is not None:
+        ...
+
+    def done(self) -> bool:
+        """Say whether it has resolved."""
+        ...
+
+    def cancel(self) -> bool:
+        """Give up: nobody waits any more, and the recipient is told. False when it has resolved."""
+        ...
+
+
+class NearReply(asyncio.Future[Any]):
+    """A `Reply` for who asks on the node's loop."""
+
+    ask_id = 0
+    to = ""
+    abandoned: Callable[[int], None] | None = None
+    """What to call when somebody gives up."""
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Raise RuntimeError: see `Reply.get`."""
+        raise RuntimeError("get() would block the loop that brings the answer: await the reply instead")
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give up."""
+        if not super().cancel(msg):
+            return False
+        if self.abandoned is not None:
+            self.abandoned(self.ask_id)
+        return True
+
+    def resolve(self, value: Any) -> None:
+        """Be answered (the node does this)."""
+        if not self.done():
+            self.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error (the node does this)."""
+        if not self.done():
+            self.set_exception(error)
+            self.exception()  # marks it as seen: an ask whose reply nobody awaits is no warning
+
+
+class FarReply:
+    """A `Reply` for who asks on any other thread."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.ask_id = 0
+        self.to = ""
+        self.abandoned: Callable[[int], None] | None = None
+        self._timeout_s = timeout_s
+        self._future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def done(self) -> bool:
+        """Say whether it has resolved."""
+        return self._future.done()
+
+    def cancel(self) -> bool:
+        """Give up."""
+        if not self._future.cancel():
+            return False
+        if self.abandoned is not None:
+            self.abandoned(self.ask_id)
+        return True
+
+    def resolve(self, value: Any) -> None:
+        """Be answered (the node does this)."""
+        if not self._future.done():
+            self._future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error (the node does this)."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Block this thread until the answer is there; see `Reply.get`."""
+        if timeout is None:
             timeout = self._timeout_s + _LOOP_GRACE_S
         try:
-            return self._far.result(timeout)
+            return self._future.result(timeout)
         except TimeoutError as error:
             if isinstance(error, AskTimeout):
                 raise
@@ -72,9 +120,6 @@ class Reply(pykka.Future[Any]):
         except concurrent.futures.CancelledError:
             raise ActorDead("the ask was abandoned") from None
 
-    def __await__(self) -> Generator[None, None, Any]:
+    def __await__(self) -> Generator[Any, None, Any]:
         """Wait on a loop without blocking it."""
-        if self._near is not None:
-            return (yield from self._near.__await__())
-        assert self._far is not None
-        return (yield from asyncio.wrap_future(self._far).__await__())
+        return asyncio.wrap_future(self._future).__await__()

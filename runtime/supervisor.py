@@ -283,7 +283,7 @@ class Supervisor:
 
     def _worker_died(self, process: Worker) -> None:
         boot = process.boot
-        self._workforce.announce(WorkerDown(boot.worker, boot.epoch))
+        self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
         if self._leaving or self._workers.is_stopping(boot.worker):
             return
         fields = {"of": boot.worker, "of_pid": process.pid, "reason": process.exit_reason}

@@ -6,8 +6,10 @@ recipient write into different rings; the envelope's id joins their records.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -33,7 +35,11 @@ class Span(msgspec.Struct, frozen=True):
     started_ns: int | None = None
     ended_ns: int | None = None
     outcome: str = "pending"
-    """`ok`, `failed`, `refused`, `dropped`, `pending` (still waiting or running, or its worker died)."""
+    """`ok`, `failed`, `refused`, `dropped`, `cancelled` (nobody waited any more), `pending` (still waiting or running,
+    or its worker died).
+    """
+    count: int = 1
+    """How many messages this stands for, ids upwards from `id`: equal ones that were sent or handled back to back."""
 
     @property
     def first_ns(self) -> int:
@@ -76,43 +82,109 @@ class Trace(msgspec.Struct, frozen=True):
         return next((word for word in ("failed", "dropped", "pending") if word in outcomes), "ok")
 
 
-_OUTCOMES = {Event.ENDED: "ok", Event.FAILED: "failed", Event.DROPPED: "dropped", Event.REFUSED: "refused"}
-_TIMES = {Event.SENT: "sent_ns", Event.RECEIVED: "received_ns", Event.STARTED: "started_ns"}
+_OUTCOMES = {
+    Event.ENDED: "ok",
+    Event.FAILED: "failed",
+    Event.DROPPED: "dropped",
+    Event.REFUSED: "refused",
+    Event.CANCELLED: "cancelled",
+}
+_ANSWERS = (Kind.REPLY, Kind.FAILURE)
 
 
 def spans_of(rings: Iterable[tuple[str, list[Record]]]) -> list[Span]:
-    """Join the records of several workers into spans, in order of time."""
-    found: dict[int, dict[str, object]] = {}
+    """Join the records of several workers into spans, in order of time.
+
+    What was sent as one run may have been handled in several records, and each of those is a span then: it takes over
+    what the run's record says of the way there.
+    """
+    sent: list[tuple[str, Record]] = []
+    other: list[tuple[str, Record]] = []
     for worker, records in rings:
         for record in records:
-            _merge(found, worker, record)
+            (sent if record.event == Event.SENT else other).append((worker, record))
+    found: dict[int, dict[str, Any]] = {}
+    for worker, record in other:
+        _merge(found, worker, record)
+    _add_sent(found, sent)
+    _add_answers(found)
     spans = [msgspec.convert(fields, Span) for fields in found.values()]
     return sorted(spans, key=lambda span: span.first_ns)
 
 
-def _merge(found: dict[int, dict[str, object]], worker: str, record: Record) -> None:
+def _fields(worker: str, record: Record) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "cause": record.cause,
+        "trace": record.trace,
+        "from_": record.sender,
+        "to": record.to,
+        "message": record.message,
+        "kind": Kind(record.kind).name.lower() if record.kind in set(Kind) else "?",
+        "worker": worker,
+        "count": record.count,
+    }
+
+
+def _merge(found: dict[int, dict[str, Any]], worker: str, record: Record) -> None:
+    """Add what a worker recorded of a message that came to it."""
+    event = Event(record.event) if record.event in set(Event) else None
+    if event is None:
+        return
     fields = found.get(record.id)
     if fields is None:
-        fields = found[record.id] = {
-            "id": record.id,
-            "cause": record.cause,
-            "trace": record.trace,
-            "from_": record.sender,
-            "to": record.to,
-            "message": record.message,
-            "kind": Kind(record.kind).name.lower() if record.kind in set(Kind) else "?",
-            "worker": worker,
-        }
-    event = Event(record.event) if record.event in set(Event) else None
-    if event is not None and event in _TIMES:
-        fields[_TIMES[event]] = record.at_ns
-    elif event is not None:
-        fields["ended_ns"] = record.at_ns
+        fields = found[record.id] = _fields(worker, record)
+    fields["worker"] = worker
+    fields["count"] = max(fields["count"], record.count)
+    if event is Event.RECEIVED:
+        fields["received_ns"] = record.at_ns
+        if record.kind in _ANSWERS:
+            fields["outcome"] = "ok"  # an answer is not handled: it wakes its asker
+        return
+    if event in _OUTCOMES:
         fields["outcome"] = _OUTCOMES[event]
-    if event is not Event.SENT:
-        fields["worker"] = worker
-    if event is Event.RECEIVED and record.kind in (Kind.REPLY, Kind.FAILURE):
-        fields["outcome"] = "ok"  # an answer is not handled: it wakes its asker
+    if event in (Event.DROPPED, Event.CANCELLED) and not record.ran_ns:
+        fields["ended_ns"] = record.at_ns
+        return
+    if not fields.get("received_ns"):
+        fields["received_ns"] = record.at_ns - record.waited_ns
+    fields["started_ns"] = record.at_ns
+    if event is not Event.STARTED:
+        fields["ended_ns"] = record.at_ns + record.ran_ns
+
+
+def _add_sent(found: dict[int, dict[str, Any]], sent: list[tuple[str, Record]]) -> None:
+    """Say of each span when it was sent, and make spans of what nobody has received."""
+    firsts = sorted(found)
+    for worker, record in sent:
+        at = bisect.bisect_left(firsts, record.id)
+        end, next_id = record.id + record.count, record.id
+        while at < len(firsts) and firsts[at] < end:
+            fields = found[firsts[at]]
+            fields["sent_ns"] = record.at_ns
+            if next_id < firsts[at]:
+                _never_received(found, worker, record, next_id, firsts[at] - next_id)
+            next_id = firsts[at] + fields["count"]
+            at += 1
+        if next_id < end:
+            _never_received(found, worker, record, next_id, end - next_id)
+
+
+def _never_received(found: dict[int, dict[str, Any]], worker: str, record: Record, first: int, count: int) -> None:
+    trace = first if record.trace == record.id else record.trace
+    fields = _fields(worker, record)
+    fields.update(id=first, count=count, trace=trace, sent_ns=record.at_ns)
+    found[first] = fields
+
+
+def _add_answers(found: dict[int, dict[str, Any]]) -> None:
+    """An answer left when the handler of its ask ended, or when it was given later: then nobody recorded it."""
+    for fields in found.values():
+        if fields["kind"] in ("reply", "failure") and "sent_ns" not in fields and "received_ns" in fields:
+            ask = found.get(fields["cause"], {})
+            ended_ns = ask.get("ended_ns")
+            if ended_ns is not None and ask["outcome"] != "dropped" and ended_ns <= fields["received_ns"]:
+                fields["sent_ns"] = ended_ns
 
 
 def load(directory: Path, *, instance: str | None = None) -> list[Span]:

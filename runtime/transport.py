@@ -23,9 +23,11 @@ from pathlib import Path
 
 import zmq
 
-from .codec import Codec
+from .batch import Batch
+from .codec import Codec, Run
 from .curve import CurveKeys, Gatekeeper
-from .errors import LocalError
+from .envelope import Envelope
+from .errors import LocalError, Unencodable
 
 _DRAIN_BUDGET = 200  # frames a wake-up; then the loop gets a turn, so that a flood cannot starve timers
 _RECONNECT_MS = 2  # libzmq's default of 100 ms would be most of a worker's start
@@ -47,6 +49,7 @@ class Transport:
         identity: str,
         on_frame: Callable[[bytes], None],
         loop: asyncio.AbstractEventLoop,
+        codec: Codec,
         keys: CurveKeys | None = None,
     ) -> None:
         """`bind` is an `ipc://` endpoint, or a `tcp://` one (port 0: any), which needs `keys`. Raises LocalError
@@ -56,6 +59,11 @@ class Transport:
             raise LocalError("over TCP a transport needs CURVE keys: everybody can connect to a port")
         self._on_frame = on_frame
         self._loop = loop
+        self._codec = codec
+        self.unsendable: Callable[[Envelope, Unencodable], None] = lambda _envelope, _error: None
+        """Told of an envelope that turned out not to be encodable."""
+        self.sent: Callable[[Run], None] | None = None
+        """Told of each run that leaves."""
         self._identity = identity.encode()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
@@ -78,7 +86,7 @@ class Transport:
         self._fd = int(self._router.getsockopt(zmq.FD))
         loop.add_reader(self._fd, self._readable)
         self._peers: dict[str, zmq.Socket[bytes]] = {}
-        self._waiting: dict[str, list[bytes]] = {}
+        self._waiting: dict[str, Batch] = {}
         self._flush_scheduled = False
         self.frames_in_total = 0
         self.frames_out_total = 0
@@ -137,19 +145,25 @@ class Transport:
         """Say whether `worker` can be sent to."""
         return worker in self._peers
 
-    def send(self, worker: str, encoded: bytes) -> bool:
-        """Send what `Codec.encode` gave; False when the worker is unknown. Never blocks."""
-        if worker not in self._peers:
+    def send(self, worker: str, envelope: Envelope) -> bool:
+        """Send, the first envelope of a turn at once; False when the worker is unknown. Never blocks.
+
+        Raises UnknownMessage for a type that the codec does not know.
+        """
+        dealer = self._peers.get(worker)
+        if dealer is None:
             return False
-        waiting = self._waiting.get(worker)
-        if waiting is None:
-            self._waiting[worker] = []
-            self._send_frame(worker, [encoded])
-            if not self._flush_scheduled:
-                self._flush_scheduled = True
-                self._loop.call_soon(self._flush)
-        else:
-            waiting.append(encoded)
+        batch = self._waiting.get(worker)
+        if batch is not None:
+            batch.add(envelope)
+            return True
+        first = Batch(self._codec)
+        first.add(envelope)
+        self._waiting[worker] = Batch(self._codec)
+        self._send_batch(dealer, first)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
         return True
 
     def close(self) -> None:
@@ -171,13 +185,18 @@ class Transport:
     def _flush(self) -> None:
         self._flush_scheduled = False
         waiting, self._waiting = self._waiting, {}
-        for worker, encoded in waiting.items():
-            if encoded and worker in self._peers:
-                self._send_frame(worker, encoded)
+        for worker, batch in waiting.items():
+            dealer = self._peers.get(worker)
+            if batch and dealer is not None:
+                self._send_batch(dealer, batch)
 
-    def _send_frame(self, worker: str, encoded: list[bytes]) -> None:
-        self.frames_out_total += 1
-        self._peers[worker].send(Codec.frame(encoded), zmq.DONTWAIT)
+    def _send_batch(self, dealer: zmq.Socket[bytes], batch: Batch) -> None:
+        if self.sent is not None:
+            for run in batch.runs:
+                self.sent(run)
+        for frame in batch.frames(self.unsendable):
+            self.frames_out_total += 1
+            dealer.send(frame, zmq.DONTWAIT)
 
     def _readable(self) -> None:
         drained = False

@@ -1,52 +1,72 @@
-"""Who watches whom: the bookkeeping behind `Terminated`, delivered exactly once.
+"""Who watches whom: the bookkeeping behind `Terminated`, delivered exactly once, and behind links.
 
 Each side keeps its half. The watcher's process knows what its actors watch (so that a dead worker's actors can be
-reported even though nobody is left to say so); the target's process knows who is to be told.
+reported even though nobody is left to say so); the target's process knows who is to be told. A watch has an id, which
+its `Terminated` carries: one that was under way when the watch was taken back does not count for a later one.
 """
 
 from __future__ import annotations
+
+import msgspec
+
+
+class Tie(msgspec.Struct):
+    """Why a watcher is to be told."""
+
+    id: int
+    watched: bool = False
+    linked: bool = False
 
 
 class Watches:
     """Both halves, for the actors of one process."""
 
     def __init__(self) -> None:
-        self._by_watcher: dict[str, dict[str, None]] = {}
-        self._by_target: dict[str, dict[str, None]] = {}
+        self._by_watcher: dict[str, dict[str, Tie]] = {}
+        self._by_target: dict[str, dict[str, Tie]] = {}
 
-    def add(self, watcher: str, target: str) -> bool:
-        """A local watcher begins; False when it already watches that target."""
+    # --- the watcher's half ---
+
+    def add(self, watcher: str, target: str, watch_id: int, *, linked: bool = False) -> bool:
+        """A local actor watches, or is linked to, a target; False when it did so already (the old id stays)."""
         targets = self._by_watcher.setdefault(watcher, {})
-        if target in targets:
-            return False
-        targets[target] = None
-        return True
+        tie = targets.get(target)
+        if tie is None:
+            targets[target] = Tie(watch_id, watched=not linked, linked=linked)
+            return True
+        known = tie.linked if linked else tie.watched
+        if linked:
+            tie.linked = True
+        else:
+            tie.watched = True
+        return not known
 
-    def remove(self, watcher: str, target: str) -> bool:
-        """A local watcher's watch ends; False when there was none."""
-        targets = self._by_watcher.get(watcher)
-        if targets is None or target not in targets:
-            return False
-        del targets[target]
-        if not targets:
-            del self._by_watcher[watcher]
-        return True
+    def id_of(self, watcher: str, target: str) -> int:
+        """Return the id of a watch; 0 when there is none."""
+        tie = self._by_watcher.get(watcher, {}).get(target)
+        return 0 if tie is None else tie.id
 
-    def add_remote(self, watcher: str, target: str) -> None:
-        """Anyone watches a local target."""
-        self._by_target.setdefault(target, {})[watcher] = None
+    def drop(self, watcher: str, target: str, *, linked: bool = False) -> int:
+        """Take back a watch, or a link. Return its id when nothing of it is left, else 0."""
+        tie = self._by_watcher.get(watcher, {}).get(target)
+        if tie is None:
+            return 0
+        if linked:
+            tie.linked = False
+        else:
+            tie.watched = False
+        return 0 if tie.watched or tie.linked else self._remove(watcher, target).id
 
-    def remove_remote(self, watcher: str, target: str) -> None:
-        """Anyone stops watching a local target."""
-        watchers = self._by_target.get(target)
-        if watchers is not None:
-            watchers.pop(watcher, None)
-            if not watchers:
-                del self._by_target[target]
+    def end(self, watcher: str, target: str, watch_id: int) -> Tie | None:
+        """A target has ended; return the tie that is thereby over, if that is the one."""
+        tie = self._by_watcher.get(watcher, {}).get(target)
+        if tie is None or (watch_id and tie.id != watch_id):
+            return None
+        return self._remove(watcher, target)
 
-    def of_target(self, target: str) -> list[str]:
-        """Take out everybody who is to be told that a local target ended."""
-        return list(self._by_target.pop(target, {}))
+    def forget_watcher(self, watcher: str) -> list[tuple[str, Tie]]:
+        """A local watcher has ended; return what it was tied to."""
+        return list(self._by_watcher.pop(watcher, {}).items())
 
     def by_target_prefix(self, prefix: str) -> list[tuple[str, str]]:
         """List (watcher, target) of local watchers whose target's address begins so."""
@@ -57,12 +77,40 @@ class Watches:
             if target.startswith(prefix)
         ]
 
-    def forget_watcher(self, watcher: str) -> list[str]:
-        """A local watcher has ended; return what it watched."""
-        return list(self._by_watcher.pop(watcher, {}))
+    def _remove(self, watcher: str, target: str) -> Tie:
+        targets = self._by_watcher[watcher]
+        tie = targets.pop(target)
+        if not targets:
+            del self._by_watcher[watcher]
+        return tie
+
+    # --- the target's half ---
+
+    def add_remote(self, watcher: str, target: str, watch_id: int) -> None:
+        """Anyone watches a local target."""
+        self._by_target.setdefault(target, {})[watcher] = Tie(watch_id)
+
+    def remove_remote(self, watcher: str, target: str, watch_id: int) -> None:
+        """Anyone stops watching a local target."""
+        watchers = self._by_target.get(target)
+        if watchers is not None and watcher in watchers and watchers[watcher].id == watch_id:
+            del watchers[watcher]
+            if not watchers:
+                del self._by_target[target]
+
+    def of_target(self, target: str) -> list[tuple[str, int]]:
+        """Take out everybody who is to be told that a local target ended, with the id of their watch."""
+        return [(watcher, tie.id) for watcher, tie in self._by_target.pop(target, {}).items()]
 
     def forget_watchers_of(self, prefix: str) -> None:
         """A worker is gone: its actors no longer want to know anything."""
-        for watchers in self._by_target.values():
+        for target, watchers in list(self._by_target.items()):
             for watcher in [one for one in watchers if one.startswith(prefix)]:
                 del watchers[watcher]
+            if not watchers:
+                del self._by_target[target]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not self._by_watcher and not self._by_target

@@ -121,6 +121,7 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
         identity=f"{boot.worker}.{boot.epoch}",
         on_frame=node.handle_frame,
         loop=loop,
+        codec=node.codec,
     )
     node.worker_up("supervisor", boot.supervisor)
     orphaned = _watch_parent(loop)

@@ -219,7 +219,7 @@ class Workforce:
             return
         del self.processes[worker]
         self._usable[worker].clear()
-        self.node.worker_down(worker)
+        self.node.worker_down(worker, process.boot.trace_file)
         self._on_death(process)
 
     def _up(self, process: Worker) -> WorkerUp:

@@ -162,6 +162,6 @@ def _started_in(prefix: str) -> set[asyncio.Task[Any]]:
         if get_context is None:
             break
         context = get_context().get(CURRENT)
-        if context is not None and context.address.startswith(prefix):
+        if context is not None and context.to.startswith(prefix):
             found.add(task)
     return found - {asyncio.current_task()}

@@ -39,6 +39,5 @@ def _busy(nodes: list[Node]) -> Iterator[str]:
         if node.transport is not None and isinstance(node.transport, MemoryTransport) and node.transport.under_way:
             yield f"{node.transport.under_way} messages from {node.name}/{node.worker} are under way"
         for actor in list(node.actors.values()):
-            handles = actor._envelope is not None  # pyright: ignore[reportPrivateUsage]
-            if handles or len(actor.mailbox) or actor.state != "running":
+            if not actor.lifecycle.is_idle:
                 yield str(actor.ref)

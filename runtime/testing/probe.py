@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from ..actor import Actor
-from ..context import CURRENT, Context
+from ..context import CURRENT, stand_in
 from ..envelope import Message
 from ..node import Node
 from ..ref import Ref
@@ -67,7 +67,7 @@ class Probe(Actor):
 
     def tell(self, to: str | Ref, message: Message) -> None:
         """Send as this actor: whoever gets it can reply to `sender`."""
-        token = CURRENT.set(Context(0, 0, str(self.ref), 0))
+        token = CURRENT.set(stand_in(0, 0, str(self.ref)))
         try:
             self.node.tell(str(to), message)
         finally:
@@ -75,7 +75,7 @@ class Probe(Actor):
 
     def watch(self, target: str | Ref) -> None:
         """Have a `Terminated` come when the other ends."""
-        token = CURRENT.set(Context(0, 0, str(self.ref), 0))
+        token = CURRENT.set(stand_in(0, 0, str(self.ref)))
         try:
             self.node.watch(str(target))
         finally:

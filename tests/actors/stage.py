@@ -299,9 +299,7 @@ class Stage:
         for _ in range(3000):
             await asyncio.sleep(0)
             busy = self.memory.under_way or any(
-                len(actor.mailbox) or actor._envelope is not None or actor.state != "running"
-                for node in self.nodes.values()
-                for actor in node.actors.values()
+                not actor.lifecycle.is_idle for node in self.nodes.values() for actor in node.actors.values()
             )
             quiet = 0 if busy else quiet + 1
             if quiet == 5:

@@ -568,8 +568,7 @@ async def test_a_peer_that_does_not_answer_is_recorded_unacknowledged(
     monkeypatch.setattr(event_loop, "PEER_CLOSE_S", 0.03)
     loop = stage.nodes["control"].actors["event-loop"]
     stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
-    assert loop.task is not None
-    await loop.task
+    await loop.until_ended()
     (ending,) = stage.endings()
     assert (ending.cause, ending.acknowledged) == (Cause.SIGNED_OUT, False)
     assert ending.evidence == {"actor": "did not answer"}

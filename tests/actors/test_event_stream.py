@@ -166,8 +166,7 @@ async def settle() -> None:
 
 
 async def ended(actor: Actor) -> None:
-    assert actor.task is not None
-    await asyncio.wait_for(actor.task, 5)
+    await asyncio.wait_for(actor.until_ended(), 5)
 
 
 async def test_events_reach_the_user_and_the_end_follows_the_loops(node: Node) -> None:

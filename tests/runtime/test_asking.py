@@ -86,8 +86,8 @@ async def test_an_ask_to_nobody_fails_at_once(node: Node) -> None:
 async def test_a_tell_to_nobody_is_a_dead_letter(node: Node) -> None:
     node.local("nobody").tell(Say("hello?"))
     node.ref("n/elsewhere/p").tell(Say("hello?"))
-    assert node.dead_letters_total == 2
-    assert [letter.to for letter in node.dead_letters] == ["n/w/nobody", "n/elsewhere/p"]
+    assert node.dead_letters.total == 2
+    assert [letter.to for letter in node.dead_letters.recent] == ["n/w/nobody", "n/elsewhere/p"]
 
 
 async def test_an_ask_times_out_and_its_late_answer_is_dropped(node: Node) -> None:
@@ -117,7 +117,7 @@ async def test_a_full_mailbox_tells_the_asker_and_counts_the_teller(node: Node) 
     with pytest.raises(MailboxFull, match="2 messages waiting"):
         await ref.ask(Number(3))
     ref.tell(Number(4))
-    assert (gate.mailbox.rejected_total, node.dead_letters_total) == (2, 1)
+    assert (gate.mailbox.rejected_total, node.dead_letters.total) == (2, 1)
     gate.gate.set()
     assert await first == Said("open")
     assert [(await reply).n for reply in waiting] == [1, 2]
@@ -140,8 +140,7 @@ async def test_a_name_is_taken_once_and_free_again_after_the_end(node: Node) -> 
     with pytest.raises(NameTaken):
         node.start(Player(), "p")
     ref.stop()
-    assert first.task is not None
-    await first.task
+    await first.until_ended()
     assert await node.start(Player(), "p").ask(Number(1)) == Number(1)
 
 
@@ -155,7 +154,7 @@ async def test_a_later_answer_lets_the_actor_go_on(node: Node) -> None:
     ref = node.start(gate, "g")
     later = ref.ask(Say("later"))
     assert await ref.ask(Number(1)) == Number(1)
-    assert not later.done
+    assert not later.done()
     gate.gate.set()
     assert await later == Said("later")
 

@@ -16,8 +16,7 @@ async def test_all_of_it_runs_on_one_thread_of_its_own(node: Node) -> None:
     for _ in range(20):
         await ref.ask(Say("x"))
     ref.stop()
-    assert thinker.task is not None
-    await thinker.task
+    await thinker.until_ended()
     assert len(thinker.threads) == 1
     assert threading.get_ident() not in thinker.threads
 
@@ -40,8 +39,7 @@ async def test_what_it_raises_reaches_the_asker(node: Node, error: str) -> None:
     ref = node.start(thinker, "t")
     with pytest.raises(RemoteFailure):
         await ref.ask(Fail(error), timeout_s=60)
-    assert thinker.task is not None
-    await thinker.task
+    await thinker.until_ended()
     assert thinker.exit_reason == "crashed"
 
 

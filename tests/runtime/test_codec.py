@@ -1,7 +1,6 @@
 """Envelopes as bytes, and bytes that only pretend."""
 
 import random
-import struct
 
 import msgspec
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from tests.runtime import troupe
 from tests.runtime.troupe import NotRegistered, Number, Player, Say
 
+from exeunt.runtime.batch import Batch
 from exeunt.runtime.codec import MAX_ENVELOPE_BYTES, Codec, Malformed, MalformedFrame
 from exeunt.runtime.envelope import Envelope, Kind, Message
 from exeunt.runtime.errors import Failure, Unencodable, UnknownMessage
@@ -20,7 +20,15 @@ hostile = settings(max_examples=10_000, deadline=None, suppress_health_check=[He
 unsigned = st.integers(0, 2**64 - 1)
 bodies = st.one_of(st.none(), st.builds(Say, st.text(max_size=20)), st.builds(Number, st.integers(-(2**63), 2**63 - 1)))
 envelopes = st.builds(
-    Envelope, unsigned, unsigned, unsigned, st.text(max_size=9), st.text(max_size=9), st.just(1), unsigned, bodies
+    Envelope,
+    unsigned,
+    st.integers(1, 2**64 - 1),
+    unsigned,
+    st.text(max_size=9),
+    st.text(max_size=9),
+    st.just(1),
+    unsigned,
+    bodies,
 )
 ADDRESSES = ("n/w/p", "n/w/nobody", "n/w2/p", "n/w", "n", "", "//", "n/w/", "x/y/z", "n/w/p/q")
 TAGS = ("Say/1", "Number/1", "Watch/1", "Unwatch/1", "Stop/1", "Terminated/1", "Fail/1", "?/1")
@@ -54,20 +62,61 @@ def pretender(rng: random.Random) -> list[object]:
 
 
 def framed(*items: object) -> bytes:
-    encoded = [msgspec.msgpack.encode(item) for item in items]
-    return b"\x01" + b"".join(struct.pack("<I", len(data)) + data for data in encoded)
+    """Frame runs of one body each."""
+    runs = [[*item[:7], [], [item[7]]] if isinstance(item, list) else item for item in items]
+    return b"\x02" + msgspec.msgpack.encode(runs)
+
+
+def encoded(codec: Codec, *envelopes: Envelope) -> bytes:
+    return codec.encode([codec.run(one) for one in envelopes])
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(envelopes, max_size=5))
 def test_what_was_encoded_is_decoded(sent: list[Envelope]) -> None:
     codec = Codec(troupe.MESSAGES)
-    assert list(codec.decode(codec.frame(codec.encode(one) for one in sent))) == sent
+    assert list(codec.decode(encoded(codec, *sent))) == sent
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(bodies, min_size=1, max_size=50), st.booleans(), st.integers(0, 2))
+def test_tells_in_a_row_cross_as_one_run(said: list[Message | None], rooted: bool, gap: int) -> None:
+    codec = Codec(troupe.MESSAGES)
+    batch = Batch(codec)
+    ids = [100 + number + (gap if number > 9 else 0) for number in range(len(said))]
+    sent = [
+        Envelope(id_, id_ if rooted else 7, 0 if rooted else 7, "n/w/a", "n/w/b", Kind.TELL, 0, body)
+        for id_, body in zip(ids, said, strict=True)
+    ]
+    for one in sent:
+        batch.add(one)
+    assert len(batch.runs) == (2 if gap and len(said) > 10 else 1)
+    (frame,) = batch.frames(lambda _envelope, _error: None)
+    assert list(codec.decode(frame)) == sent
+
+
+def test_what_cannot_be_encoded_is_named_and_the_rest_of_its_run_leaves() -> None:
+    codec, unsendable = Codec(troupe.MESSAGES), list[int]()
+    batch = Batch(codec)
+    said = [Say("a"), Say("\ud800"), Say("b")]
+    for id_, body in enumerate(said, 1):
+        batch.add(Envelope(id_, id_, 0, "n/w/a", "n/w/b", Kind.TELL, 0, body))
+    frames = list(batch.frames(lambda envelope, _error: unsendable.append(envelope.id)))
+    found = [envelope for frame in frames for envelope in codec.decode(frame)]
+    assert unsendable == [2]
+    assert [(one.id, one.trace, one.body) for one in found] == [(1, 1, Say("a")), (3, 3, Say("b"))]
+
+
+def test_deadlines_cross_as_the_time_that_is_left_where_clocks_differ() -> None:
+    here = Codec(troupe.MESSAGES, clock_ns=lambda: 1_000)
+    there = Codec(troupe.MESSAGES, clock_ns=lambda: 70_000)
+    (found,) = there.decode(encoded(here, Envelope(1, 1, 0, "a", "b", Kind.ASK, 1_500, Say("?"))))
+    assert found.deadline_ns == 70_500
 
 
 def test_a_failure_crosses_as_data(codec: Codec) -> None:
     sent = Envelope(1, 1, 1, "n/w/a", "n/w/b", Kind.FAILURE, 0, Failure("Refused", "no", "", "not_now"))
-    assert list(codec.decode(codec.frame([codec.encode(sent)]))) == [sent]
+    assert list(codec.decode(encoded(codec, sent))) == [sent]
 
 
 @hostile
@@ -76,7 +125,7 @@ def test_mutated_or_random_frames_are_malformed_or_have_malformed_bodies(seed: i
     rng = random.Random(seed)
     frame = bytearray(framed(*(pretender(rng) for _ in range(rng.randint(1, 3)))))
     if rng.random() < 0.2:
-        frame = bytearray(b"\x01" * rng.randrange(2) + rng.randbytes(rng.randrange(1, 200)))
+        frame = bytearray(b"\x02" * rng.randrange(2) + rng.randbytes(rng.randrange(1, 200)))
     for _ in range(rng.randint(0, 3)):
         frame[rng.randrange(len(frame))] = rng.randrange(256)
     try:
@@ -97,8 +146,8 @@ async def test_a_node_lives_through_ten_thousand_hostile_frames(node: Node) -> N
     def attack(seed: int) -> None:
         rng = random.Random(seed)
         node.handle_frame(framed(*(pretender(rng) for _ in range(rng.randint(1, 3)))))
-        player.mailbox._ordinary.clear()  # pyright: ignore[reportPrivateUsage] - what got through, and may stop it
-        player.mailbox._system.clear()  # pyright: ignore[reportPrivateUsage]
+        player.mailbox.ordinary = player.mailbox.system = None  # what got through, and may stop it
+        player.mailbox.draining = False
 
     attack()
     assert node.malformed_total > 5_000
@@ -109,10 +158,11 @@ async def test_a_node_lives_through_ten_thousand_hostile_frames(node: Node) -> N
     ("frame", "reason"),
     [
         (b"", "version missing"),
-        (b"\x02", "version 02"),
-        (b"\x01\x05\x00", "length is cut short"),
-        (b"\x01\x05\x00\x00\x00abc", "longer than its frame"),
-        (b"\x01\xff\xff\xff\xff", "longer than its frame"),
+        (b"\x01", "version 01"),
+        (b"\x02", "truncated"),
+        (b"\x02\x91", "truncated"),
+        (b"\x02\xdd\xff\xff\xff\xff", "truncated"),
+        (b"\x02" + msgspec.msgpack.encode([[1, 1, 0, "n/w/p", "n/w/p", 2, 0, [], [None, None]]]), "only tells"),
         (framed([-1, 1, 0, "n/w/p", "n/w/p", 1, 0, None]), ">= 0"),
         (framed([1, 1, 0, "n/w/p", "n/w/p", 9, 0, None]), "<= 5"),
         (framed({"id": 1}), "Expected"),
@@ -125,9 +175,8 @@ def test_a_malformed_frame_says_what_is_wrong(codec: Codec, frame: bytes, reason
 
 def test_a_body_nested_too_deep_is_malformed(codec: Codec) -> None:
     deep = b"\x91" * 100_000 + b"\xc0"
-    head = msgspec.msgpack.encode([1, 1, 0, "n/w/p", "n/w/p", 1, 0])[1:]
-    data = b"\x98" + head + deep
-    frame = b"\x01" + struct.pack("<I", len(data)) + data
+    head = msgspec.msgpack.encode([1, 1, 0, "n/w/p", "n/w/p", 1, 0, []])[1:]
+    frame = b"\x02\x91\x99" + head + b"\x91" + deep
     try:
         (found,) = codec.decode(frame)
     except MalformedFrame:
@@ -144,13 +193,13 @@ async def test_an_ask_with_an_unreadable_body_is_counted(node: Node) -> None:
 
 def test_an_unregistered_message_is_not_sent(codec: Codec) -> None:
     with pytest.raises(UnknownMessage, match="NotRegistered"):
-        codec.encode(Envelope(1, 1, 0, "a", "b", 1, 0, NotRegistered()))
+        encoded(codec, Envelope(1, 1, 0, "a", "b", 1, 0, NotRegistered()))
 
 
 @pytest.mark.parametrize("body", [Say("\ud800"), Number(2**70), Say("x" * MAX_ENVELOPE_BYTES)])
 def test_a_message_that_msgpack_cannot_carry_is_not_sent(codec: Codec, body: Message) -> None:
     with pytest.raises(Unencodable):
-        codec.encode(Envelope(1, 1, 0, "a", "b", 1, 0, body))
+        encoded(codec, Envelope(1, 1, 0, "a", "b", 1, 0, body))
 
 
 def test_a_new_field_with_a_default_reads_old_messages() -> None:
@@ -161,6 +210,6 @@ def test_a_new_field_with_a_default_reads_old_messages() -> None:
         text: str
         loud: bool = False
 
-    data = Codec([Old]).encode(Envelope(1, 1, 0, "a", "b", 1, 0, Old("hi")))
-    (found,) = Codec([New]).decode(Codec.frame([data]))
+    frame = encoded(Codec([Old]), Envelope(1, 1, 0, "a", "b", 1, 0, Old("hi")))
+    (found,) = Codec([New]).decode(frame)
     assert found.body == New("hi")

@@ -34,7 +34,7 @@ class Host:
         self.node = Node("n", worker, codec=CODEC)
         self.frames: list[bytes] = []
         self.transport = Transport(
-            ANY_PORT, identity=worker, on_frame=self.on_frame, loop=self.node.loop, keys=self.keys
+            ANY_PORT, identity=worker, on_frame=self.on_frame, loop=self.node.loop, codec=CODEC, keys=self.keys
         )
         self.node.transport = self.transport
 
@@ -123,7 +123,7 @@ async def test_a_stranger_without_curve_gets_nothing_through(hosts: Callable[[st
             stranger.setsockopt(zmq.PLAIN_PASSWORD, b"root")
         stranger.connect(a.transport.endpoint)
         envelope = Envelope(1, 1, 0, "n/x/y", "n/a/p", Kind.TELL, 0, Say("let me in"))
-        stranger.send(Codec.frame([CODEC.encode(envelope)]))
+        stranger.send(CODEC.encode([CODEC.run(envelope)]))
         await until(lambda: a.transport.refused_total >= 1)
     assert (a.frames, player.log) == ([], [])
 
@@ -147,7 +147,7 @@ async def test_another_protocol_gets_nothing_through_and_disturbs_nobody(
 
 async def test_tcp_without_keys_is_refused(node: Node) -> None:
     with pytest.raises(LocalError, match="CURVE"):
-        Transport(ANY_PORT, identity="a", on_frame=node.handle_frame, loop=node.loop)
+        Transport(ANY_PORT, identity="a", on_frame=node.handle_frame, loop=node.loop, codec=CODEC)
 
 
 async def test_an_unknown_worker_is_not_connected_to(hosts: Callable[[str], Host]) -> None:
@@ -159,7 +159,14 @@ async def test_an_unknown_worker_is_not_connected_to(hosts: Callable[[str], Host
 async def test_an_address_that_is_taken_leaves_nothing_open(hosts: Callable[[str], Host]) -> None:
     a = hosts("a")
     with pytest.raises(zmq.ZMQError):
-        Transport(a.transport.endpoint, identity="b", on_frame=a.on_frame, loop=a.node.loop, keys=CurveKeys.generate())
+        Transport(
+            a.transport.endpoint,
+            identity="b",
+            on_frame=a.on_frame,
+            loop=a.node.loop,
+            codec=CODEC,
+            keys=CurveKeys.generate(),
+        )
 
 
 def test_a_secret_is_not_shown() -> None:

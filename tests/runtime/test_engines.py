@@ -39,6 +39,8 @@ from exeunt.runtime import (
 )
 from exeunt.runtime.engine import Inline, Kind, make
 from exeunt.runtime.engine.inline import InlineWorker
+from exeunt.runtime.envelope import Envelope
+from exeunt.runtime.envelope import Kind as EnvelopeKind
 from exeunt.runtime.errors import LocalError, NameTaken, UnknownMessage
 from exeunt.runtime.recorder import Event, read_ring
 from exeunt.runtime.trace import group, load
@@ -364,7 +366,7 @@ async def test_a_killed_inline_worker_hears_and_says_nothing_more(supervise: Sup
     assert gate.cancelled
     assert worker.node.actors == {}
     assert worker.node.transport is not None
-    assert not worker.node.transport.send("supervisor", b"")
+    assert not worker.node.transport.send("supervisor", Envelope(1, 1, 0, "a", "b", EnvelopeKind.TELL, 0, None))
     worker.kill()  # idempotent
     await supervisor.leave()
 

@@ -152,8 +152,7 @@ async def test_what_an_actor_logs_names_it_and_its_trace(
 ) -> None:
     player = Player()
     node.start(player, "p").tell(Fail("ValueError"))
-    assert player.task is not None
-    await player.task
+    await player.until_ended()
     (line,) = logged()
     assert (line["message"], line["actor"], line["event"]) == ("An actor crashed", "n/w/p", "actor_crashed")
     assert re.fullmatch("[0-9a-f]{16}", line["trace"])

@@ -140,7 +140,7 @@ async def test_what_a_killed_worker_last_did_is_readable(
     found = read_ring(ring)
     assert (found.worker, found.pid) == ("w1", pid)
     told = [(record.message, record.event) for record in found.records if record.to == "t/w1/a"]
-    assert told[-2:] == [("Die", Event.RECEIVED), ("Die", Event.STARTED)]
+    assert told[-2:] == [("Say", Event.ENDED), ("Die", Event.STARTED)]
     assert ("Say", Event.ENDED) in told
 
 

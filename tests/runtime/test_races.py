@@ -43,10 +43,11 @@ async def test_from_the_loop_every_ask_and_tell_is_accounted_for(node: Node) -> 
             if n % 7 == 0:
                 await asyncio.sleep(0)
     counted = Counter([await result(reply) for reply in replies])
-    await asyncio.wait({player.task for player in players if player.task})
+    for player in players:
+        await player.until_ended()
     assert set(counted) == {"answered", "dead"}
     assert counted.total() == len(replies) == 6_000
-    assert sum(player.handled_total for player in players) + node.dead_letters_total == counted["answered"] + tells
+    assert sum(player.handled_total for player in players) + node.dead_letters.total == counted["answered"] + tells
 
 
 @pytest.mark.slow
@@ -80,11 +81,10 @@ async def test_from_threads_every_ask_and_tell_is_accounted_for(node: Node) -> N
 
     for found in await asyncio.gather(*(asyncio.to_thread(send, ref) for _ in range(SENDERS))):
         counted += found
-    assert player.task is not None
-    await asyncio.wait({player.task})
+    await player.until_ended()
     assert counted["answered"] > 0
     assert counted.total() == SENDERS * EACH
-    assert player.handled_total + node.dead_letters_total == counted["answered"] + SENDERS * EACH
+    assert player.handled_total + node.dead_letters.total == counted["answered"] + SENDERS * EACH
 
 
 async def test_a_thread_gets_the_answer_or_the_error(node: Node) -> None:
@@ -101,7 +101,7 @@ async def test_a_thread_gets_the_answer_or_the_error(node: Node) -> None:
     assert text == "from a thread"
     assert thread != threading.current_thread().name
     await asyncio.sleep(0)
-    assert node.dead_letters_total == 1
+    assert node.dead_letters.total == 1
 
 
 async def test_another_loop_may_await_an_answer(node: Node) -> None:
@@ -140,4 +140,4 @@ def test_after_the_loops_end_a_thread_is_told_so() -> None:
     thread.start()
     thread.join(10)
     assert found == [ActorDead]
-    assert node.dead_letters_total == 1
+    assert node.dead_letters.total == 1

@@ -39,7 +39,11 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     for worker in ("a", "b"):
         node = Node("n", worker, codec=Codec([*MESSAGES, *troupe.MESSAGES]))
         node.transport = Transport(
-            endpoint(tmp_path, worker, 1), identity=worker, on_frame=node.handle_frame, loop=node.loop
+            endpoint(tmp_path, worker, 1),
+            identity=worker,
+            on_frame=node.handle_frame,
+            loop=node.loop,
+            codec=node.codec,
         )
         nodes.append(node)
     a, b = nodes
@@ -72,7 +76,8 @@ async def test_order_is_kept_and_many_envelopes_share_a_frame(pair: Pair) -> Non
         far.tell(Number(n))
     assert await far.ask(Number(-1)) == Number(-1)
     assert player.log == [*range(2_000), -1]
-    assert frames_out(a) == 2  # the first at once, the rest of the turn together
+    # The first at once, the rest of the turn together, and what waited for room in the recipient's window.
+    assert frames_out(a) <= 12
 
 
 async def test_a_flood_is_delivered_in_full(pair: Pair) -> None:
@@ -81,12 +86,12 @@ async def test_a_flood_is_delivered_in_full(pair: Pair) -> None:
     b.start(player, "p")
     far = a.ref("n/b/p")
     assert isinstance(a.transport, Transport)
-    for n in range(1_500):
+    for n in range(1_000):
         a.transport._waiting.clear()  # pyright: ignore[reportPrivateUsage] - a frame each: more than one wake-up drains
         far.tell(Number(n))
     assert await far.ask(Number(-1)) == Number(-1)
-    assert player.log == [*range(1_500), -1]
-    assert frames_out(a) > 1_500
+    assert player.log == [*range(1_000), -1]
+    assert frames_out(a) > 1_000
 
 
 async def test_errors_cross_as_themselves(pair: Pair) -> None:
@@ -124,7 +129,7 @@ async def test_what_cannot_be_encoded_fails_its_ask_at_once(pair: Pair) -> None:
     with pytest.raises(Unencodable):
         await a.ref("n/b/p").ask(Say("\udc80"), timeout_s=60)
     a.ref("n/b/p").tell(NotRegistered())
-    assert a.dead_letters_total == 1
+    assert a.dead_letters.total == 1
 
 
 async def test_an_answer_that_cannot_be_encoded_fails_the_ask_at_once(pair: Pair) -> None:
@@ -171,7 +176,7 @@ async def test_garbage_from_a_socket_is_counted_and_the_next_frame_is_read(pair:
     b.start(Player(), "p")
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.connect(endpoint(tmp_path, "b", 1))
-        for parts in ([b"garbage"], [b""], [b"\x01", b"\x01\x00"], [b"\x01\xff\xff\xff\xff"]):
+        for parts in ([b"garbage"], [b""], [b"\x01", b"\x01\x00"], [b"\x02\xff\xff\xff\xff"]):
             stranger.send_multipart(parts)
         for _ in range(1_000):
             if b.malformed_total == 4:
@@ -197,5 +202,7 @@ def test_a_path_that_is_too_long_leaves_nothing_open(tmp_path: Path) -> None:
 
     loop = asyncio.new_event_loop()
     with pytest.raises(zmq.ZMQError):
-        Transport(endpoint(tmp_path / ("x" * 120), "w", 1), identity="w", on_frame=lambda _: None, loop=loop)
+        Transport(
+            endpoint(tmp_path / ("x" * 120), "w", 1), identity="w", on_frame=lambda _: None, loop=loop, codec=Codec([])
+        )
     loop.close()

@@ -64,8 +64,7 @@ async def test_an_unknown_worker_is_told_at_once(watcher: Ref) -> None:
 
 async def test_a_dead_worker_is_told_once(node: Node, watcher: Ref) -> None:
     await watcher.ask(WatchIt("n/w/watcher"))
-    watches = node._watches  # pyright: ignore[reportPrivateUsage]
-    assert watches.add("n/w/watcher", "n/w2/p")
+    assert node.watches.add("n/w/watcher", "n/w2/p", 1)
     node.worker_down("w2")
     node.worker_down("w2")
     assert await ends(watcher) == [("n/w2/p", "worker_died")]
@@ -95,10 +94,8 @@ async def test_a_full_mailbox_still_takes_the_news(node: Node) -> None:
     small = Small()
     ref = node.start(small, "small")
     player = node.start(Player(), "p")
-    context = small.task
-    assert context is not None
-    node._watches.add("n/w/small", "n/w/p")  # pyright: ignore[reportPrivateUsage]
-    node._watches.add_remote("n/w/small", "n/w/p")  # pyright: ignore[reportPrivateUsage]
+    node.watches.add("n/w/small", "n/w/p", 1)
+    node.watches.add_remote("n/w/small", "n/w/p", 1)
     player.stop()
     await small.changed.wait()
     assert [one.reason for one in small.ended] == ["shutdown"]
@@ -118,9 +115,8 @@ async def test_a_watcher_that_ends_leaves_no_trace_of_its_watch(node: Node, watc
     await watcher.ask(WatchIt("n/w/p"))
     actor = node.actors["watcher"]
     watcher.stop()
-    assert actor.task is not None
-    await actor.task
-    assert node._watches.of_target("n/w/p") == []  # pyright: ignore[reportPrivateUsage]
+    await actor.until_ended()
+    assert node.watches.is_empty
 
 
 async def test_only_an_actor_can_watch(node: Node) -> None:
@@ -132,7 +128,7 @@ async def test_terminated_to_one_who_does_not_watch_is_dropped(node: Node, watch
     from exeunt.runtime.envelope import Envelope, Kind
 
     body = Terminated("n/w/p", "crashed")
-    node._deliver(Envelope(1, 1, 0, "n/w/p", "n/w/watcher", Kind.SYSTEM, 0, body))  # pyright: ignore[reportPrivateUsage]
+    node.deliver(Envelope(1, 1, 0, "n/w/p", "n/w/watcher", Kind.SYSTEM, 0, body))
     node.start(Player(), "p").stop()
     await watcher.ask(WatchIt("n/w/p"))
     assert len(await ends(watcher)) == 1

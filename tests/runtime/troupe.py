@@ -122,7 +122,7 @@ class Unprintable(Exception):
 def here() -> Context:
     context = current()
     assert context is not None
-    return Context(context.trace, context.cause, context.address, context.deadline_ns)
+    return Context(context.trace, context.id, context.to, context.deadline_ns)
 
 
 class Player(Actor):

@@ -155,8 +155,7 @@ class Side:
         return [msgspec.json.decode(line, type=Ending) for line in self.file.read_bytes().splitlines()]
 
     async def over(self) -> None:
-        assert self.peer.task is not None
-        await asyncio.wait_for(self.peer.task, 5)
+        await asyncio.wait_for(self.peer.until_ended(), 5)
 
 
 @pytest.fixture

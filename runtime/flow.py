@@ -1,0 +1,218 @@
+"""Flow control between workers: a slow actor slows its senders instead of filling memory.
+
+For each actor of another worker a node has a *window*: so many tells may be under way to it, or wait in its mailbox,
+at once. Its worker says when they have been dealt with (handled, or a dead letter there), in the order in which they
+were sent. What exceeds the window waits here, in order, and the actor that sent it handles nothing more meanwhile; who
+is not an actor awaits `Ref.offer`, or meets `MailboxFull` at a bound. Asks take up no window, since each is answered,
+but wait behind the tells that wait.
+
+Because it is known what has not been dealt with, a worker that is killed loses no tell in silence: its flight
+recorder says what it had begun to handle, and the rest are dead letters here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .envelope import Envelope, Kind
+
+if TYPE_CHECKING:
+    from .life import Life
+
+FIRST_WINDOW = 1_024  # messages, before the recipient's worker has named its own
+WINDOWS = (16, 8_192)  # the smallest and the largest that it names: half of the mailbox's bound, if that is between
+WAITING_BOUND = 100_000  # messages for one actor that wait here; only who ignores the flow gets so far
+HELD_AT_MOST_S = 1.0  # two actors that hold each other up go on after this: slowed, never stopped
+REPORT_AFTER_S = 0.05  # what has been dealt with is reported by then, however little it is
+
+
+class Outbox:
+    """What this node has sent to one actor of another worker, and has still to send."""
+
+    __slots__ = ("held", "outstanding", "unsettled", "waiters", "waiting", "window")
+
+    def __init__(self) -> None:
+        self.window = FIRST_WINDOW
+        self.outstanding = 0
+        """Tells that were sent, and not dealt with as far as we know."""
+        self.unsettled: deque[_Sent] = deque()
+        """The same, as runs in order of sending: the first envelope, and how many follow from its id on."""
+        self.waiting: deque[Envelope] = deque()
+        self.held: list[Life] = []
+        """Senders that handle nothing until `waiting` is empty."""
+        self.waiters: list[asyncio.Future[None]] = []
+        """Who awaits room."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a tell may leave at once."""
+        return not self.waiting and self.outstanding < self.window
+
+    def sent(self, envelope: Envelope) -> None:
+        """Note a tell that leaves."""
+        self.outstanding += 1
+        if self.unsettled:
+            last = self.unsettled[-1]
+            if envelope.id == last.first.id + last.count:
+                last.count += 1
+                return
+        self.unsettled.append(_Sent(envelope, 1))
+
+    def settle(self, count: int) -> None:
+        """The oldest `count` tells have been dealt with."""
+        self.outstanding = max(0, self.outstanding - count)
+        unsettled = self.unsettled
+        while count and unsettled:
+            run = unsettled[0]
+            if count >= run.count:
+                unsettled.popleft()
+                count -= run.count
+            else:
+                run.first, run.count = run.nth(count), run.count - count
+                count = 0
+
+    def withdraw(self, tell_id: int) -> None:
+        """This one did not leave after all."""
+        for index, run in enumerate(self.unsettled):
+            number = tell_id - run.first.id
+            if 0 <= number < run.count:
+                parts = [_Sent(run.first, number), _Sent(run.nth(number + 1), run.count - number - 1)]
+                del self.unsettled[index]
+                for part in reversed(parts):
+                    if part.count:
+                        self.unsettled.insert(index, part)
+                self.outstanding -= 1
+                return
+
+    def in_doubt(self) -> list[Envelope]:
+        """Return the tells of which we do not know that they were dealt with. Of a run, all but the first have lost
+        their bodies: the first one's stands for them.
+        """
+        return [run.nth(number) for run in self.unsettled for number in range(run.count)]
+
+
+class _Sent:
+    """Tells with ids that count up from the first one's."""
+
+    __slots__ = ("count", "first")
+
+    def __init__(self, first: Envelope, count: int) -> None:
+        self.first = first
+        self.count = count
+
+    def nth(self, number: int) -> Envelope:
+        """Return one of them, from 0; all but the first with the first one's body."""
+        first = self.first
+        id_ = first.id + number
+        trace = id_ if first.trace == first.id else first.trace
+        return Envelope(id_, trace, first.cause, first.sender, first.to, first.kind, first.deadline_ns, first.body)
+
+
+class Outboxes:
+    """The outboxes of one node, by recipient."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Envelope], None]) -> None:
+        self._loop = loop
+        self._send = send
+        self._by_address: dict[str, Outbox] = {}
+
+    def of(self, address: str) -> Outbox:
+        """Return the outbox for an actor."""
+        box = self._by_address.get(address)
+        if box is None:
+            box = self._by_address[address] = Outbox()
+        return box
+
+    def known(self, address: str) -> Outbox | None:
+        """Return it if there is one."""
+        return self._by_address.get(address)
+
+    def hold(self, box: Outbox, sender: Life) -> None:
+        """Have an actor handle nothing more until what waits has left, or for a second."""
+        if sender.hold():
+            box.held.append(sender)
+            self._loop.call_later(HELD_AT_MOST_S, sender.release)
+
+    def settled(self, address: str, count: int, window: int) -> None:
+        """The recipient's worker has dealt with `count` more tells; send what waited for that."""
+        box = self._by_address.get(address)
+        if box is None:
+            return
+        box.settle(count)
+        box.window = window
+        waiting = box.waiting
+        while waiting and (box.outstanding < window or waiting[0].kind != Kind.TELL):
+            envelope = waiting.popleft()
+            if envelope.kind == Kind.TELL:
+                box.sent(envelope)
+            self._send(envelope)
+        if waiting:
+            return
+        _release(box)
+        if not box.outstanding:
+            del self._by_address[address]
+
+    def lost(self, prefix: str) -> list[tuple[list[Envelope], list[Envelope]]]:
+        """A worker is gone: for each of its actors, return what is in doubt and what never left."""
+        found: list[tuple[list[Envelope], list[Envelope]]] = []
+        for address in [one for one in self._by_address if one.startswith(prefix)]:
+            box = self._by_address.pop(address)
+            found.append((box.in_doubt(), list(box.waiting)))
+            box.waiting.clear()
+            _release(box)
+        return found
+
+
+def _release(box: Outbox) -> None:
+    held, box.held = box.held, []
+    for sender in held:
+        sender.release()
+    waiters, box.waiters = box.waiters, []
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+class Accounts:
+    """What this node has dealt with for others: tells from one worker to one actor here. Reported in batches."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        report: Callable[[str, list[tuple[str, int, int]]], None],
+        window_of: Callable[[str], int],
+    ) -> None:
+        """`report` is given a worker, and rows of: actor, how many more, its window."""
+        self._loop = loop
+        self._report = report
+        self._window_of = window_of
+        self._unreported: dict[str, dict[str, int]] = {}
+        self._scheduled = False
+
+    def settle(self, worker: str, address: str, count: int) -> None:
+        """So many tells of a worker to an actor have been dealt with."""
+        rows = self._unreported.get(worker)
+        if rows is None:
+            rows = self._unreported[worker] = {}
+        total = rows[address] = rows.get(address, 0) + count
+        if total * 2 >= (window := self._window_of(address)) or total * 2 >= FIRST_WINDOW:
+            del rows[address]
+            self._report(worker, [(address, total, window)])
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_later(REPORT_AFTER_S, self.flush)
+
+    def flush(self) -> None:
+        """Report all that has not been."""
+        self._scheduled = False
+        unreported, self._unreported = self._unreported, {}
+        for worker, rows in unreported.items():
+            if rows:
+                self._report(worker, [(address, count, self._window_of(address)) for address, count in rows.items()])
+
+    def forget(self, worker: str) -> None:
+        """A worker is gone: it need not be told."""
+        self._unreported.pop(worker, None)

@@ -1,0 +1,160 @@
+"""What a node is before any mail: a loop and its turns, ids, envelopes, evidence.
+
+The lowest of three layers: `LocalNode` gives actors their turns and makes envelopes, `Delivery` takes those where they
+belong, `Node` is what actors and supervisors use. On the loop's thread only, but for `hop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .codec import Run
+from .context import CURRENT, stand_in
+from .dead_letters import DeadLetters
+from .envelope import Envelope, Kind, Message
+from .errors import Failure
+from .events import Event as Happening
+from .events import Events
+from .recorder import Event, Recorder
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .handling import Handling
+
+
+class LocalNode:
+    """The loop's turns, and what is sent and recorded in them."""
+
+    def __init__(
+        self, name: str, worker: str, loop: asyncio.AbstractEventLoop | None, recorder: Recorder | None
+    ) -> None:
+        self.name = name
+        self.worker = worker
+        self.loop = loop or asyncio.get_running_loop()
+        self.recorder = recorder
+        """The flight recorder, if there is one."""
+        self.prefix = f"{name}/{worker}/"
+        """How the addresses of this worker's actors begin."""
+        self.outside = f"{name}/{worker}/$outside"
+        """The sender of what no actor sends."""
+        self.actors: dict[str, Actor] = {}
+        """The living, by name, in order of start."""
+        self.events = Events()
+        """What happens here."""
+        self.dead_letters = DeadLetters(self.events, self.loop)
+        """What could not be delivered."""
+        self.ids = itertools.count((secrets.randbits(24) << 40) | 1)
+        self.thread = threading.get_ident()
+        """The loop's."""
+        self._hopping: deque[Callable[[], None]] = deque()
+        self._hop_scheduled = False
+        self._ready: deque[Handling] = deque()
+        self._pumping = False
+
+    # --- turns ---
+
+    def schedule(self, actor: Handling) -> None:
+        """Have an actor go on in the loop's next turn."""
+        if not actor.scheduled:
+            actor.scheduled = True
+            self._ready.append(actor)
+            if not self._pumping:
+                self._pumping = True
+                self.loop.call_soon(self._pump, context=contextvars.Context())
+
+    def _pump(self) -> None:
+        ready = self._ready
+        for _ in range(len(ready)):
+            actor = ready.popleft()
+            actor.scheduled = False
+            CURRENT.set(None)
+            actor.pump()
+        CURRENT.set(None)
+        self._pumping = bool(ready)
+        if ready:
+            self.loop.call_soon(self._pump, context=contextvars.Context())
+
+    def hop(self, action: Callable[[], None]) -> bool:
+        """Have the loop's thread do it; False when the loop has been closed. From any thread."""
+        if self.loop.is_closed():
+            return False
+        self._hopping.append(action)
+        if not self._hop_scheduled:
+            self._hop_scheduled = True  # set and cleared without a lock: at worst one wake-up too many
+            try:
+                # A context of its own: what lands belongs to many threads, and carries its causality itself.
+                self.loop.call_soon_threadsafe(self._land, context=contextvars.Context())
+            except RuntimeError:
+                return False  # closed since we looked
+        return True
+
+    def _land(self) -> None:
+        self._hop_scheduled = False
+        while self._hopping:
+            self._hopping.popleft()()
+
+    # --- envelopes ---
+
+    def envelope(self, to: str, message: Any, kind: Kind, *, deadline_ns: int = 0, sender: str = "") -> Envelope:
+        """Return an envelope that what is handled now has caused. From any thread."""
+        id_ = next(self.ids)
+        context = CURRENT.get()
+        if context is None:
+            return Envelope(id_, id_, 0, sender or self.outside, to, kind, deadline_ns, message)
+        # An actor that was started outside of any trace begins its own.
+        return Envelope(id_, context.trace or id_, context.id, sender or context.to, to, kind, deadline_ns, message)
+
+    def system(self, to: str, message: Message, *, sender: str) -> None:
+        """Send one of the runtime's own messages."""
+        self.route(self.envelope(to, message, Kind.SYSTEM, sender=sender))
+
+    def system_because(self, because: Envelope | None, to: str, message: Message, *, sender: str) -> None:
+        """The same, caused by another envelope."""
+        token = CURRENT.set(stand_in(because.trace, because.id, sender) if because is not None else None)
+        try:
+            self.system(to, message, sender=sender)
+        finally:
+            CURRENT.reset(token)
+
+    def answer(self, ask: Envelope, body: Message | Failure | None, *, sender: str, late: bool = False) -> None:
+        """Send the answer of an ask; of anything else, do nothing. `late`: its handler has ended some time ago."""
+        if ask.kind == Kind.ASK:
+            kind = Kind.FAILURE if type(body) is Failure else Kind.REPLY
+            answer = Envelope(next(self.ids), ask.trace, ask.id, sender, ask.sender, kind, 0, body)
+            if late:
+                self.record(Event.SENT, answer)
+            self.route(answer)
+
+    def route(self, envelope: Envelope) -> None:
+        """Send an envelope on its way."""
+        raise NotImplementedError
+
+    # --- evidence ---
+
+    def record(self, event: Event, envelope: Envelope) -> None:
+        """Write to the flight recorder, if there is one."""
+        if self.recorder is not None:
+            self.recorder.record(event, envelope)
+
+    def record_run(self, run: Run) -> None:
+        """Write that a run leaves for another worker. Answers are recorded where they arrive."""
+        if self.recorder is not None and run.kind not in (Kind.REPLY, Kind.FAILURE):
+            self.recorder.sent(run)
+
+    def happened(self, event: Happening) -> None:
+        """Publish an event."""
+        self.events.publish(event)
+
+    def living(self, address: str) -> Actor | None:
+        """Return a local actor that takes messages."""
+        if not address.startswith(self.prefix):
+            return None
+        actor = self.actors.get(address[len(self.prefix) :])
+        return None if actor is None or actor.mailbox.closed else actor
