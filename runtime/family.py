@@ -196,6 +196,11 @@ class Family(Generic[LeafSpec]):
         leaf = self._leaves.get(leaf_id)
         return leaf is not None and leaf.state is State.WAITING
 
+    def is_starting(self, leaf_id: str, incarnation: int) -> bool:
+        """Say whether just this incarnation of a leaf is being started."""
+        leaf = self._leaves.get(leaf_id)
+        return leaf is not None and leaf.state is State.STARTING and leaf.incarnation == incarnation
+
     def leaves(self, under: str = "") -> list[Leaf[LeafSpec]]:
         """Return the leaves below a supervisor (or all), in order of start. Raises KeyError when there is none."""
         return leaves_of(self._branches[under] if under else self.root)

@@ -127,6 +127,13 @@ class Keeper(Generic[LeafSpec]):
         if self._must_wait(leaf_id):
             self._deferred.append(lambda: self.exited(leaf_id, reason, incarnation))
             return
+        for operation in self._operations:
+            if (
+                operation.starts
+                and operation.starts[0] == leaf_id
+                and self.supervision.is_starting(leaf_id, incarnation)
+            ):
+                self._report(operation, leaf_id)  # it did start: its end has only overtaken the news of that
         self._apply(self.supervision.handle_exit(leaf_id, reason, self._now(), incarnation=incarnation))
 
     def lost(self, leaf_ids: Sequence[str], reason: str, *, for_good: bool = False) -> None:
@@ -229,24 +236,28 @@ class Keeper(Generic[LeafSpec]):
         while operation.starts and not self.closing:
             leaf_id = operation.starts[0]
             try:
-                spec = await self._start(leaf_id, patient=True)
+                has_started = await self._start(leaf_id, patient=True)
             except ExeuntError as error:
                 fields = {"event": "restart_failed", "child": leaf_id, "reason": "crashed", "error": str(error)}
                 logger.warning("A restart failed", extra=fields)
                 return leaf_id
-            if spec is not None:  # else it is gone, or somebody else has started it
-                reason = operation.reasons.get(leaf_id, "restart")
-                restarts = self.supervision.restarts_of(leaf_id)
-                self._craft.restarted(spec, reason, restarts, operation.delay_s)
+            if has_started:  # else it is gone, or somebody else has started it
+                self._report(operation, leaf_id)
             operation.starts.popleft()
         return ""
 
-    async def _start(self, leaf_id: str, *, patient: bool) -> LeafSpec | None:
-        spec = self.supervision.spec(leaf_id) if self.supervision.is_waiting(leaf_id) else None
+    def _report(self, operation: _Operation[LeafSpec], leaf_id: str) -> None:
+        spec = self.supervision.spec(leaf_id)
         if spec is not None:
-            incarnation = await self._craft.start(spec, lambda: self.supervision.starting(leaf_id), patient=patient)
-            self.supervision.started(leaf_id, incarnation, self._now())
-        return spec
+            reason, restarts = operation.reasons.get(leaf_id, "restart"), self.supervision.restarts_of(leaf_id)
+            self._craft.restarted(spec, reason, restarts, operation.delay_s)
+
+    async def _start(self, leaf_id: str, *, patient: bool) -> bool:
+        spec = self.supervision.spec(leaf_id)
+        if spec is None or not self.supervision.is_waiting(leaf_id):
+            return False
+        incarnation = await self._craft.start(spec, lambda: self.supervision.starting(leaf_id), patient=patient)
+        return self.supervision.started(leaf_id, incarnation, self._now())
 
     async def _stop_each(self, stops: deque[Leaving[LeafSpec]], reason: str) -> None:
         """Stop them one after another; each is taken out when it has ended."""

@@ -80,7 +80,7 @@ class Singer(Player):
         return Names(tuple(str(self.node.groups.one_of(message.group)) for _ in range(message.times)))
 
     @receive(Number)
-    async def number(self, message: Number) -> Number:  # type: ignore[override]
+    async def number(self, message: Number) -> Number:
         self._heard += 1
         await asyncio.sleep(0)
         return message
@@ -90,6 +90,6 @@ class Singer(Player):
         return Number(self._heard)
 
     @receive(Say)
-    def say(self, message: Say) -> Said:  # type: ignore[override]
+    def say(self, message: Say) -> Said:
         """Say where a child lives."""
         return Said(str(self.node.whereis(message.text)))

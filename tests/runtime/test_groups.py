@@ -147,7 +147,7 @@ async def test_what_a_dead_worker_said_last_is_not_heeded(start: Start) -> None:
     root = program.node.local("root")
     root.tell(GroupJoined("altos", ("t/w1/ghost",), "w1", epoch - 1))
     root.tell(GroupJoined("altos", ("t/w1/a",), "w1", epoch))
-    await until(lambda: program.node.groups.names())
+    await until(program.node.groups.names)
     assert [str(one) for one in program.node.groups.members("altos")] == ["t/w1/a"]
 
 

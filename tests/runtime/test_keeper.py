@@ -175,7 +175,7 @@ def test_whatever_happens_meanwhile_everybody_lives_once_in_the_end(
         assert theatre.over is None
         everybody = {one.spec.id: one.incarnation for one in theatre.tree.leaves()}
         assert theatre.alive == everybody
-        assert len(everybody) == len([name for name in _leaf_ids(children)])
+        assert len(everybody) == len(_leaf_ids(children))
         assert theatre.tree.tree().state == "running"
         order = list(everybody)
         theatre.log.clear()
@@ -211,7 +211,7 @@ def test_an_exit_during_the_first_start_is_handled_when_all_have_started() -> No
         theatre = Theatre(abc(), backoff=NOW, strategy=Strategy.ONE_FOR_ALL)
         theatre.slow_s = 1.0
         starting = asyncio.create_task(theatre.keeper.start_all())
-        while "a" not in theatre.alive:
+        while "a" not in theatre.alive:  # noqa: ASYNC110 - below FakeClock.run a sleep takes no time
             await asyncio.sleep(0.1)
         theatre.crash("a")
         await starting

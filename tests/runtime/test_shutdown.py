@@ -154,7 +154,7 @@ def test_the_whole_ends_within_its_total(plan: list[tuple[float, list[float]]]) 
         shutdown = Shutdown(phases, total_s=sum(deadline_s for deadline_s, _ in plan) + 0.001)
         for number, (_, tasks) in enumerate(plan):
             for index, seconds in enumerate(tasks):
-                shutdown.add(f"p{number}", str(index), lasting(seconds, [], ""))
+                shutdown.add(f"p{number}", str(index), lasting(seconds, list[str](), ""))
         reports = await shutdown.run("x")
         assert asyncio.get_running_loop().time() <= shutdown.total_s
         for (deadline_s, tasks), report in zip(plan, reports, strict=True):

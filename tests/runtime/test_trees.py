@@ -94,10 +94,16 @@ async def crash(ref: Ref) -> None:
 async def said(file: Path, *expected: str) -> None:
     """Wait until the chronicle says so, then begin another."""
     wanted = " ".join(expected).split()
-    await until(
-        lambda: file.read_text().split()[: len(wanted)] == wanted or len(file.read_text().split()) > len(wanted)
-    )
-    assert file.read_text().split() == wanted
+    await until(lambda: read(file)[: len(wanted)] == wanted or len(read(file)) > len(wanted))
+    assert read(file) == wanted
+    clear(file)
+
+
+def read(file: Path) -> list[str]:
+    return file.read_text().split()
+
+
+def clear(file: Path) -> None:
     file.write_text("")
 
 
@@ -172,7 +178,8 @@ async def test_supervisors_and_their_children_come_later(start: Start, engine: K
     file = tmp_path / "chronicle"
     running = await start(*chroniclers(file, "a"), engine=engine)
     await running.start_supervisor(SupervisorSpec(id="s", children=chroniclers(file, "x", "y")))
-    await running.start_child(*chroniclers(file, "z"), under="s")
+    (z,) = chroniclers(file, "z")
+    await running.start_child(z, under="s")
     with pytest.raises(NameTaken):
         await running.start_child(child("s"))
     with pytest.raises(ActorDead, match="no such supervisor"):
@@ -263,8 +270,8 @@ async def test_an_infinite_patience_waits(start: Start, engine: Kind) -> None:
     waiting = running.ref("a").ask(Open(), timeout_s=60)
     stopping = host.ask(StopActor("a", "shutdown", -1, 0))
     await running.node.ref("t/w1/host").ask(StopActor("nobody", "shutdown", 0))  # the stop has arrived by now
-    assert not stopping.done
-    assert not waiting.done
+    assert not stopping.done()
+    assert not waiting.done()
 
 
 # --- the end ---
@@ -359,7 +366,7 @@ def test_back_off_grows_and_starts_over(directories: Directories) -> None:
             await asyncio.sleep(wait_s)
             died_s, count = loop.time(), len(delays)
             await crash(running.ref("a"))
-            while len(delays) == count:
+            while len(delays) == count:  # noqa: ASYNC110 - below FakeClock.run a sleep takes no time
                 await asyncio.sleep(0.25)
             assert loop.time() - died_s >= delays[-1]
         assert delays == [1, 2, 4, 1, 2]
