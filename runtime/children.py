@@ -6,18 +6,16 @@ What is to be started and stopped is decided in `supervision` and carried out by
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from .address import Address
-from .backoff import Backoff
-from .child_spec import ChildSpec, Intensity, Strategy, SupervisorSpec
+from .child_spec import ChildSpec, SupervisorSpec
 from .decision import Decision
 from .errors import ActorDead, AskTimeout, ExeuntError, Refused
 from .events import ChildRestarted, Event, GaveUp
-from .keeper import Keeper, Spawn
+from .keeper import Keeper, Terms
 from .messages import NamesChanged, StartActor, StopActor
 from .ref import Ref
 from .supervision import RESTART_INTENSITY, Supervision
@@ -39,18 +37,12 @@ class Children:
         specs: Sequence[ChildSpec | SupervisorSpec],
         *,
         name: str,
-        strategy: Strategy,
-        intensity: Intensity | None,
-        backoff: Backoff | None,
-        rng: random.Random,
-        spawn: Spawn,
+        terms: Terms,
         publish: Callable[[Event], None],
         on_end: Callable[[Decision[ChildSpec]], None],
     ) -> None:
-        self.supervision: Supervision[ChildSpec] = Supervision(
-            specs, strategy=strategy, intensity=intensity, backoff=backoff, rng=rng
-        )
-        self.keeper: Keeper[ChildSpec] = Keeper(self.supervision, self, spawn=spawn, on_end=on_end)
+        self.supervision: Supervision[ChildSpec] = terms.tree(specs)
+        self.keeper: Keeper[ChildSpec] = Keeper(self.supervision, self, spawn=terms.spawn, on_end=on_end)
         self._workforce = workforce
         self._publish = publish
         self._name = name

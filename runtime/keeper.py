@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
-from .child_spec import SupervisorSpec
+from .backoff import Backoff
+from .child_spec import Intensity, Strategy, SupervisorSpec
 from .decision import Decision, Exit, Leaving
 from .errors import ExeuntError
 from .family import LeafSpec
@@ -68,6 +70,20 @@ class _Operation(Generic[LeafSpec]):
         return frozenset((*(one.spec.id for one in self.stops), *self.starts))
 
 
+class Terms(NamedTuple):
+    """How a tree is kept: its root's strategy and the rest."""
+
+    strategy: Strategy
+    intensity: Intensity | None
+    backoff: Backoff | None
+    rng: random.Random
+    spawn: Spawn
+
+    def tree(self, specs: Sequence[LeafSpec | SupervisorSpec]) -> Supervision[LeafSpec]:
+        """Plant a tree. Raises NameTaken when two members have one id."""
+        return Supervision(specs, strategy=self.strategy, intensity=self.intensity, backoff=self.backoff, rng=self.rng)
+
+
 class Keeper(Generic[LeafSpec]):
     """Keeps one tree. On its loop only."""
 
@@ -103,6 +119,10 @@ class Keeper(Generic[LeafSpec]):
         finally:
             self._is_starting = False
             self._settle()
+
+    def have_started(self, leaf_id: str) -> None:
+        """Note that whoever keeps them has started one without us."""
+        self.supervision.started(leaf_id, self.supervision.starting(leaf_id), self._now())
 
     def add(self, spec: LeafSpec | SupervisorSpec, under: str = "") -> tuple[str, ...]:
         """Add a member, right of all others of its supervisor; return what is to be started with `start`.

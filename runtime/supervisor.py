@@ -23,12 +23,13 @@ from .child_spec import ChildSpec, Intensity, Strategy, SupervisorSpec, WorkerSp
 from .children import Children
 from .decision import Decision
 from .directories import Directories
+from .ending import Ending
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
 from .events import Events, GaveUp, WorkerDied
 from .family import TreeNode
 from .host import describe, stop_all
-from .keeper import Keeper
+from .keeper import Terms
 from .loading import codec_for
 from .messages import ActorExited, Describe, Description, WorkerDown
 from .node import Node
@@ -36,8 +37,7 @@ from .outcome import Outcome
 from .recorder import Recorder
 from .ref import Ref
 from .root import Root
-from .shutdown import APPLICATION, CHILDREN, ROOT, WORKERS, PhaseReport, Shutdown
-from .supervision import Supervision
+from .shutdown import APPLICATION, CHILDREN, ROOT, WORKERS, Shutdown
 from .workforce import Workforce
 
 logger = logging.getLogger(__name__)
@@ -91,41 +91,29 @@ class Supervisor:
             messages=self._messages,
             engine=self.engine,
             log_level=log_level,
+            terms=Terms(worker_strategy, worker_intensity or intensity, backoff, rng, self._later),
+            on_end=self._out_of_workers,
             on_death=self._worker_died,
             on_loss=self._worker_lost,
             publish=self.events.publish,
-        )
-        self._workers: Keeper[WorkerSpec] = Keeper(
-            Supervision(
-                workers,
-                strategy=worker_strategy,
-                intensity=worker_intensity or intensity,
-                backoff=backoff,
-                rng=rng,
-            ),
-            self._workforce,
-            spawn=self._later,
-            on_end=self._out_of_workers,
         )
         self._children = Children(
             self._workforce,
             children,
             name=name,
-            strategy=strategy,
-            intensity=intensity,
-            backoff=backoff,
-            rng=rng,
-            spawn=self._later,
+            terms=Terms(strategy, intensity, backoff, rng, self._later),
             publish=self.events.publish,
             on_end=self._out_of_children,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._leaving = False
-        self._ending: asyncio.Task[None] | None = None
-        self._outcome: asyncio.Future[Outcome] | None = None
-        self._reason, self._failed = "", False
         self._leftovers: tuple[str, ...] = ()
-        self._plan_the_end()
+        works = {
+            APPLICATION: self._say_goodbyes,
+            CHILDREN: self._stop_children,
+            WORKERS: self._end_workers,
+            ROOT: self._end_root,
+        }
+        self._ending = Ending(self.shutdown, works, close=self._close)
 
     # --- what there is ---
 
@@ -149,7 +137,7 @@ class Supervisor:
         """How often each child and supervisor (by id) and worker (by name) was restarted; those that never were are
         left out.
         """
-        return {**self._workers.supervision.restarts, **self._children.supervision.restarts}
+        return {**self._workforce.keeper.supervision.restarts, **self._children.supervision.restarts}
 
     def tree(self) -> TreeNode:
         """Describe the supervision tree of the actors as plain data: the program is its root."""
@@ -157,7 +145,7 @@ class Supervisor:
 
     def worker_tree(self) -> TreeNode:
         """Describe the supervision of the workers the same way."""
-        return msgspec.structs.replace(self._workers.supervision.tree(), id=self.name)
+        return msgspec.structs.replace(self._workforce.keeper.supervision.tree(), id=self.name)
 
     # --- life ---
 
@@ -167,21 +155,20 @@ class Supervisor:
         If one can't start, leave nothing and raise: RuntimeError for a worker, what its `ask` raised for a child,
         TimeoutError when it takes too long.
         """
-        self._outcome = asyncio.get_running_loop().create_future()
+        self._ending.open()
         self.directories.make()
         self._sweep()
         self._open()
         try:
             await asyncio.wait_for(self._start_all(), START_TIMEOUT_S)
         except BaseException:
-            self._begin_end(failed=True, reason="start_failed", how="shutdown", from_=CHILDREN)
+            self._ending.begin("start_failed")
             await self.wait()
             raise
 
     async def wait(self) -> Outcome:
         """Return when the program has left and nothing is left of it."""
-        assert self._outcome is not None, "start() first"
-        return await asyncio.shield(self._outcome)
+        return await self._ending.wait()
 
     async def leave(self, reason: str = "shutdown") -> Outcome:
         """End in the phases of `shutdown`: the application in its own order, then children from right to left, then
@@ -189,14 +176,13 @@ class Supervisor:
 
         Idempotent; once begun it goes on, also when whoever awaits this does not.
         """
-        self._begin_end(failed=False, reason=reason, how=reason)
+        self._ending.begin(reason, failed=False, planned=True)
         return await self.wait()
 
     def force(self) -> None:
         """Kill every worker at once: the second Ctrl-C. `wait` gives the `Outcome`."""
         self._workforce.kill_all()
-        self._begin_end(failed=True, reason="forced", how="shutdown", from_=CHILDREN)
-        self._reason, self._failed = "forced", True
+        self._ending.force()
 
     def ref(self, child_id: str) -> Ref:
         """Return a ref to a child, wherever it lives. Raises ActorDead for an unknown id."""
@@ -264,32 +250,28 @@ class Supervisor:
 
     async def _start_all(self) -> None:
         await self._workforce.start_all()
-        now = asyncio.get_running_loop().time()
-        for leaf in self._workers.supervision.leaves():
-            name = leaf.spec.name
-            self._workers.supervision.started(name, self._workers.supervision.starting(name), now)
         await self._children.start_all()
 
     async def _add(self, spec: ChildSpec | SupervisorSpec, under: str) -> None:
-        if self._leaving:
+        if self._ending.has_begun:
             raise ActorDead(f"{self.name} is leaving: no child is started any more")
         if under and not self._children.supervision.is_supervisor(under):
             raise ActorDead(f"{under}: no such supervisor")
         await self._children.add(spec, under)
 
     def _actor_exited(self, message: ActorExited) -> None:
-        if not self._leaving:
+        if not self._ending.has_begun:
             self._children.exited(message.worker, message.name, message.incarnation, message.reason)
 
     def _worker_died(self, process: Worker) -> None:
         boot = process.boot
         self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
-        if self._leaving or self._workers.is_stopping(boot.worker):
+        if self._ending.has_begun or self._workforce.keeper.is_stopping(boot.worker):
             return
         fields = {"of": boot.worker, "of_pid": process.pid, "reason": process.exit_reason}
         logger.error("A worker died", extra={"event": "worker_died", **fields})
         self.events.publish(WorkerDied(boot.worker, reason=process.exit_reason, pid=process.pid))
-        self._workers.exited(boot.worker, "worker_died")
+        self._workforce.keeper.exited(boot.worker, "worker_died")
 
     def _worker_lost(self, worker: str, for_good: bool) -> None:
         self._children.worker_lost(worker, for_good=for_good)
@@ -309,43 +291,10 @@ class Supervisor:
         self._end_because(f"worker {worker} {'kept dying' if decision.give_up else 'died'}", failed=True)
 
     def _end_because(self, reason: str, failed: bool) -> None:
-        if not self._leaving:
-            self._begin_end(failed=failed, reason=reason, how="shutdown", from_=CHILDREN)
+        if not self._ending.has_begun:
+            self._ending.begin(reason, failed=failed)
 
     # --- the end ---
-
-    def _plan_the_end(self) -> None:
-        ours = (APPLICATION, CHILDREN, WORKERS, ROOT)
-        if tuple(phase.name for phase in self.shutdown.phases if phase.name in ours) != ours:
-            raise ValueError(f"a shutdown has the phases {', '.join(ours)}, in this order")
-        self.shutdown.add(APPLICATION, "before_leave", self._say_goodbyes)
-        self.shutdown.add(CHILDREN, "children", self._stop_children)
-        self.shutdown.add(WORKERS, "workers", self._end_workers)
-        self.shutdown.add(ROOT, "root", self._end_root)
-
-    def _begin_end(self, *, failed: bool, reason: str, how: str, from_: str = "") -> None:
-        """Begin the end, if it has not begun; with `from_`, go on with that phase if it has not come yet."""
-        self._leaving = True
-        if from_:
-            self.shutdown.skip_to(from_)
-        if self._ending is None:
-            self._reason, self._failed = reason, failed
-            self._ending = asyncio.get_running_loop().create_task(self._end(how))
-
-    async def _end(self, how: str) -> None:
-        phases: tuple[PhaseReport, ...] = ()
-        try:
-            phases = await self.shutdown.run(how)
-            self._close()
-        except Exception:
-            logger.exception("The supervisor's end failed", extra={"event": "end_failed"})
-            self._failed = True
-        finally:
-            assert self._outcome is not None
-            if not self._outcome.done():
-                broken = any(one.failed or one.timed_out for one in phases if one.name in {WORKERS, ROOT})
-                failed = self._failed or broken or bool(self._leftovers)
-                self._outcome.set_result(Outcome(failed, self._reason, self._leftovers, phases))
 
     async def _say_goodbyes(self, reason: str) -> None:
         if self.before_leave is not None:
@@ -353,7 +302,7 @@ class Supervisor:
 
     async def _stop_children(self, how: str) -> None:
         self._children.keeper.close()
-        self._workers.close()
+        self._workforce.keeper.close()
         for task in self._tasks:
             task.cancel()
         self.engine.take_stock(self.processes.values())
@@ -370,13 +319,14 @@ class Supervisor:
             logger.error("Processes were left and are killed", extra=fields)
         await stop_all(self.node, how)
 
-    def _close(self) -> None:
+    def _close(self) -> tuple[str, ...]:
         if self.node.transport is not None:
             self.node.transport.close()
         if self.node.recorder is not None:
             self.node.recorder.close()
             self.node.recorder = None
         self._sweep()
+        return self._leftovers
 
     def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -388,7 +338,7 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("The supervisor failed; everybody leaves", exc_info=task.exception())
-            self._begin_end(failed=True, reason="the supervisor failed", how="shutdown", from_=CHILDREN)
+            self._ending.begin("the supervisor failed")
 
     def _sweep(self) -> None:
         self.directories.sweep(self.name, ("supervisor", *self.workers))

@@ -17,6 +17,7 @@ from .directories import Directories
 from .engine import Engine, Worker
 from .errors import ActorDead, ExeuntError
 from .events import Event, WorkerStarted
+from .keeper import Keeper, Terms
 from .messages import GroupJoined, GroupLeft, Leave, NamesChanged, WorkerDown, WorkerReady, WorkerUp
 from .node import Node
 from .ref import Ref
@@ -39,6 +40,8 @@ class Workforce:
         messages: tuple[str, ...],
         engine: Engine,
         log_level: str,
+        terms: Terms,
+        on_end: Callable[[Decision[WorkerSpec]], None],
         on_death: Callable[[Worker], None],
         on_loss: Callable[[str, bool], None],
         publish: Callable[[Event], None],
@@ -46,6 +49,7 @@ class Workforce:
         """`on_death` is called when a worker has ended, however it did; `on_loss` when it is decided what becomes of
         its actors: the flag says whether it is gone for good.
         """
+        self.keeper: Keeper[WorkerSpec] = Keeper(terms.tree(specs), self, spawn=terms.spawn, on_end=on_end)
         self.specs = {spec.name: spec for spec in specs}
         self.processes: dict[str, Worker] = {}
         """The living, by worker."""
@@ -76,6 +80,8 @@ class Workforce:
         for process in processes:
             await self.broadcast(self._up(process), except_=process.boot.worker)
             self._usable[process.boot.worker].set()
+        for spec in self.specs.values():
+            self.keeper.have_started(spec.name)
 
     # --- for the keeper ---
 

@@ -292,7 +292,7 @@ async def test_a_leave_says_its_goodbyes_first_and_goes_on_when_they_fail(superv
     assert first == second
     assert (first.failed, first.reason) == (False, "signed_out")
     assert [(one.name, one.failed) for one in first.phases] == [
-        ("application", ("before_leave",)),
+        ("application", ("application",)),
         ("children", ()),
         ("workers", ()),
         ("root", ()),

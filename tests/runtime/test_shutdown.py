@@ -25,6 +25,11 @@ def lasting(seconds: float, log: list[str], name: str) -> Callable[[str], Corout
     return work
 
 
+def idle(seconds: float) -> Callable[[str], Coroutine[Any, Any, None]]:
+    log: list[str] = []
+    return lasting(seconds, log, "")
+
+
 def two() -> Shutdown:
     return Shutdown((Phase("first", 2), Phase("second", 3)), total_s=6)
 
@@ -101,7 +106,7 @@ def test_whoever_cannot_wait_begins_with_a_later_phase() -> None:
         reports = await running
         assert reports == (PhaseReport("first", 0.5, skipped=True), PhaseReport("second", 1.0))
         assert log == ["a x", "b x", "b done"]
-        again, log = two(), []
+        again, log = two(), list[str]()
         again.add("first", "a", lasting(1, log, "a"))
         again.skip_to("second")
         assert [one.skipped for one in await again.run("x")] == [True, False]
@@ -154,7 +159,7 @@ def test_the_whole_ends_within_its_total(plan: list[tuple[float, list[float]]]) 
         shutdown = Shutdown(phases, total_s=sum(deadline_s for deadline_s, _ in plan) + 0.001)
         for number, (_, tasks) in enumerate(plan):
             for index, seconds in enumerate(tasks):
-                shutdown.add(f"p{number}", str(index), lasting(seconds, list[str](), ""))
+                shutdown.add(f"p{number}", str(index), idle(seconds))
         reports = await shutdown.run("x")
         assert asyncio.get_running_loop().time() <= shutdown.total_s
         for (deadline_s, tasks), report in zip(plan, reports, strict=True):

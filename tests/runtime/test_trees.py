@@ -323,7 +323,7 @@ def test_an_end_takes_no_longer_than_its_phases(directories: Directories) -> Non
         outcome = await running.leave()
         assert asyncio.get_running_loop().time() - began_s < shutdown.total_s
         assert [(one.name, one.timed_out) for one in outcome.phases] == [
-            ("application", ("before_leave",)),
+            ("application", ("application",)),
             ("children", ("children",)),
             ("workers", ("workers",)),
             ("root", ()),
