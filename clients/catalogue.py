@@ -46,14 +46,26 @@ COMMANDS: Final = (
     Command(("status",), "status:run", "[PEER]", "Session, resources, peers and problems.", _CLIENT),
     Command(("ping",), "ping:run", "PEER", "Round trips through the tunnel, and by which path.", _CLIENT),
     Command(("admin",), "admin:app", "COMMAND", "Sites, gateways, clients, resources, tokens.", _PORTAL),
-    Command(("ps",), "ps:run", "", "Actors: state, worker, mailbox, restarts.", _SUPERVISE),
+    Command(("ps",), "ps:run", "", "Actors: state, worker, mailbox, restarts; dead letters.", _SUPERVISE),
     Command(("tree",), "tree:run", "", "The supervision tree.", _SUPERVISE),
+    Command(("top",), "top:run", "[--write]", "Live view of actors, peers, events.", _SUPERVISE),
+    Command(("show",), "show:run", "ACTOR", "One actor: spec, state, last messages, restarts.", _SUPERVISE),
+    Command(("stack",), "stack:run", "[ACTOR|WORKER]", "Python stacks, without stopping anything.", _SUPERVISE),
+    Command(("restart",), "restart:run", "ACTOR|WORKER", "Have the supervisor restart it.", _SUPERVISE),
     Command(("stop",), "stop:run", "[--now]", "Let everyone finish, then leave.", _SUPERVISE),
     Command(("endings",), "endings:run", "[-f]", "Ended connections: cause, who, how soon known.", _EVIDENCE),
     Command(("why",), "why:run", "PEER", "Explain the last ending with a peer.", _EVIDENCE),
     Command(("logs",), "logs:run", "[-f] [ACTOR]", "Logs, by level, actor, event, time.", _EVIDENCE),
+    Command(("events",), "events:run", "[-f]", "What happened to actors, workers and connections.", _EVIDENCE),
     Command(("trace", "list"), "trace:show_list", "", "Traces, slowest or newest first.", _EVIDENCE),
     Command(("trace", "show"), "trace:show", "ID", "What one message caused.", _EVIDENCE),
+    Command(
+        ("trace", "last"), "trace:show_last", "[ACTOR]", "What each actor handled last, also a dead one.", _EVIDENCE
+    ),
+    Command(
+        ("trace", "export"), "trace_export:export", "ID", "For Perfetto, Firefox Profiler, OpenTelemetry.", _EVIDENCE
+    ),
+    Command(("trace", "record"), "trace_export:record", "", "The same of what happens from now on.", _EVIDENCE),
     Command(("paths",), "paths:run", "", "Every file and socket in use.", _INTERFACE),
     Command(("version",), "version:run", "", "What is installed.", _INTERFACE),
 )

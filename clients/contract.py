@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-Time = Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
+from .contract_terms import Time, TraceId
+from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
+
 PathKind = Literal["direct", "relay"]
-TraceId = Annotated[str, Meta(description="16 hexadecimal digits", pattern="^[0-9a-f]{16}$")]
-ActorState = Annotated[str, Meta(examples=["starting", "running", "backoff", "stopping", "exited", "fatal"])]
+SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
 Cause = Annotated[
     str,
     Meta(
@@ -79,36 +80,6 @@ class Ending(Struct, frozen=True, kw_only=True):
     path: PathKind | None
 
 
-class ActorRow(Struct, frozen=True, kw_only=True):
-    """One actor, and the worker that hosts it."""
-
-    address: str
-    kind: str
-    state: ActorState
-    worker: str
-    pid: int | None
-    mailbox: int
-    handled_total: int
-    restarts: int
-    since_s: float
-    """How long it has been in this state."""
-    cpu_percent: float | None
-    """The worker's."""
-    rss_bytes: int | None
-    """The worker's."""
-
-
-class TreeNode(Struct, frozen=True, kw_only=True):
-    """A supervisor, worker or actor, and what it supervises."""
-
-    name: str
-    kind: Literal["supervisor", "worker", "actor"]
-    state: ActorState
-    pid: int | None = None
-    strategy: str | None = None
-    children: list["TreeNode"] = []
-
-
 class Resource(Struct, frozen=True, kw_only=True):
     """Something that the portal lets this client reach, or this gateway serve."""
 
@@ -163,7 +134,10 @@ class SpanRow(Struct, frozen=True, kw_only=True):
     received_ns: int | None
     started_ns: int | None
     ended_ns: int | None
-    outcome: str
+    outcome: SpanOutcome
+    count: int = 1
+    """A burst of equal messages is one span; their ids are ``id`` and those that follow it."""
+    kind: Annotated[str, Meta(examples=["tell", "ask", "reply", "failure", "system"])] = "tell"
 
 
 class TraceDocument(Struct, frozen=True, kw_only=True):
@@ -172,7 +146,8 @@ class TraceDocument(Struct, frozen=True, kw_only=True):
     id: TraceId
     started_at: Time
     duration_ms: float
-    outcome: str
+    outcome: SpanOutcome
+    """The worst of its spans'."""
     spans: list[SpanRow]
 
 
@@ -188,7 +163,42 @@ class TraceRow(Struct, frozen=True, kw_only=True):
     workers: int
     started_at: Time
     duration_ms: float
-    outcome: str
+    outcome: SpanOutcome
+    """The worst of its spans'."""
+
+
+class LastHandledRow(Struct, frozen=True, kw_only=True):
+    """What an actor handled last, in one life of its worker."""
+
+    address: str
+    worker: str
+    pid: int
+    """The worker's process."""
+    alive: bool
+    """Whether that process still runs. If not, an actor whose outcome is ``pending`` died in the middle of it."""
+    trace: TraceId
+    id: TraceId
+    """The message's span."""
+    message: str
+    from_: str = field(name="from")
+    started_at: Time
+    ran_ms: float | None
+    """``null`` where it has not finished."""
+    outcome: SpanOutcome
+    waiting: int
+    """Messages that were in its mailbox and that it had not begun to handle."""
+
+
+class TraceFile(Struct, frozen=True, kw_only=True):
+    """A file that traces were written into."""
+
+    file: str
+    format: Literal["chrome", "firefox", "otlp", "jsonl"]
+    traces: int
+    spans: int
+    file_bytes: int
+    lost_records: int = 0
+    """Of a recording: how many records a busy ring overwrote before they were read."""
 
 
 class Moment(Struct, frozen=True, kw_only=True):
@@ -291,17 +301,24 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 DOCUMENTS: Mapping[str, Any] = MappingProxyType(
     {
+        "exeunt.dead-letters/1": DeadLetters,
         "exeunt.demo/1": Demo,
         "exeunt.endings/1": list[Ending],
+        "exeunt.events/1": EventRow,
         "exeunt.log/1": dict[str, Any],
         "exeunt.paths/1": Directories,
         "exeunt.ping/1": Pong,
         "exeunt.ps/1": list[ActorRow],
+        "exeunt.restart/1": Restart,
+        "exeunt.show/1": ActorDetail,
         "exeunt.sign-in/1": SignIn,
         "exeunt.sign-out/1": SignOut,
+        "exeunt.stack/1": list[ProcessStacks],
         "exeunt.status/1": Status,
         "exeunt.stop/1": Departure,
         "exeunt.trace/1": TraceDocument,
+        "exeunt.trace-file/1": TraceFile,
+        "exeunt.trace-last/1": list[LastHandledRow],
         "exeunt.traces/1": list[TraceRow],
         "exeunt.tree/1": TreeNode,
         "exeunt.version/1": Version,

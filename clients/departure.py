@@ -56,8 +56,10 @@ def exit_code(departure: Departure, *, strict: bool) -> ExitCode:
     return ExitCode.UNACKNOWLEDGED if strict and departure.unacknowledged else ExitCode.OK
 
 
-def sentence(departure: Departure) -> str:
-    """What happened, for people."""
+def sentence(departure: Departure, *, has_connections: bool = True) -> str:
+    """What happened, for people. `has_connections`: whether it is a program that would have had any."""
+    if not has_connections:
+        return f"{departure.instance} left after {departure.left_after_ms:.0f} ms."
     goodbyes = "no connection was open"
     if departure.endings:
         count = departure.unacknowledged

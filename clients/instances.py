@@ -7,6 +7,7 @@ over.
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
@@ -64,6 +65,17 @@ class Connection:
     def order(self, command: str, args: dict[str, Any] | None = None) -> None:
         """Send a command whose answer carries nothing. Raises as `request` does."""
         self._answer(command, args, self._timeout_s)
+
+    def follow(self, *, recent: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield the program's events until it leaves, the last `recent` ones first. Raises as `request` does."""
+        from exeunt.runtime.control import ControlError, ControlUnavailable
+
+        try:
+            yield from self._client.events(recent=recent)
+        except ControlError as error:
+            raise Failure(error.code, error.message, error.hint) from error
+        except ControlUnavailable as error:
+            raise Failure("not_running", f"{self.instance.name} has left.", "exeunt endings shows why.") from error
 
     def _answer(self, command: str, args: dict[str, Any] | None, timeout_s: float) -> Any:
         from exeunt.runtime.control import ControlError, ControlUnavailable

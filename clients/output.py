@@ -86,6 +86,7 @@ def exit_code_of(code: str) -> ExitCode:
     return {
         "usage": ExitCode.USAGE,
         "ambiguous_instance": ExitCode.USAGE,
+        "ambiguous_actor": ExitCode.USAGE,
         "not_running": ExitCode.NOT_RUNNING,
         "not_connected": ExitCode.NOT_RUNNING,
         "timeout": ExitCode.TIMED_OUT,

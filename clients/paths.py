@@ -57,6 +57,10 @@ class Paths:
         """The Unix stream socket on which a running instance answers commands."""
         return self.run_dir / instance / "control.sock"
 
+    def side_door(self, instance: str) -> Path:
+        """The socket at which a running instance shows its stacks while its loop is blocked."""
+        return self.run_dir / instance / "side.sock"
+
     def pid_file(self, instance: str) -> Path:
         """The decimal process id of a running instance's supervisor."""
         return self.run_dir / instance / "pid"

@@ -19,8 +19,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
+
 from exeunt.runtime import log
 from exeunt.runtime.control import Command, ControlServer
+from exeunt.runtime.portrait import stacks_document
+from exeunt.runtime.side_door import SideDoor
+from exeunt.runtime.stacks import take
 
 from .notify import notify
 from .output import Options, fail, now_rfc3339, talk
@@ -46,6 +51,8 @@ class Program:
         self.on_force: Callable[[], None] = lambda: None
         self.on_network_changed: Callable[[], None] = lambda: None
         """SIGHUP."""
+        self.look: Callable[[bytes], bytes] = lambda _request: msgspec.msgpack.encode(take(()))
+        """Answers at the side door, on its thread."""
 
     def leave(self, cause: str) -> None:
         """Begin to leave; the second time, force it."""
@@ -65,6 +72,10 @@ class Program:
     def network_changed(self) -> None:
         """SIGHUP."""
         self.on_network_changed()
+
+    def on_look(self, request: bytes) -> bytes:
+        """Somebody knocks at the side door: on its thread."""
+        return self.look(request)
 
     def ready(self) -> None:
         """Tell the service manager that the program can be used."""
@@ -104,10 +115,12 @@ async def running_program(
         loop.add_signal_handler(number, program.on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, program.network_changed)
     await control.start()
+    door = SideDoor(paths.side_door(instance), program.on_look)
     logger.info("The program starts", extra={"event": "program_started", "program": kind, "version": version("exeunt")})
     try:
         yield program
     finally:
+        door.close()
         await control.close()
         logger.info("The program has left", extra={"event": "program_left", "program": kind})
         logging.shutdown()
@@ -166,7 +179,10 @@ def _basic_commands(program: Program) -> dict[str, Command]:
     async def tree(_args: dict[str, Any]) -> dict[str, Any]:
         return {"name": program.instance, "kind": "supervisor", "state": "running", "pid": os.getpid(), "children": []}
 
-    return {"hello": hello, "stop": stop, "ps": ps, "tree": tree}
+    async def stack(_args: dict[str, Any]) -> list[dict[str, Any]]:
+        return [stacks_document("main", take(()), ())]
+
+    return {"hello": hello, "stop": stop, "ps": ps, "tree": tree, "stack": stack}
 
 
 def _own_row(program: Program, since_s: float) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from .contract import DOCUMENTS, Error, Problem, Time
+from .contract import DOCUMENTS, Error, Problem
+from .contract_terms import Time
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

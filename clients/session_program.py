@@ -32,9 +32,9 @@ from exeunt.actors.session import EventStream, Session, SessionConfig
 from exeunt.runtime import Directories, ExeuntError
 from exeunt.runtime.context import CURRENT, stand_in
 from exeunt.runtime.control import ControlError
+from exeunt.runtime.inspector import Inspector
 from exeunt.runtime.worker import new_event_loop
 
-from .inspection import Inspector
 from .output import ExitCode, Failure, Options, fail
 from .paths import Paths, ensure_private
 from .program import Program, running_program
@@ -227,6 +227,8 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
             session.stop(Cause.REPLACED)  # the next one begins when this one has taken its leave
         return {"instance": program.instance, "changed": changed}
 
+    inspector.publish_to(program.control)
+    program.look = inspector.look
     program.on_leave = leave
     program.on_force = session.force
     program.on_network_changed = lambda: session.reset("SIGHUP")
@@ -236,9 +238,7 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
             "ping": ping,
             "stop": stop,
             "sign_in": sign_in,
-            "ps": inspector.ps,
-            "tree": inspector.tree,
-            "restart": inspector.restart,
+            **inspector.commands,
         }
     )
     if program.leaving.is_set():

@@ -113,8 +113,9 @@ class Actor(PykkaActor):
         raise Refused("unknown_message", f"{type(self).__name__} does not handle {type(message).__name__}")
 
     def snapshot(self) -> Any:
-        """Return the state as `exeunt show` is to print it: dicts, lists, numbers, text. Called on the loop, between
-        two messages, whenever somebody looks; so it must be quick, and change nothing.
+        """Return the state as `exeunt show` is to print it: dicts, lists, numbers, text. Called on the loop (of a
+        `BlockingActor`: on its thread) whenever somebody looks, while no code of the actor runs; an async handler may
+        be waiting. So it must be quick, and change nothing. May be async.
         """
 
     # --- for subclasses: what there is ---

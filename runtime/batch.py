@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .codec import MAX_RUN, Codec, Run
-from .envelope import Envelope, Kind
+from .envelope import TELL, Envelope
 from .errors import Unencodable
 
 Unsendable = Callable[[Envelope, Unencodable], None]
@@ -34,19 +34,20 @@ class Batch:
         if (
             run is not None
             and envelope.id == self._next_id
-            and envelope.kind == Kind.TELL
             and envelope.to == run.to
             and envelope.cause == run.cause
             and envelope.sender == run.sender
-            and (envelope.trace == run.trace or (not run.trace and envelope.trace == envelope.id))
-            and len(run.bodies) < MAX_RUN
+            and envelope.trace == (run.trace or envelope.id)
+            and envelope.kind == TELL
             and self._codec.knows(envelope.body)
         ):
             run.bodies.append(envelope.body)
             self._next_id += 1
+            if len(run.bodies) == MAX_RUN:
+                self._run = None
             return
         self._run = run = self._codec.run(envelope)
-        self._next_id = envelope.id + 1 if run.kind == Kind.TELL else -1
+        self._next_id = envelope.id + 1 if run.kind == TELL else -1
         self.runs.append(run)
 
     def frames(self, unsendable: Unsendable) -> Iterator[bytes]:

@@ -18,8 +18,8 @@ class Carrier(Protocol):
     sent: Callable[[Run], None] | None
     """Told of each run that leaves; the node sets it if it keeps a record."""
 
-    def connect(self, worker: str, address: str, /) -> None:
-        """Reach `worker` there from now on; the way to its predecessor is dropped."""
+    def connect(self, worker: str, address: str, public_key: str = "", /) -> None:
+        """Reach `worker` there from now on; the way to its predecessor is dropped. `public_key`: between machines."""
 
     def disconnect(self, worker: str, /) -> None:
         """Forget `worker`; what was not sent to it is dropped."""

@@ -106,6 +106,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How long its actors may take to stop when it is told to leave; then it is killed."""
     unprivileged: bool = False
     """Drop every capability before the first actor starts (Linux)."""
+    resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    """What it needs of its machine, in the engine's words; only `ray` places by it: `{"CPU": 2, "cellar": 0.1}`."""
     significant: bool = False
     """When it ends and is not started again, the program leaves."""
     backoff: Backoff | None = None

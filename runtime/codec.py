@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union
 
 import msgspec
 
-from .envelope import Envelope, Kind, Message
+from .envelope import FAILURE, TELL, Envelope, Kind, Message
 from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 
 VERSION = 2
@@ -57,6 +57,10 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     deadline_ns: _Unsigned
     chain: _Chain
     bodies: list[Any]
+
+
+class DamagedRun(Run, gc=False):
+    """A run with a body that could not be read."""
 
 
 class Codec:
@@ -121,25 +125,32 @@ class Codec:
 
     def decode(self, frame: bytes) -> Iterator[Envelope]:
         """Yield the envelopes of a frame. Raises MalformedFrame where it makes no sense."""
+        for run in self.runs(frame):
+            yield from self.envelopes(run)
+
+    def runs(self, frame: bytes) -> Iterable[Run]:
+        """Return the runs of a frame. Raises MalformedFrame where it makes no sense. One with a body that could not be
+        read is a `DamagedRun`.
+        """
         if frame[:1] != _HEADER:
             raise MalformedFrame(f"version {frame[:1].hex() or 'missing'}, not {VERSION}")
         data = memoryview(frame)[1:]
         try:
             runs: Iterable[Run] = self._decode_runs(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            runs = self._one_by_one(data)
-        for run in runs:
-            yield from self._envelopes(run)
+            return self._one_by_one(data)
+        return runs
 
-    def _envelopes(self, run: Run) -> Iterator[Envelope]:
+    def envelopes(self, run: Run) -> Iterator[Envelope]:
+        """Yield the envelopes of a run. Raises MalformedFrame when it makes no sense."""
         id_, trace, kind, deadline_ns = run.id, run.trace, run.kind, run.deadline_ns
         sender, to, cause, chain, bodies = run.sender, run.to, run.cause, run.chain, run.bodies
-        if len(bodies) > 1 and kind != Kind.TELL:
+        if len(bodies) != 1 and kind != TELL:
             raise MalformedFrame("only tells come in runs")
         if deadline_ns and self._clock_ns is not None:
             deadline_ns += self._clock_ns()
         for body in bodies:
-            if type(body) is Failure and kind != Kind.FAILURE:
+            if type(body) is Failure and kind != FAILURE:
                 body = Malformed("a failure answers an ask, and nothing else")  # noqa: PLW2901 - it stands in its place
             yield Envelope(id_, trace or id_, cause, sender, to, kind, deadline_ns, body, chain)
             id_ += 1
@@ -152,7 +163,9 @@ class Codec:
             raise MalformedFrame(str(error)) from None
         for run in raw:
             bodies = [self._body(body) for body in run.bodies]
-            yield Run(run.id, run.trace, run.cause, run.sender, run.to, run.kind, run.deadline_ns, run.chain, bodies)
+            yield DamagedRun(
+                run.id, run.trace, run.cause, run.sender, run.to, run.kind, run.deadline_ns, run.chain, bodies
+            )
 
     def _body(self, data: msgspec.Raw) -> Any:
         try:

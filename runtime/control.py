@@ -1,9 +1,9 @@
 """The control socket: how a person, a script or a GUI speaks to a running program.
 
 JSON Lines over a Unix stream socket in a 0700 directory. A request is `{"id":1,"command":"ps","args":{}}`; its
-answer `{"id":1,"ok":true,"data":…}` or `{"id":1,"ok":false,"error":{"code":…,"message":…,"hint":…}}`. After
-`subscribe` the connection carries `{"event":{…}}` lines. The program registers its commands; the runtime adds none
-of its own.
+answer `{"id":1,"ok":true,"data":…}` or `{"id":1,"ok":false,"error":{"code":…,"message":…,"hint":…}}`. The program
+registers its commands. Two are the socket's own: `events` gives the last events; after `subscribe` the connection
+carries `{"event":{…}}` lines, with `{"recent":50}` beginning with the last 50 events, so that none is missed between.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import contextlib
 import errno
 import logging
 import socket
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -20,10 +22,12 @@ from typing import Any, Self
 import msgspec
 
 from .errors import AskTimeout, ExeuntError, LocalError, Refused, Unavailable
+from .log import rfc3339
 
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
+_EVENTS_KEPT = 500  # for who asks later
 _EVENTS_WAITING = 1_000  # a subscriber that is slower than this loses events, not the program its memory
 
 Command = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -53,6 +57,12 @@ class _Request(msgspec.Struct):
     args: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
+class _Subscribed(msgspec.Struct, frozen=True):
+    """Stands in an answer: from now on this connection carries events, beginning with so many earlier ones."""
+
+    recent: int
+
+
 class ControlServer:
     """Serves commands at a socket. A command is `async (args) -> data`; it raises `ControlError` or `Refused` to
     say no.
@@ -61,6 +71,8 @@ class ControlServer:
     def __init__(self, path: Path, commands: dict[str, Command]) -> None:
         self.path = path
         self.commands = commands
+        self.recent: deque[dict[str, Any]] = deque(maxlen=_EVENTS_KEPT)
+        """The last events, the oldest first."""
         self._server: asyncio.Server | None = None
         self._subscribers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._connections: set[asyncio.Task[None]] = set()
@@ -77,8 +89,15 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._connected, str(self.path), limit=MAX_LINE_BYTES)
         self.path.chmod(0o600)
 
+    @property
+    def subscribers(self) -> int:
+        """How many follow the events."""
+        return len(self._subscribers)
+
     def publish(self, event: dict[str, Any]) -> None:
-        """Give an event to every subscriber."""
+        """Give an event to every subscriber, and keep it for later ones. `at` is filled in where it is missing."""
+        event = event if "at" in event else {**event, "at": rfc3339(time.time_ns())}
+        self.recent.append(event)
         for queue in self._subscribers:
             with contextlib.suppress(asyncio.QueueFull):
                 queue.put_nowait(event)
@@ -109,11 +128,12 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await _line(reader):
             answer = await self._answer(line)
+            data = answer.get("data")
+            if isinstance(data, _Subscribed):
+                await self._stream(reader, writer, {**answer, "data": "subscribed"}, data.recent)
+                return
             writer.write(_encoded(answer))
             await writer.drain()
-            if answer.get("data") == "subscribed":
-                await self._stream(reader, writer)
-                return
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -121,10 +141,16 @@ class ControlServer:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _error(0, "usage", f"not a request: {error}")
         if request.command == "subscribe":
-            return {"id": request.id, "ok": True, "data": "subscribed"}
+            recent = request.args.get("recent", 0)
+            if not isinstance(recent, int) or recent < 0:
+                return _error(request.id, "usage", f"bad arguments: recent is {recent!r}")
+            return {"id": request.id, "ok": True, "data": _Subscribed(recent)}
+        if request.command == "events":
+            return {"id": request.id, "ok": True, "data": list(self.recent)}
         command = self.commands.get(request.command)
         if command is None:
-            return _error(request.id, "usage", f"no such command: {request.command}")
+            known = ", ".join(sorted(self.commands))
+            return _error(request.id, "usage", f"no such command: {request.command}", f"This program answers {known}.")
         try:
             return {"id": request.id, "ok": True, "data": msgspec.to_builtins(await command(request.args))}
         except ControlError as error:
@@ -141,10 +167,15 @@ class ControlServer:
             logger.exception("A control command failed", extra={"event": "command_failed", "command": request.command})
             return _error(request.id, "failed", str(error))
 
-    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _stream(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accepted: dict[str, Any], recent: int
+    ) -> None:
         """Give events until the subscriber hangs up; what else it says is passed over."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_EVENTS_WAITING)
-        self._subscribers.add(queue)
+        for event in list(self.recent)[len(self.recent) - min(recent, len(self.recent)) :]:
+            queue.put_nowait(event)
+        self._subscribers.add(queue)  # before anybody is told: what happens from then on is not missed
+        writer.write(_encoded(accepted))
         hung_up = asyncio.ensure_future(_until_end(reader))
         following = asyncio.ensure_future(queue.get())
         try:
@@ -233,13 +264,18 @@ class ControlClient:
             str(refusal.get("code", "failed")), str(refusal.get("message", "it failed")), refusal.get("hint")
         )
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Subscribe, and yield events until the program leaves."""
-        self.request("subscribe")
+    def events(self, *, recent: int = 0) -> Iterator[dict[str, Any]]:
+        """Subscribe, and yield events until the program leaves, the last `recent` ones first."""
+        self.request("subscribe", {"recent": recent} if recent else None)
         self._socket.settimeout(None)
         with contextlib.suppress(ControlUnavailable):
             while True:
                 yield self._read()["event"]
+
+    def hang_up(self) -> None:
+        """End the conversation from another thread: whoever waits there for an answer or an event is told."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Hang up."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 import msgspec
 import zmq
@@ -51,13 +52,19 @@ class CurveKeys(msgspec.Struct, frozen=True):
 class Gatekeeper:
     """Decides who may connect to the sockets of one ZeroMQ context, and counts whom it refuses. On its loop only."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        on_refused: Callable[[str], None] | None = None,
+    ) -> None:
         self.allowed: set[str] = set()
         """The public keys of those who may connect. May be changed at any time; it counts when one connects."""
         self.refused_total = 0
         """Connections that were refused."""
         self._context = context
         self._loop = loop
+        self._on_refused = on_refused
         self._closed = False
         self._zap = context.socket(zmq.REP)
         self._zap.setsockopt(zmq.LINGER, 0)
@@ -123,7 +130,8 @@ class Gatekeeper:
 
     def _failed(self, parts: list[bytes]) -> None:
         event = zmq.utils.monitor.parse_monitor_message(parts)
+        reason = str(zmq.Event(event["event"]).name)
         self.refused_total += 1
-        logger.warning(
-            "A connection was refused", extra={"event": "connection_refused", "reason": zmq.Event(event["event"]).name}
-        )
+        logger.warning("A connection was refused", extra={"event": "connection_refused", "reason": reason})
+        if self._on_refused is not None:
+            self._on_refused(reason)

@@ -32,9 +32,10 @@ class Directories(msgspec.Struct, frozen=True, kw_only=True):
         return self.traces / f"{node}.{worker}.{epoch}.ring"
 
     def sweep(self, node: str, workers: Iterable[str]) -> None:
-        """Remove the workers' socket files, of this and earlier lives, and all but their newest rings."""
+        """Remove the workers' sockets and their like, of this and earlier lives, and all but their newest rings."""
         for worker in workers:
-            sockets = [path for path in self.ipc.glob(f"{worker}.*") if path.suffix[1:].isdigit()]
+            # `w.7` is a worker's socket, `w.7s` its side door, `w.7f` the file for its stacks.
+            sockets = [path for path in self.ipc.glob(f"{worker}.*") if path.suffix[1:].rstrip("sf").isdigit()]
             rings = sorted(self.traces.glob(f"{node}.{worker}.*.ring"), key=_modified_ns)
             for path in (*sockets, *rings[:-_RINGS_KEPT]):
                 with contextlib.suppress(OSError):

@@ -40,6 +40,10 @@ class Kind(IntEnum):
     """For the runtime itself: watch, stop. Does not wait behind ordinary messages."""
 
 
+# The same as plain numbers: looking up a member of an enum costs more than comparing two numbers.
+TELL, ASK, REPLY, FAILURE, SYSTEM = (int(kind) for kind in Kind)
+
+
 class Envelope(msgspec.Struct, gc=False):
     """A message under way."""
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .envelope import Envelope, Kind
+from .envelope import TELL, Envelope
 
 if TYPE_CHECKING:
     from .life import Life
@@ -32,10 +32,12 @@ REPORT_AFTER_S = 0.05  # what has been dealt with is reported by then, however l
 class Outbox:
     """What this node has sent to one actor of another worker, and has still to send."""
 
-    __slots__ = ("held", "outstanding", "unsettled", "waiters", "waiting", "window")
+    __slots__ = ("held", "next_id", "outstanding", "unsettled", "waiters", "waiting", "window")
 
     def __init__(self) -> None:
         self.window = FIRST_WINDOW
+        self.next_id = -1
+        """That would lengthen the last of the unsettled runs."""
         self.outstanding = 0
         """Tells that were sent, and not dealt with as far as we know."""
         self.unsettled: deque[_Sent] = deque()
@@ -54,12 +56,11 @@ class Outbox:
     def sent(self, envelope: Envelope) -> None:
         """Note a tell that leaves."""
         self.outstanding += 1
-        if self.unsettled:
-            last = self.unsettled[-1]
-            if envelope.id == last.first.id + last.count:
-                last.count += 1
-                return
-        self.unsettled.append(_Sent(envelope, 1))
+        if envelope.id == self.next_id and self.unsettled:
+            self.unsettled[-1].count += 1
+        else:
+            self.unsettled.append(_Sent(envelope, 1))
+        self.next_id = envelope.id + 1
 
     def settle(self, count: int) -> None:
         """The oldest `count` tells have been dealt with."""
@@ -76,6 +77,7 @@ class Outbox:
 
     def withdraw(self, tell_id: int) -> None:
         """This one did not leave after all."""
+        self.next_id = -1
         for index, run in enumerate(self.unsettled):
             number = tell_id - run.first.id
             if 0 <= number < run.count:
@@ -114,7 +116,7 @@ class _Sent:
 class Outboxes:
     """The outboxes of one node, by recipient."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Envelope], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Envelope], bool]) -> None:
         self._loop = loop
         self._send = send
         self._by_address: dict[str, Outbox] = {}
@@ -144,11 +146,10 @@ class Outboxes:
         box.settle(count)
         box.window = window
         waiting = box.waiting
-        while waiting and (box.outstanding < window or waiting[0].kind != Kind.TELL):
+        while waiting and (box.outstanding < window or waiting[0].kind != TELL):
             envelope = waiting.popleft()
-            if envelope.kind == Kind.TELL:
+            if self._send(envelope) and envelope.kind == TELL:
                 box.sent(envelope)
-            self._send(envelope)
         if waiting:
             return
         _release(box)

@@ -15,7 +15,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .context import CURRENT, stand_in
-from .envelope import Envelope, Kind, Message
+from .envelope import ASK, TELL, Envelope, Message
 from .errors import ActorDead, Failure, Refused, to_failure
 from .later import Later, checked, outcome
 from .mailbox import Rejected
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .node import Node
     from .ref import Ref
 
-_BATCH = 128  # messages handled before others get a turn
+_BATCH = 1_024  # messages handled before others get a turn
+_TURN_NS = 1_000_000  # or so long, as far as there is a record to look at the clock for
 _SHARED_AT_MOST = 64  # messages to a record
 _SHARED_NS = 100_000  # a record that took longer is the last one to be shared for now
 
@@ -74,6 +75,8 @@ class Handling:
     _record = -1
     _began_ns = 0
     _share = 1
+    _open = (-1, 0, 0, 0, "")
+    """The record that is open: its number, of how many messages, where it counts them, since when, whose."""
 
     task: asyncio.Task[None] | None = None
     """What runs async handlers; None as long as there was none."""
@@ -146,8 +149,10 @@ class Handling:
         recorder, share = node.recorder, self._share
         count = began_ns = 0  # of the record that is open, and may be shared
         next_id, number, sender, shared_kind, origin = -1, -1, "", None, ""
+        count_at = overwritten = 0
+        until_ns, last_turn = time.time_ns() + _TURN_NS, False
         for _ in range(_BATCH):
-            if self.exit_reason or self.killed:
+            if last_turn or self.exit_reason or self.killed:
                 break
             if mailbox.system:
                 envelope = mailbox.system.popleft()
@@ -157,28 +162,26 @@ class Handling:
                 break
             body = envelope.body
             kind = type(body)
-            is_tell = envelope.kind == Kind.TELL
+            is_tell = envelope.kind == TELL
             if envelope.id == next_id and envelope.sender is sender and kind is shared_kind and count < share:
                 count += 1
                 next_id += 1
-                if recorder is not None:
-                    recorder.count(number, count)
+                if recorder is not None and recorder.written < overwritten:
+                    recorder.u16[count_at] = count  # before its handler starts
             else:
                 if count:
                     share = self._close(number, count, began_ns, origin)
                     count = 0
-                if not is_tell and envelope.kind != Kind.ASK:
-                    self._runtime_message(envelope)
-                    continue
-                if mailbox.cancelled and envelope.id in mailbox.cancelled:
-                    mailbox.cancelled.discard(envelope.id)
-                    node.record(Event.CANCELLED, envelope)
+                if not self._is_to_be_handled(envelope):
                     continue
                 count, sender, shared_kind, origin = 1, envelope.sender, kind, envelope.origin
                 next_id = envelope.id + 1 if is_tell else -1
                 if recorder is not None:
                     began_ns = time.time_ns()
+                    if began_ns > until_ns:  # this one still, then others
+                        last_turn = True
                     number = recorder.start(envelope, began_ns)
+                    count_at, overwritten = recorder.count_at(number), number + recorder.capacity
             self.envelope = envelope
             CURRENT.set(envelope)
             handler = handlers.get(kind)
@@ -188,24 +191,16 @@ class Handling:
                     self.envelope = None
                     continue
                 if answer is not None and not isinstance(answer, Message) and _must_wait(answer):
-                    if count > 1:  # what was handled before it is done with; this one gets a record of its own
-                        self._close(number, count - 1, began_ns, origin)
-                        if recorder is not None:
-                            recorder.count(number, count - 1)
-                            began_ns = time.time_ns()
-                            number = recorder.start(envelope, began_ns)
+                    self._open = (number, count, count_at, began_ns, origin)
+                    self._alone(envelope)
                     self.stage, self._about = Stage.HANDLE, envelope
-                    self._record, self._began_ns, self._share = number, began_ns, share
+                    self._share = share
                     return answer
                 checked(answer)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor and nobody else
-                if count > 1:
-                    self._close(number, count - 1, began_ns, origin)
-                    if recorder is not None:
-                        recorder.count(number, count - 1)
-                        began_ns = time.time_ns()
-                        number = recorder.start(envelope, began_ns)
-                self._record, self._began_ns, self._share = number, began_ns, 1
+                self._open = (number, count, count_at, began_ns, origin)
+                self._alone(envelope)
+                self._share = 1
                 following = self._failed(envelope, error)
                 if following is not None or self.state != "running":
                     return following
@@ -254,6 +249,31 @@ class Handling:
         recorder.handled(count)
         return 1 if ran_ns > _SHARED_NS else min(_SHARED_AT_MOST, 2 * count)
 
+    def _is_to_be_handled(self, envelope: Envelope) -> bool:
+        """Say whether a handler is to see this; see to what is for the runtime itself."""
+        if envelope.kind not in (TELL, ASK):
+            self._runtime_message(envelope)
+            return False
+        cancelled = self.mailbox.cancelled
+        if cancelled and envelope.id in cancelled:
+            cancelled.discard(envelope.id)
+            self.node.record(Event.CANCELLED, envelope)
+            return False
+        return True
+
+    def _alone(self, envelope: Envelope) -> None:
+        """Give a message a record of its own that shares the open one with those before it, which are done with."""
+        number, count, count_at, began_ns, origin = self._open
+        recorder = self.node.recorder
+        if count > 1:
+            if recorder is not None and recorder.written < number + recorder.capacity:
+                recorder.u16[count_at] = count - 1
+            self._close(number, count - 1, began_ns, origin)
+            if recorder is not None:
+                began_ns = time.time_ns()
+                number = recorder.start(envelope, began_ns)
+        self._record, self._began_ns = number, began_ns
+
     def _failed(self, envelope: Envelope, error: BaseException) -> Any:
         """A handler raised: answer, record, and crash or end, unless it only refused or was withdrawn."""
         refused = isinstance(error, Refused)
@@ -272,7 +292,7 @@ class Handling:
     def _answer(self, envelope: Envelope, answer: Message | Later | None) -> None:
         if isinstance(answer, Later):
             self._answer_later(envelope, answer)
-        elif envelope.kind == Kind.ASK and not (self.stashed and self.stashed[-1] is envelope):
+        elif envelope.kind == ASK and not (self.stashed and self.stashed[-1] is envelope):
             self.node.answer(envelope, answer, sender=str(self.ref))
 
     def _answer_later(self, envelope: Envelope, later: Later) -> None:

@@ -11,9 +11,9 @@ import msgspec
 
 from .actor import Actor, Later, receive
 from .errors import ActorDead, NameTaken, Refused
+from .facts import Look, Seen, Snapshot, TakeSnapshot, describe, look, snapshot
 from .loading import load
 from .messages import (
-    ActorRow,
     ActorStarted,
     Describe,
     Description,
@@ -45,7 +45,7 @@ class Host(Actor):
     @receive(WorkerUp)
     def on_worker_up(self, message: WorkerUp) -> Done:
         """Learn where another worker is."""
-        self.node.worker_up(message.worker, message.endpoint)
+        self.node.worker_up(message.worker, message.endpoint, message.public_key)
         return Done()
 
     @receive(WorkerDown)
@@ -95,6 +95,22 @@ class Host(Actor):
         """Say who lives here."""
         return describe(self.node)
 
+    @receive(Look)
+    def on_look(self, message: Look) -> Seen:
+        """Say what there is to see here, where there is no other way to look."""
+        return Seen(msgspec.Raw(look(self.node, message)))
+
+    @receive(TakeSnapshot)
+    def on_take_snapshot(self, message: TakeSnapshot) -> Later:
+        """Have an actor describe its own state."""
+        return Later(self._take_snapshot(message.name))
+
+    async def _take_snapshot(self, name: str) -> Snapshot:
+        actor = self.node.actors.get(name)
+        if actor is None:
+            raise Refused("no_such_actor", f"{name} does not live")
+        return await snapshot(actor)
+
     @receive(Leave)
     async def on_leave(self, message: Leave) -> None:
         """Stop everybody, last started first, then let the process end."""
@@ -109,23 +125,6 @@ async def _started(actor: Actor) -> ActorStarted:
     except ActorDead as error:
         raise Refused("start_failed", str(error)) from error
     return ActorStarted(str(actor.ref))
-
-
-def describe(node: Node) -> Description:
-    """Describe the actors of a process."""
-    rows = tuple(
-        ActorRow(
-            address=str(actor.ref),
-            kind=type(actor).__name__,
-            state=actor.state,
-            mailbox=len(actor.mailbox),
-            handled_total=actor.handled_total,
-            incarnation=actor.incarnation,
-            started_ns=actor.started_ns,
-        )
-        for actor in node.actors.values()
-    )
-    return Description(rows, node.dead_letters.total)
 
 
 async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:

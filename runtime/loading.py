@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import time
 from typing import Any
 
 from .codec import Codec
 from .envelope import Message
 from .errors import LocalError
+from .facts import MESSAGES as FACTS
 from .messages import MESSAGES
 
 
@@ -20,9 +22,11 @@ def load(path: str) -> Any:
         raise LocalError(f"cannot load {path!r}: {error}") from error
 
 
-def codec_for(paths: tuple[str, ...]) -> Codec:
-    """Build the codec that knows the runtime's messages and those that `paths` name."""
-    types: list[type[Message]] = list(MESSAGES)
+def codec_for(paths: tuple[str, ...], *, clocks_differ: bool = False) -> Codec:
+    """Build the codec that knows the runtime's messages and those that `paths` name. `clocks_differ`: between
+    machines.
+    """
+    types: list[type[Message]] = [*MESSAGES, *FACTS]
     for path in paths:
         types.extend(load(path))
-    return Codec(types)
+    return Codec(types, clock_ns=time.monotonic_ns if clocks_differ else None)

@@ -1,7 +1,8 @@
 """What a node is before any mail: a loop and its turns, ids, envelopes, evidence.
 
-The lowest of three layers: `LocalNode` gives actors their turns and makes envelopes, `Delivery` takes those where they
-belong, `Node` is what actors and supervisors use. On the loop's thread only, but for `hop`.
+The lowest of four layers: `LocalNode` gives actors their turns and makes envelopes, `Routing` sends those on their way,
+`Delivery` takes what arrives where it belongs, `Node` is what actors and supervisors use. On the loop's thread only, but
+for `hop`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class LocalNode:
         """The sender of what no actor sends."""
         self.actors: dict[str, Actor] = {}
         """The living, by name, in order of start."""
+        self.by_address: dict[str, Actor] = {}
+        """The same by address."""
         self.events = Events()
         """What happens here."""
         self.dead_letters = DeadLetters(self.events, self.loop)
@@ -154,7 +157,4 @@ class LocalNode:
 
     def living(self, address: str) -> Actor | None:
         """Return a local actor that takes messages."""
-        if not address.startswith(self.prefix):
-            return None
-        actor = self.actors.get(address[len(self.prefix) :])
-        return None if actor is None or actor.mailbox.closed else actor
+        return self.by_address.get(address)

@@ -106,6 +106,16 @@ class Mailbox:
         self.reject(envelope)
         return envelope
 
+    def put_all(self, envelopes: list[Envelope]) -> bool:
+        """Take all of them, if there is room; else none, and return False."""
+        ordinary = self.ordinary
+        if ordinary is None:
+            ordinary = self.ordinary = deque()
+        if self.draining or len(ordinary) - self._rejected + len(envelopes) >= self.bound:
+            return False
+        ordinary.extend(envelopes)
+        return True
+
     def reject(self, envelope: Envelope) -> None:
         """Count a message that is not taken. Where it came from, it takes up room until all before it are done with."""
         self.rejected_total += 1

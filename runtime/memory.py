@@ -75,7 +75,7 @@ class MemoryTransport:
         """How many envelopes left here and have not arrived."""
         return sum(len(link.queue) for link in self._links.values())
 
-    def connect(self, worker: str, address: str, /) -> None:
+    def connect(self, worker: str, address: str, _public_key: str = "", /) -> None:
         """Reach `worker` there from now on; what is under way to its predecessor is lost."""
         self.disconnect(worker)
         self._links[worker] = _Link(self._network, self.node.loop, address)

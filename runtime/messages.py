@@ -128,6 +128,8 @@ class WorkerUp(Message, frozen=True):
     worker: str
     epoch: int
     endpoint: str
+    public_key: str = ""
+    """Between machines: its CURVE key."""
 
 
 class WorkerDown(Message, frozen=True):
@@ -164,6 +166,9 @@ class ActorRow(msgspec.Struct, frozen=True, array_like=True):
     incarnation: int
     started_ns: int
     """CLOCK_REALTIME."""
+    mailbox_bound: int = 0
+    handling: str = ""
+    """The type of the message that it handles now."""
 
 
 class Description(Message, frozen=True):

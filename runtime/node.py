@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,7 @@ from .address import Address
 from .codec import Codec
 from .context import CURRENT, current
 from .delivery import Delivery
-from .envelope import Envelope, Kind, Message
+from .envelope import ASK, TELL, Envelope, Kind, Message
 from .errors import ActorDead, Failure, MailboxFull, NameTaken
 from .groups import Groups, Names
 from .messages import Link, Stop, Terminated, Unlink, Unwatch, Watch
@@ -75,7 +76,7 @@ class Node(Delivery):
         """Start an actor here. Its `on_start` runs in the loop's next turn; see `Actor.started`. Raises NameTaken."""
         if name in self.actors:
             raise NameTaken(f"{self.prefix}{name} already lives")
-        self.actors[name] = actor
+        self.actors[name] = self.by_address[f"{self.prefix}{name}"] = actor
         actor.attach(self, Address(self.name, self.worker, name), incarnation)
         return actor.ref
 
@@ -83,6 +84,7 @@ class Node(Delivery):
         """Forget a local actor, answer what it left, tell its watchers. The actor itself calls this, last."""
         address = str(actor.ref)
         self.actors.pop(address[len(self.prefix) :], None)
+        self.by_address.pop(address, None)
         for envelope in left:
             self.undeliverable(envelope, ActorDead(f"{envelope.to} ended ({reason}) before it handled this"))
         self.groups.ended(address)
@@ -96,17 +98,25 @@ class Node(Delivery):
 
     def tell(self, to: str, message: Message) -> None:
         """Send and forget. From any thread."""
+        id_, context = next(self.ids), CURRENT.get()
+        if context is None:
+            envelope = Envelope(id_, id_, 0, self.outside, to, TELL, 0, message)
+        else:
+            envelope = Envelope(id_, context.trace or id_, context.id, context.to, to, TELL, 0, message)
         if threading.get_ident() == self.thread:
-            self.route(self.envelope(to, message, Kind.TELL))
-            return
-        envelope = self.envelope(to, message, Kind.TELL)
-        if not self.hop(lambda: self.route(envelope)):
+            actor = self.by_address.get(to)
+            if actor is None:
+                self.route_tell(envelope)
+            else:
+                envelope.received_ns = time.time_ns()
+                self.put(actor, envelope)
+        elif not self.hop(lambda: self.route(envelope)):
             self.dead_letters.add(envelope, "this process's loop has ended")
 
     def tell_self(self, actor: Life, message: Message) -> None:
         """Put a message into an actor's own mailbox, whatever its bound: a timer's."""
         address = str(actor.ref)
-        self.put(self.envelope(address, message, Kind.TELL, sender=address), forced=True)
+        self.put(actor.actor, self.envelope(address, message, Kind.TELL, sender=address), forced=True)
 
     async def offer(self, to: str, message: Message, *, timeout_s: float) -> None:
         """Tell as soon as there is room. Raises MailboxFull when that takes longer."""
@@ -129,7 +139,7 @@ class Node(Delivery):
         envelope = self.envelope(to, message, Kind.ASK, deadline_ns=int((now_s + timeout_s) * 1e9))
         if context is not None:
             envelope.chain = context.chain
-            if context.kind in (Kind.TELL, Kind.ASK):  # its handler waits for this, as far as we know
+            if context.kind in (TELL, ASK):  # its handler waits for this, as far as we know
                 envelope.chain = (*context.chain, (context.to, context.id))
         if threading.get_ident() == self.thread:
             near = NearReply(loop=self.loop)

@@ -98,8 +98,9 @@ class Recorder:
 
     def __init__(self, path: Path, *, worker: str, epoch: int, capacity: int = DEFAULT_CAPACITY) -> None:
         self.path = path
-        self._capacity = capacity
-        self._written = 0
+        self.capacity = capacity
+        self.written = 0
+        """Records ever."""
         self._strings: dict[str, int] = {}
         self._types: dict[type, int] = {}
         self._strings_used = 0
@@ -115,19 +116,20 @@ class Recorder:
         self._map[:8] = MAGIC
         # Views of the same memory in other units: an assignment to one costs a tenth of a struct.pack_into.
         self._u8 = memoryview(self._map)
-        self._u16 = self._u8.cast("H")
+        self.u16 = self._u8.cast("H")
+        """The whole file as 16-bit numbers."""
         self._u64 = self._u8.cast("Q")
         self._handled = 0
 
     def record(self, event: Event, envelope: Envelope, *, at_ns: int = 0, count: int = 1, waited_ns: int = 0) -> int:
         """Write one record; return its number, for `count`, `end` and `split`."""
-        number = self._written
+        number = self.written
         body = envelope.body
         kind = type(body)
         strings = self._strings
         _RECORD.pack_into(
             self._map,
-            _RING + (number % self._capacity) * 64,
+            _RING + (number % self.capacity) * 64,
             at_ns or time.time_ns(),
             envelope.id,
             envelope.trace,
@@ -142,7 +144,7 @@ class Recorder:
             0,
         )
         # After the record: a reader never sees a slot that was announced and not written.
-        self._written = self._u64[2] = number + 1
+        self.written = self._u64[2] = number + 1
         return number
 
     def sent(self, run: Run) -> None:
@@ -159,15 +161,16 @@ class Recorder:
             Event.STARTED, envelope, at_ns=now_ns, waited_ns=now_ns - received_ns if 0 < received_ns < now_ns else 0
         )
 
-    def count(self, number: int, count: int) -> None:
-        """Say that a record stands for so many messages by now."""
-        if self._written - number <= self._capacity:
-            self._u16[(_FIRST_Q + (number % self._capacity) * _PER_RECORD_Q) * 4 + 23] = count
+    def count_at(self, number: int) -> int:
+        """Return where in `u16` a record keeps for how many messages it stands. It may be written there as long as
+        `written` is less than its number plus the capacity.
+        """
+        return (_FIRST_Q + (number % self.capacity) * _PER_RECORD_Q) * 4 + 23
 
     def end(self, number: int, event: Event, ran_ns: int) -> None:
         """Complete a record: its handler has ended so."""
-        if self._written - number <= self._capacity:  # else it has been overwritten
-            at = _FIRST_Q + (number % self._capacity) * _PER_RECORD_Q
+        if self.written - number <= self.capacity:  # else it has been overwritten
+            at = _FIRST_Q + (number % self.capacity) * _PER_RECORD_Q
             self._u64[at + 7] = max(1, ran_ns)
             self._u8[at * 8 + 45] = event
 
@@ -182,7 +185,7 @@ class Recorder:
 
     def close(self) -> None:
         """Unmap. The file stays: it is the evidence."""
-        for view in (self._u64, self._u16, self._u8):
+        for view in (self._u64, self.u16, self._u8):
             view.release()
         self._map.close()
 
@@ -220,8 +223,9 @@ class Ring(NamedTuple):
     dead_letters_total: int = 0
 
 
-def read_ring(path: Path) -> Ring:
-    """Read a ring, of a living or a dead worker. Raises RingUnreadable, or OSError.
+def read_ring(path: Path, *, after: int = 0) -> Ring:
+    """Read a ring, of a living or a dead worker; with `after`, without its first so many records ever. Raises
+    RingUnreadable, or OSError.
 
     Slots that the writer reached while we read are left out, and so is the one that it would write next: a process
     that was killed may have written half of it. So a full ring gives one record fewer than its capacity.
@@ -229,14 +233,14 @@ def read_ring(path: Path) -> Ring:
     with path.open("rb") as file:
         data = file.read()
         file.seek(_WRITTEN)
-        after = file.read(8)
-    if len(data) < _RING or len(after) < 8 or data[:8] != MAGIC:
+        meanwhile = file.read(8)
+    if len(data) < _RING or len(meanwhile) < 8 or data[:8] != MAGIC:
         raise RingUnreadable(f"{path.name} is not a flight recorder's file")
     capacity, written, used, pid, epoch = struct.unpack_from("<QQQQQ", data, 8)
     if len(data) < _RING + capacity * _RECORD.size or used > STRINGS_BYTES:
         raise RingUnreadable(f"{path.name} is cut short")
     strings = ["?", *_read_strings(data, used)]
-    oldest = max(0, written - capacity, _U64.unpack(after)[0] + 1 - capacity)
+    oldest = max(after, written - capacity, _U64.unpack(meanwhile)[0] + 1 - capacity)
     records = list(_read_records(data, capacity, range(min(oldest, written), written), strings))
     worker = data[48:80].rstrip(b"\0").decode(errors="replace")
     handled, dead_letters = struct.unpack_from("<QQ", data, _HANDLED)

@@ -27,8 +27,9 @@ from .ending import Ending
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
 from .events import Events, GaveUp, WorkerDied
+from .facts import describe
 from .family import TreeNode
-from .host import describe, stop_all
+from .host import stop_all
 from .keeper import Terms
 from .loading import codec_for
 from .messages import ActorExited, Describe, Description, WorkerDown
@@ -74,6 +75,8 @@ class Supervisor:
         """
         self.name = name
         self.directories = directories
+        self.strategy = strategy
+        """Who is restarted together with a failed child of the root."""
         self.events = Events()
         """What happens in the whole program."""
         self.shutdown = shutdown or Shutdown()
@@ -146,6 +149,24 @@ class Supervisor:
     def worker_tree(self) -> TreeNode:
         """Describe the supervision of the workers the same way."""
         return msgspec.structs.replace(self._workforce.keeper.supervision.tree(), id=self.name)
+
+    @property
+    def worker_restarts(self) -> dict[str, int]:
+        """How often each worker was restarted; those that never were are left out."""
+        return self._workforce.keeper.supervision.restarts
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the end has begun."""
+        return self._ending.has_begun
+
+    def worker_state(self, worker: str) -> str:
+        """Say `starting`, `running`, `backoff` (dead, and to be replaced), `stopping`, or `exited`."""
+        if worker not in self.processes:
+            return "exited" if self._ending.has_begun or self._workforce.has_given_up(worker) else "backoff"
+        if self._ending.has_begun:
+            return "stopping"
+        return "running" if self._workforce.is_usable(worker) else "starting"
 
     # --- life ---
 
@@ -236,7 +257,8 @@ class Supervisor:
         with contextlib.ExitStack() as undo:
             recorder = Recorder(ring, worker="supervisor", epoch=epoch)
             undo.callback(recorder.close)
-            self.node = Node(self.name, "supervisor", codec=codec_for(self._messages), recorder=recorder)
+            codec = codec_for(self._messages, clocks_differ=self.engine.clocks_differ)
+            self.node = Node(self.name, "supervisor", codec=codec, recorder=recorder)
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
         self._workforce.open(self.node, at)

@@ -7,14 +7,17 @@ recipient write into different rings; the envelope's id joins their records.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from .causes import Causes
 from .envelope import Kind
-from .recorder import Event, Record, RingUnreadable, read_ring
+from .recorder import Event, Record, Ring, RingUnreadable, read_ring
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -39,18 +42,24 @@ class Span(msgspec.Struct, frozen=True):
     or its worker died).
     """
     count: int = 1
-    """How many messages this stands for, ids upwards from `id`: equal ones that were sent or handled back to back."""
+    """How many messages this stands for, ids upwards from `id`: equal ones that were sent or handled back to back. Any
+    of them may be the cause of another span.
+    """
 
     @property
     def first_ns(self) -> int:
         """The earliest time known."""
-        return min((at for at in (self.sent_ns, self.received_ns, self.started_ns) if at is not None), default=0)
+        times = (self.sent_ns, self.received_ns, self.started_ns, self.ended_ns)
+        return min((at for at in times if at is not None), default=0)  # of a dead letter the end may be all there is
 
     @property
     def last_ns(self) -> int:
         """The latest time known."""
         times = (self.sent_ns, self.received_ns, self.started_ns, self.ended_ns)
         return max((at for at in times if at is not None), default=0)
+
+
+_WORST_FIRST = ("failed", "dropped", "pending", "cancelled", "refused")
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -63,7 +72,12 @@ class Trace(msgspec.Struct, frozen=True):
     @property
     def root(self) -> Span:
         """The message that began it; the earliest one known, where that was overwritten."""
-        return next((span for span in self.spans if span.id == self.id), self.spans[0])
+        return next((span for span in self.spans if 0 <= self.id - span.id < span.count), self.spans[0])
+
+    @property
+    def messages(self) -> int:
+        """How many messages it has; a burst's are all counted."""
+        return sum(span.count for span in self.spans)
 
     @property
     def started_ns(self) -> int:
@@ -77,9 +91,9 @@ class Trace(msgspec.Struct, frozen=True):
 
     @property
     def outcome(self) -> str:
-        """`failed` if any span failed, else `dropped`, `pending`, or `ok`."""
+        """The worst of its spans': `failed`, `dropped`, `pending`, `cancelled`, `refused`, or `ok`."""
         outcomes = {span.outcome for span in self.spans}
-        return next((word for word in ("failed", "dropped", "pending") if word in outcomes), "ok")
+        return next((word for word in _WORST_FIRST if word in outcomes), "ok")
 
 
 _OUTCOMES = {
@@ -90,6 +104,7 @@ _OUTCOMES = {
     Event.CANCELLED: "cancelled",
 }
 _ANSWERS = (Kind.REPLY, Kind.FAILURE)
+_TIMES = ("sent_ns", "received_ns", "started_ns", "ended_ns")
 
 
 def spans_of(rings: Iterable[tuple[str, list[Record]]]) -> list[Span]:
@@ -188,21 +203,53 @@ def _add_answers(found: dict[int, dict[str, Any]]) -> None:
 
 
 def load(directory: Path, *, instance: str | None = None) -> list[Span]:
-    """Read every ring below `directory` (of one instance, if named). Files that can't be read are passed over."""
-    rings: list[tuple[str, list[Record]]] = []
-    for path in sorted(directory.glob(f"{instance or '*'}.*.ring")):
-        try:
-            ring = read_ring(path)
-        except (OSError, RingUnreadable):
-            continue
-        rings.append((ring.worker, ring.records))
-    return spans_of(rings)
+    """Read every ring below `directory` (of one instance, if named). Files that can't be read are passed over.
+
+    Rings are read one after another. What was recorded meanwhile is left out: it would be in some of them and not in
+    others, and make messages look lost that were only handled later.
+    """
+    begun_ns = time.time_ns()
+    rings = [(ring.worker, ring.records) for ring in read_rings(directory, instance=instance)]
+    return as_of(begun_ns, time.time_ns(), spans_of(rings))
+
+
+def as_of(begun_ns: int, ended_ns: int, spans: Iterable[Span]) -> list[Span]:
+    """The spans as they were at `begun_ns`, without what came then and until `ended_ns`."""
+
+    def clipped(at_ns: int | None) -> int | None:
+        return None if at_ns is not None and begun_ns < at_ns <= ended_ns else at_ns
+
+    found: list[Span] = []
+    for span in spans:
+        # What lies after both was recorded before the clock was set back: it stays.
+        if not begun_ns < span.last_ns <= ended_ns:
+            found.append(span)
+        elif span.first_ns <= begun_ns:  # else it is all new
+            times = {name: clipped(getattr(span, name)) for name in _TIMES}
+            found.append(msgspec.structs.replace(span, **times, outcome="pending"))
+    return found
+
+
+def read_rings(directory: Path, *, instance: str | None = None) -> Iterator[Ring]:
+    """The rings below `directory` (of one instance, if named), those that can be read."""
+    for path in ring_files(directory, instance=instance):
+        with contextlib.suppress(OSError, RingUnreadable):
+            yield read_ring(path)
+
+
+def ring_files(directory: Path, *, instance: str | None = None) -> list[Path]:
+    """The rings' files below `directory` (of one instance, if named), by name."""
+    return sorted(directory.glob(f"{instance or '*'}.*.ring"))
 
 
 def group(spans: Iterable[Span]) -> list[Trace]:
     """Group spans by trace, newest trace last."""
+    spans = list(spans)
+    causes = Causes(spans)
     by_trace: dict[int, list[Span]] = {}
     for span in spans:
-        by_trace.setdefault(span.trace, []).append(span)
+        # What a later message of a burst began is part of the trace that the burst's first one began.
+        root = causes.span_of(span.trace)
+        by_trace.setdefault(root.trace if root is not None else span.trace, []).append(span)
     traces = [Trace(id_, members) for id_, members in by_trace.items()]
     return sorted(traces, key=lambda trace: trace.started_ns)

@@ -5,7 +5,8 @@ only sends, the ROUTER only receives. So one descriptor is watched, the ROUTER's
 drained whenever it fires (`zmq.asyncio` measured 20 times slower one way).
 
 Below the directory nobody else gets in. Over TCP everybody does, so there a transport has CURVE keys, and an
-allow-list of others' (`curve`).
+allow-list of others' (`curve`). There it connects with its first message, not before: by then the supervisor has made
+both ends known to each other. And there it can watch its connections (`lifeline`).
 
 An endpoint carries the worker's epoch. Without it, mail that was queued for a dead worker would be delivered to its
 successor.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from .codec import Codec, Run
 from .curve import CurveKeys, Gatekeeper
 from .envelope import Envelope
 from .errors import LocalError, Unencodable
+from .lifeline import Lifeline
 
 _DRAIN_BUDGET = 200  # frames a wake-up; then the loop gets a turn, so that a flood cannot starve timers
 _RECONNECT_MS = 2  # libzmq's default of 100 ms would be most of a worker's start
@@ -51,9 +54,14 @@ class Transport:
         loop: asyncio.AbstractEventLoop,
         codec: Codec,
         keys: CurveKeys | None = None,
+        on_lost: Callable[[str, str], None] | None = None,
+        on_refused: Callable[[str], None] | None = None,
     ) -> None:
         """`bind` is an `ipc://` endpoint, or a `tcp://` one (port 0: any), which needs `keys`. Raises LocalError
         without them, ZMQError when the endpoint is no good.
+
+        With `keys`: `on_lost` is called with a worker to which the connection has ended for good, and how
+        (`lifeline`); `on_refused` with why a stranger was refused.
         """
         if bind.startswith("tcp://") and keys is None:
             raise LocalError("over TCP a transport needs CURVE keys: everybody can connect to a port")
@@ -72,9 +80,12 @@ class Transport:
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._keys = keys
         self._known: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
+        self._on_lost = on_lost
+        self._lifelines: dict[str, Lifeline] = {}
         self._gatekeeper: Gatekeeper | None = None
         if keys is not None:
-            self._gatekeeper = Gatekeeper(self._context, loop)
+            self._gatekeeper = Gatekeeper(self._context, loop, on_refused)
             self._gatekeeper.guard(self._router, keys)
         try:
             self._router.bind(bind)
@@ -86,6 +97,7 @@ class Transport:
         self._fd = int(self._router.getsockopt(zmq.FD))
         loop.add_reader(self._fd, self._readable)
         self._peers: dict[str, zmq.Socket[bytes]] = {}
+        self._silenced: dict[str, zmq.Socket[bytes]] = {}
         self._waiting: dict[str, Batch] = {}
         self._flush_scheduled = False
         self.frames_in_total = 0
@@ -114,14 +126,25 @@ class Transport:
         if key is not None and self._gatekeeper is not None and key not in self._known.values():
             self._gatekeeper.allowed.discard(key)
 
-    def connect(self, worker: str, address: str) -> None:
+    def connect(self, worker: str, address: str, public_key: str = "", /) -> None:
         """Reach `worker` there from now on; a connection to its predecessor is dropped.
 
-        With keys: raises LocalError for a worker whose public key isn't known (`allow`).
+        With keys: allows `public_key`; without one, raises LocalError for a worker that was not allowed before.
         """
+        if public_key:
+            self.allow(worker, public_key)
         if self._keys is not None and worker not in self._known:
             raise LocalError(f"the public key of {worker} is not known: allow it first")
-        self.disconnect(worker)
+        self._drop(worker)
+        self._addresses[worker] = address
+        if self._keys is None:
+            self.open(worker)
+
+    def open(self, worker: str) -> zmq.Socket[bytes] | None:
+        """Connect now, rather than with the first message. Returns None when the worker is unknown."""
+        address = self._addresses.get(worker)
+        if address is None or worker in self._peers:
+            return self._peers.get(worker)
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.IDENTITY, self._identity)
         dealer.setsockopt(zmq.SNDHWM, 0)
@@ -131,26 +154,46 @@ class Transport:
             dealer.setsockopt(zmq.CURVE_SERVERKEY, self._known[worker].encode())
             dealer.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
             dealer.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
+            if self._on_lost is not None:
+                self._lifelines[worker] = Lifeline(dealer, self._loop, functools.partial(self._on_lost, worker))
         dealer.connect(address)
         self._peers[worker] = dealer
+        return dealer
 
-    def disconnect(self, worker: str) -> None:
-        """Forget `worker`; what was not sent to it is dropped."""
-        dealer = self._peers.pop(worker, None)
+    def silence(self, worker: str) -> None:
+        """Send nothing more to `worker`, but go on watching the connection: it is being killed."""
+        self._addresses.pop(worker, None)
         self._waiting.pop(worker, None)
+        dealer = self._peers.pop(worker, None)
         if dealer is not None:
-            dealer.close(linger=0)
+            self._silenced[worker] = dealer
+
+    def disconnect(self, worker: str, /) -> None:
+        """Forget `worker`; what was not sent to it is dropped, and its key no longer opens a connection."""
+        self._drop(worker)
+        self.disallow(worker)
+
+    def _drop(self, worker: str) -> None:
+        self._addresses.pop(worker, None)
+        lifeline = self._lifelines.pop(worker, None)
+        if lifeline is not None:
+            lifeline.close()
+        self._waiting.pop(worker, None)
+        for sockets in (self._peers, self._silenced):
+            dealer = sockets.pop(worker, None)
+            if dealer is not None:
+                dealer.close(linger=0)
 
     def knows(self, worker: str) -> bool:
         """Say whether `worker` can be sent to."""
-        return worker in self._peers
+        return worker in self._addresses
 
-    def send(self, worker: str, envelope: Envelope) -> bool:
+    def send(self, worker: str, envelope: Envelope, /) -> bool:
         """Send, the first envelope of a turn at once; False when the worker is unknown. Never blocks.
 
         Raises UnknownMessage for a type that the codec does not know.
         """
-        dealer = self._peers.get(worker)
+        dealer = self._peers.get(worker) or self.open(worker)
         if dealer is None:
             return False
         batch = self._waiting.get(worker)
@@ -171,9 +214,15 @@ class Transport:
         self._flush()
         with contextlib.suppress(ValueError, OSError):
             self._loop.remove_reader(self._fd)
+        for lifeline in self._lifelines.values():
+            lifeline.close()
         for dealer in self._peers.values():
             dealer.close()
+        for dealer in self._silenced.values():
+            dealer.close(linger=0)
+        self._addresses.clear()
         self._peers.clear()
+        self._silenced.clear()
         self._close_router()
 
     def _close_router(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import msgspec
 from . import log
 from .actor import Actor
 from .errors import Failure
+from .facts import answer
 from .host import Host, stop_all
 from .loading import codec_for
 from .messages import (
@@ -33,6 +35,7 @@ from .messages import (
 from .node import Node
 from .privileges import drop_capabilities
 from .recorder import Recorder
+from .side_door import SideDoor, dump_on_signal, dump_path, socket_path
 from .transport import Transport, endpoint
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[str, ...]
     """`package.module:NAME` of tuples of message types, beside the runtime's own."""
     unprivileged: bool
+    resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    """What it needs of its machine; for the engine that places it."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -73,7 +78,7 @@ def main(document: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _name_process(f"{boot.node}:{boot.worker}")
+    name_process(f"{boot.node}:{boot.worker}")
     log.configure(Path(boot.log_file), level=boot.log_level, node=boot.node, worker=boot.worker, pid=os.getpid())
     if boot.unprivileged:
         drop_capabilities()
@@ -113,6 +118,24 @@ def begin(node: Node, boot: Boot) -> asyncio.Event:
     return finished
 
 
+async def serve(node: Node, boot: Boot, orphaned: asyncio.Event) -> int:
+    """Be a worker until the supervisor says leave, or until it is `orphaned`; return the exit code."""
+    finished = begin(node, boot)
+    await asyncio.wait(
+        {asyncio.ensure_future(finished.wait()), asyncio.ensure_future(orphaned.wait())},
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    code = 0
+    if orphaned.is_set():
+        code = EXIT_ORPHANED
+        logger.warning("The supervisor died; this worker leaves", extra={"event": "supervisor_died"})
+        node.worker_down("supervisor")  # what is queued for it must not hold up the end
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop_all(node, "supervisor_died"), ORPHAN_LEAVE_S)
+    await asyncio.sleep(0)  # the last exits are flushed by this turn
+    return code
+
+
 async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     recorder = Recorder(Path(boot.trace_file), worker=boot.worker, epoch=boot.epoch)
     node = Node(boot.node, boot.worker, codec=codec_for(boot.messages), loop=loop, recorder=recorder)
@@ -124,24 +147,24 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
         codec=node.codec,
     )
     node.worker_up("supervisor", boot.supervisor)
-    orphaned = _watch_parent(loop)
-    finished = begin(node, boot)
-    done, _ = await asyncio.wait(
-        {loop.create_task(finished.wait()), loop.create_task(orphaned.wait())},
-        return_when=asyncio.FIRST_COMPLETED,
-    )
-    assert done
-    code = 0
-    if orphaned.is_set():
-        code = EXIT_ORPHANED
-        logger.warning("The supervisor died; this worker leaves", extra={"event": "supervisor_died"})
-        node.worker_down("supervisor")  # what is queued for it must not hold up the end
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop_all(node, "supervisor_died"), ORPHAN_LEAVE_S)
-    await asyncio.sleep(0)  # the last exits are flushed by this turn
+    door = _open_side_door(node, boot)
+    code = await serve(node, boot, _watch_parent(loop))
     node.transport.close()
     recorder.close()
+    if door is not None:
+        door.close()
     return code
+
+
+def _open_side_door(node: Node, boot: Boot) -> SideDoor | None:
+    """Let others look in while the loop is blocked. A worker that nobody can look into works all the same."""
+    ipc = Path(boot.ipc_dir)
+    try:
+        dump_on_signal(dump_path(ipc, boot.worker, boot.epoch))
+        return SideDoor(socket_path(ipc, boot.worker, boot.epoch), functools.partial(answer, node))
+    except OSError as error:
+        logger.warning("A worker has no side door", extra={"event": "no_side_door", "error": str(error)})
+        return None
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -159,7 +182,7 @@ def _watch_parent(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     return orphaned
 
 
-def _name_process(name: str) -> None:
+def name_process(name: str) -> None:
     """Let `ps` and `top` show the worker's name (15 characters of it)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(name[:15], encoding="ascii", errors="replace")

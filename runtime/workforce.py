@@ -92,9 +92,10 @@ class Workforce:
         process = self._spawn(spec)
         try:
             await process.until_ready()
+            # The newcomer learns of the others first: it lets in only whom it knows, and speaks to nobody yet.
+            others = [other for other in self.processes.values() if other is not process]
+            await asyncio.gather(*(self.host(worker).ask(self._up(other)) for other in others if other.is_ready))
             await self.broadcast(self._up(process), except_=worker)
-            others = [other for other in self.processes.values() if other is not process and other.is_ready]
-            await asyncio.gather(*(self.host(worker).ask(self._up(other)) for other in others))
         except (RuntimeError, ExeuntError):
             if self.processes.get(worker) is process:
                 logger.exception("A worker did not become usable and is killed", extra={"event": "worker_unusable"})
@@ -130,13 +131,18 @@ class Workforce:
         """Note that a worker listens, if it is the current one of that name."""
         process = self.processes.get(message.worker)
         if process is not None and process.boot.epoch == message.epoch and not process.ready.done():
-            self.node.worker_up(message.worker, self._engine.endpoint(message.worker, message.epoch))
+            up = self._up(process)
+            self.node.worker_up(up.worker, up.endpoint, up.public_key)
             process.ready.set_result(message.pid)
             self._publish(WorkerStarted(message.worker, pid=message.pid, epoch=message.epoch))
 
     def is_usable(self, worker: str) -> bool:
         """Say whether a worker lives and has been introduced."""
         return worker in self.processes and self._usable[worker].is_set() and worker not in self._given_up
+
+    def has_given_up(self, worker: str) -> bool:
+        """Say whether a dead worker is not replaced."""
+        return worker in self._given_up
 
     async def until_usable(self, worker: str) -> None:
         """Wait for a worker that is being replaced. Raises ActorDead when it won't be, or there is none."""
@@ -215,6 +221,7 @@ class Workforce:
             supervisor=self._supervisor_endpoint,
             messages=self._messages,
             unprivileged=spec.unprivileged,
+            resources=spec.resources,
         )
         process = self.processes[spec.name] = self._engine.start(boot, self._ended)
         return process
@@ -230,4 +237,5 @@ class Workforce:
 
     def _up(self, process: Worker) -> WorkerUp:
         boot = process.boot
-        return WorkerUp(boot.worker, boot.epoch, self._engine.endpoint(boot.worker, boot.epoch))
+        at = self._engine.endpoint(boot.worker, boot.epoch)
+        return WorkerUp(boot.worker, boot.epoch, at, self._engine.public_key(boot.worker, boot.epoch))

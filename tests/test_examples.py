@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -9,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from exeunt.clients.paths import current
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "runtime.md").read_text()
@@ -72,6 +76,13 @@ def test_the_guides_program_leaves_a_trace(guide: Path) -> None:
     assert list((guide / "ipc").iterdir()) == []
 
 
+def test_the_guides_program_can_export_its_trace(guide: Path) -> None:
+    run(guide, "-c", "import asyncio, words; asyncio.run(words.main('inline'))")
+    run(guide, "export_trace.py")
+    names = {event["name"] for event in json.loads((guide / "trace.json").read_text())["traceEvents"]}
+    assert {"Text", "Words", "mailbox counter", "restart"} <= names
+
+
 def test_the_guides_test_passes(guide: Path) -> None:
     assert run(guide, "test_words.py") == blocks("text")[1]
 
@@ -89,3 +100,31 @@ def test_the_crawler_finds_everything_and_survives_a_broken_page(engine: str) ->
     ]
     restarted = re.findall(r"'fetcher-[12]': (\d)", said[-1])
     assert sum(map(int, restarted)) >= 1  # the last of the two may have been on its way when everybody left
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'exeunt[ray]'")
+def test_the_cluster_goes_on_without_a_node() -> None:
+    said = run(ROOT, str(EXAMPLES / "ray_cluster.py")).splitlines()
+    assert [line for line in said if line.startswith(("first", "second", "restarts", "Outcome"))] == [
+        "first act: 127.0.0.3 127.0.0.3",
+        "second act: 127.0.0.4 127.0.0.4",
+        "restarts: {'s1': 1, 's2': 1, 'tosca': 1, 'mario': 1}",
+        "Outcome(failed=False, reason='shutdown', leftovers=())",
+    ]
+
+
+def test_the_guides_served_program_can_be_inspected(guide: Path) -> None:
+    with subprocess.Popen([sys.executable, "serve_words.py"], cwd=guide, stderr=subprocess.PIPE) as program:
+        try:
+            # The last thing that is opened; the test's directory may be too long for a socket's path.
+            socket = current({"EXEUNT_HOME": str(guide)}).side_door("words")
+            while not socket.exists():
+                assert program.poll() is None
+            listed = run(guide, "-m", "exeunt.clients", "ps", EXEUNT_HOME=str(guide))
+            assert "w2/splitter" in listed
+            stopped = run(guide, "-m", "exeunt.clients", "stop", EXEUNT_HOME=str(guide))
+            assert re.fullmatch(r"words left after \d+ ms\.\n", stopped)
+        finally:
+            program.kill()
+    assert program.returncode == 0
+    assert not socket.parent.parent.exists()

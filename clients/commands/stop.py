@@ -24,6 +24,14 @@ def run(
         options: The options that every command takes.
     """
     paths = current()
-    departure = leave(paths, pick(paths, options), options, reason="shutting_down", now=now)
-    emit("exeunt.stop/1", departure, options=options, human=lambda: sentence(departure))
+    instance = pick(paths, options)
+    departure = leave(paths, instance, options, reason="shutting_down", now=now)
+    # A program that is built on the runtime alone has no state directory, for it has no connections.
+    has_connections = departure.endings > 0 or paths.endings_file(instance.name).parent.is_dir()
+    emit(
+        "exeunt.stop/1",
+        departure,
+        options=options,
+        human=lambda: sentence(departure, has_connections=has_connections),
+    )
     return exit_code(departure, strict=strict)

@@ -1,6 +1,6 @@
 """`exeunt tree`: who supervises whom."""
 
-from ..contract import TreeNode
+from ..inspection_contract import TreeNode
 from ..instances import connect, pick
 from ..output import DEFAULTS, Options, emit
 from ..paths import current

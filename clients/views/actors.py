@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..contract import ActorRow
+from ..inspection_contract import ActorRow
 from .design import state, table
 from .printable import dash, printable, show_duration, size
 
@@ -20,12 +20,17 @@ def render(actors: Sequence[ActorRow]) -> RenderableType:
         listed.add_row(
             printable(address or actor.address),
             state(actor.state),
-            str(actor.mailbox),
+            Text(str(actor.mailbox), style="yellow" if _is_filling(actor) else ""),
             str(actor.handled_total),
             Text(str(actor.restarts), style="yellow" if actor.restarts else ""),
             show_duration(actor.since_s),
         )
     return Group(listed, Text(), _workers(actors))
+
+
+def _is_filling(actor: ActorRow) -> bool:
+    """Whether the mailbox is half full."""
+    return actor.mailbox * 2 >= actor.mailbox_bound > 0
 
 
 _NUMBERS = frozenset({"QUEUE", "HANDLED", "RESTARTS", "FOR", "PID", "CPU", "MEMORY", "ACTORS"})

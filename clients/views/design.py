@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ..output import ACCENT
 
-GOOD, BUSY, IDLE, BAD = ("●", "green"), ("◐", "yellow"), ("○", "dim"), ("✖", "red")
+GOOD, BUSY, AGAIN, IDLE, BAD = ("●", "green"), ("◐", "yellow"), ("↻", "yellow"), ("○", "dim"), ("✖", "red")
 
 MARKS: Final = {
     "running": GOOD,
@@ -19,16 +19,18 @@ MARKS: Final = {
     "connecting": BUSY,
     "stopping": BUSY,
     "leaving": BUSY,
-    "backoff": BUSY,
+    "backoff": AGAIN,
     "pending": BUSY,
     "relay": BUSY,
-    "refused": BUSY,
+    "idle": IDLE,
     "exited": IDLE,
     "signed_out": IDLE,
     "offline": IDLE,
     "fatal": BAD,
     "failed": BAD,
-    "dropped": BAD,
+    "refused": ("⊘", "yellow"),
+    "dropped": ("▼", "red"),
+    "cancelled": ("○", "magenta"),
 }
 """The shape and colour of every state there is."""
 
@@ -41,18 +43,20 @@ def state(word: str | None, *, with_word: bool = True) -> Text:
     return Text(f"{mark} {word}" if with_word else mark, style=style)
 
 
-def table(*columns: str, right: frozenset[str] | set[str] = frozenset()) -> Table:
+def table(*columns: str, right: frozenset[str] | set[str] = frozenset(), yields: str | None = None) -> Table:
     """A table in the house style: no lines, small dim headings, cells never wrapped.
 
     Args:
         columns: the headings, the first of which is set in the accent colour below.
         right: those whose cells are aligned to the right.
+        yields: the one that is cut where space is short; else all are. Its cells must be texts that do not wrap.
     """
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     for number, heading in enumerate(columns):
         side: Literal["left", "right"] = "right" if heading in right else "left"
         style = ACCENT if number == 0 else ""
-        made.add_column(heading, justify=side, no_wrap=True, style=style, overflow="ellipsis")
+        wraps = heading == yields  # rich narrows the columns that may wrap, and only those if there are any
+        made.add_column(heading, justify=side, no_wrap=not wraps, style=style, overflow="ellipsis")
     return made
 
 

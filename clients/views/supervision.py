@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from ..contract import TreeNode
+from ..inspection_contract import TreeNode
 from ..output import ACCENT
 from .design import state
 from .printable import printable
@@ -27,9 +27,18 @@ def _line(node: TreeNode, branch: str) -> Text:
     line.append_text(state(node.state, with_word=False))
     style = {"supervisor": "bold", "worker": "bold"}.get(node.kind, ACCENT)
     line.append(f" {printable(node.name)}", style=f"not dim {style}")
-    details = [printable(node.strategy)] if node.strategy else []
-    details += [f"pid {node.pid}"] if node.pid is not None else []
-    details += [printable(node.state)] if node.state != "running" else []
-    if details:
-        line.append(f"  {' · '.join(details)}", style="dim")
+    line.append(f"  {' · '.join(details)}" if (details := _details(node)) else "", style="dim")
+    if node.restarts:
+        line.append(f"  {node.restarts} restart{'' if node.restarts == 1 else 's'}", style="not dim yellow")
+    if node.state not in {"running", "starting"}:
+        line.append(f"  {printable(node.state)}", style=f"not dim {state(node.state).style}")
+    if not node.answering:
+        line.append("  does not answer", style="not dim yellow")
     return line
+
+
+def _details(node: TreeNode) -> list[str]:
+    details = [printable(node.class_)] if node.class_ else []
+    details += [printable(node.strategy)] if node.strategy else []
+    details += [printable(node.restart)] if node.restart else []
+    return details + ([f"pid {node.pid}"] if node.pid is not None else [])

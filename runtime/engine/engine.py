@@ -50,7 +50,9 @@ class Engine(Protocol):
     """Runs the workers of one supervisor. On its loop only."""
 
     kind: str
-    """`inline` or `processes`."""
+    """`inline`, `processes` or `ray`."""
+    clocks_differ: bool
+    """Whether workers run on machines whose clocks have nothing to do with each other."""
 
     def join(self, node: Node, epoch: int) -> str:
         """Give the supervisor's own node its transport; return where workers reach it."""
@@ -59,6 +61,13 @@ class Engine(Protocol):
     def endpoint(self, worker: str, epoch: int) -> str:
         """Return where that incarnation of a worker is reached."""
         ...
+
+    def public_key(self, worker: str, epoch: int) -> str:
+        """Return by which CURVE key that incarnation is known; nothing where there are no keys."""
+        ...
+
+    async def gather(self) -> None:
+        """Bring here what workers on other machines have recorded so far, for whoever reads the rings."""
 
     def start(self, boot: Boot, on_end: Callable[[Worker], None]) -> Worker:
         """Start a worker; `on_end` is called on the loop, once, as soon as it has ended, however it did."""

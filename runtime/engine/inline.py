@@ -37,6 +37,7 @@ class Inline:
     """Runs workers on the loop of whoever starts them."""
 
     kind = "inline"
+    clocks_differ = False
 
     def __init__(self, *, rings: bool = True) -> None:
         """`rings`: whether each worker has a flight recorder (a file of some MB in `Directories.traces`)."""
@@ -52,6 +53,13 @@ class Inline:
     def endpoint(self, worker: str, epoch: int) -> str:
         """Return the place of that incarnation."""
         return f"memory://{worker}.{epoch}"
+
+    def public_key(self, worker: str, epoch: int) -> str:
+        """Return nothing: nobody else gets into this process."""
+        return ""
+
+    async def gather(self) -> None:
+        """Do nothing: the rings are here."""
 
     def start(self, boot: Boot, on_end: Callable[[Worker], None]) -> InlineWorker:
         """Start a worker; it runs from the next turn of the loop."""

@@ -18,6 +18,7 @@ class Processes:
     """Starts worker processes by forkserver, else spawn, and notices their end by their sentinels."""
 
     kind = "processes"
+    clocks_differ = False
 
     def __init__(self, directories: Directories, preload: Sequence[str] = ()) -> None:
         """`preload`: modules that are imported once in the fork server, so that workers start faster."""
@@ -36,6 +37,13 @@ class Processes:
     def endpoint(self, worker: str, epoch: int) -> str:
         """Return the socket of that incarnation."""
         return endpoint(self._directories.ipc, worker, epoch)
+
+    def public_key(self, worker: str, epoch: int) -> str:
+        """Return nothing: on one machine the directory decides who gets in."""
+        return ""
+
+    async def gather(self) -> None:
+        """Do nothing: the rings are here."""
 
     def start(self, boot: Boot, on_end: Callable[[Worker], None]) -> WorkerProcess:
         """Start a process."""

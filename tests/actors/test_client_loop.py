@@ -10,7 +10,7 @@ from tests.actors.stage import PlayedPeer, Stage, created, resource
 
 from exeunt.actors import client_loop, event_loop
 from exeunt.actors.client_loop import ClientLoop
-from exeunt.actors.device.messages import DeviceReady, SetOwner, SetResources
+from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.messages import (
     AllGatewaysOffline,
@@ -636,10 +636,10 @@ async def test_a_loop_that_crashes_tells_the_portal(stage: Stage, monkeypatch: p
     loop = stage.start(ClientLoop)
     await stage.join(WEB)
 
-    def broken(_message: Any) -> None:
+    def broken(_actor: Any, _message: Any) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(loop, "on_intent", broken)
+    monkeypatch.setitem(loop.lifecycle.table(), Intent, broken)
     await stage.want("r-1")
     assert loop.exit_reason == "crashed"
     assert stage.link.told(PortalLeave)[0].reason == "crashed"

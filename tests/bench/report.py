@@ -35,14 +35,14 @@ class Report:
     def show(self) -> None:
         """Print the table: median, range, and the ratio to the first subject of the same figure."""
         print(f"\n{self.title}")
-        print(f"{'figure':<20}{'subject':<26}{'median':>12}{'min':>12}{'max':>12}  unit    ratio")
+        print(f"{'figure':<25}{'subject':<26}{'median':>12}{'min':>12}{'max':>12}  unit    ratio")
         first: dict[str, float] = {}
         for figure in self.figures:
             reference = first.setdefault(figure.name, figure.value)
             ratio = f"{figure.value / reference:.2f} x" if reference else "-"
             low, high = min(figure.values), max(figure.values)
             print(
-                f"{figure.name:<20}{figure.subject:<26}{figure.value:>12,.1f}{low:>12,.1f}{high:>12,.1f}"
+                f"{figure.name:<25}{figure.subject:<26}{figure.value:>12,.1f}{low:>12,.1f}{high:>12,.1f}"
                 f"  {figure.unit:<8}{ratio}"
             )
 

@@ -1,194 +1,148 @@
-"""The runtime beside raw pyzmq and pykka, in one run, rounds interleaved: medians, and their range."""
+"""The runtime beside its peers, in one run: rounds interleaved, medians and ranges, every subject in its own process.
+
+Subjects that cost nothing while idle live through all rounds, and take turns at each measurement: what disturbs the
+machine for a second disturbs all of them. Those that keep a processor busy (Ray does, with nothing to do) are started
+in each round, measured, and ended. The table begins with how busy and how fast the machine was (`machine`).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
-import os
-import random
-import statistics
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pykka
-import zmq
-
-from exeunt.runtime import ChildSpec, Directories, Ref, Supervisor, WorkerSpec
-from exeunt.runtime.codec import Codec
-from exeunt.runtime.node import Node
-from exeunt.runtime.worker import new_event_loop
-
-from .cast import MESSAGES, AsyncEcho, Count, Echo, Note, Ping
+from .machine import Machine
+from .peer import Peer, PeerFailed
 from .report import Figure, Report
 
-ROUNDS = 5
-ASKS = 2_000
-OUTSTANDING = 100
-TELLS = 100_000
+LOGS = Path("build/bench/log")
 
 
-def raw_echo(address: str) -> None:
-    """A ROUTER that sends everything back, blocking: the least that a round trip by ZeroMQ can cost."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        router.bind(address)
-        while True:
-            identity, body = router.recv_multipart()
-            if body == b"stop":
-                return
-            router.send_multipart([identity, body])
+@dataclass(frozen=True)
+class Subject:
+    """Who is measured: its name in the table, and the module that is its process."""
+
+    name: str
+    module: str
+    argument: str = ""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return (self.argument,) if self.argument else ()
 
 
-class RawPeer:
-    """A blocking DEALER to `raw_echo` in another process."""
+IDLE_ONES = (
+    Subject("pyzmq", "peers.pyzmq", "watched"),
+    Subject("exeunt", "cases.far"),
+    Subject("pyzmq-blocking", "peers.pyzmq", "blocking"),
+    Subject("pyzmq-pushpull", "peers.pyzmq", "pushpull"),
+    Subject("exeunt", "cases.near"),
+    Subject("pykka", "peers.pykka"),
+    Subject("exeunt", "cases.trace"),
+)
+"""They live through all rounds."""
 
-    def __init__(self, directory: str) -> None:
-        address = f"ipc://{directory}/raw"
-        self._process = multiprocessing.get_context("spawn").Process(target=raw_echo, args=(address,), daemon=True)
-        self._process.start()
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.connect(address)
-        self.round_trip()
+BUSY_ONES = (
+    Subject("erlang", "peers.erlang"),
+    Subject("xoscar", "peers.xoscar"),
+    Subject("thespian", "peers.thespian"),
+    Subject("ray", "peers.ray"),
+    Subject("exeunt", "cases.life"),
+    Subject("exeunt", "cases.crowd"),
+    Subject("exeunt", "cases.idle"),
+)
+"""They are started in each round."""
 
-    def round_trip(self) -> None:
-        self._socket.send(bytes(64))
-        self._socket.recv()
+_FAR = (*["ask"] * 6, "asks", "tells", "async_ask", "async_asks", "async_tells", "local_ask", "local_async_ask")
+PLAN = (*_FAR, "local_asks", "local_tells", "local_async_tells", "record", "trace", "crowd")
 
-    def close(self) -> None:
-        self._socket.send(b"stop")
-        self._process.join()
-        self._socket.close()
-        self._context.term()
-
-
-class PykkaEcho(pykka.ThreadingActor):
-    """pykka's own, in process."""
-
-    use_daemon_thread = True
-
-    def on_receive(self, message: object) -> object:
-        return message
+UNITS = {"us": "us", "ms": "ms", "mb": "MB", "percent": "%", "bytes": "B", "s": "1/s"}
+"""By the last part of a figure's name."""
 
 
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+class Run:
+    """What was found so far."""
 
+    def __init__(self, rounds: int, only: Sequence[str], patience_s: float) -> None:
+        self._machine = Machine(patience_s)
+        self.left_out: dict[str, str] = {}
+        self._rounds = rounds
+        self._only = only
+        self._values: dict[tuple[str, str], list[float]] = {}
 
-async def latencies(ref: Ref, count: int) -> list[float]:
-    took: list[float] = []
-    for number in range(count):
-        began = time.perf_counter()
-        await ref.ask(Ping(number))
-        took.append((time.perf_counter() - began) * 1e6)
-    return took
+    def go(self) -> None:
+        """Measure everything."""
+        LOGS.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            opened = [(subject, self._open(subject, stack)) for subject in self._wanted(IDLE_ONES)]
+            idle = [(subject, peer) for subject, peer in opened if peer is not None]
+            for number in range(self._rounds):
+                print(f"round {number + 1} of {self._rounds} …", flush=True)
+                self._machine.await_quiet()
+                self._machine.calibrate()
+                self._take_turns(idle)
+                for subject in self._wanted(BUSY_ONES):
+                    self._once(subject)
 
+    def figures(self) -> Iterator[Figure]:
+        """Return what was measured, figure by figure."""
+        for name, values in self._machine.values.items():
+            yield Figure(name, "machine", values, UNITS[name.rsplit("_", 1)[-1]])
+        for subject, name in sorted(self._values, key=lambda key: self._order(key[1])):
+            yield Figure(name, subject, self._values[subject, name], UNITS[name.rsplit("_", 1)[-1]])
 
-async def asks_per_s(ref: Ref) -> float:
-    async def one_after_another() -> None:
-        for number in range(ASKS // OUTSTANDING * 5):
-            await ref.ask(Ping(number))
+    def _order(self, name: str) -> int:
+        return [found for _, found in self._values].index(name)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(OUTSTANDING)))
-    return ASKS * 5 / (time.perf_counter() - began)
+    def _wanted(self, subjects: Sequence[Subject]) -> list[Subject]:
+        return [
+            subject
+            for subject in subjects
+            if (not self._only or {subject.name, subject.module} & set(self._only))
+            and subject.name not in self.left_out
+        ]
 
-
-async def tells_per_s(ref: Ref) -> float:
-    before = (await ref.ask(Count(), timeout_s=60)).number
-    began = time.perf_counter()
-    for number in range(TELLS):
-        ref.tell(Note(number))
-        if number % 1000 == 0:
-            await asyncio.sleep(0)
-    after = (await ref.ask(Count(), timeout_s=60)).number
-    assert after - before == TELLS, "no tell may be lost"
-    return TELLS / (time.perf_counter() - began)
-
-
-async def measure(report: Report, directory: str) -> None:
-    root = Path(directory)
-    supervisor = Supervisor(
-        "bench",
-        workers=[WorkerSpec(name="w1")],
-        children=[ChildSpec(id="echo", worker="w1", start="tests.bench.cast:Echo")],
-        directories=Directories(ipc=root / "ipc", logs=root / "log", traces=root / "trace"),
-        messages=["tests.bench.cast:MESSAGES"],
-        rng=random.Random(1),
-    )
-    began = time.perf_counter()
-    await supervisor.start()
-    report.add(Figure("worker_start_ms", "exeunt", [(time.perf_counter() - began) * 1000], "ms"))
-    far = supervisor.ref("echo")
-    near_node = Node("bench", "near", codec=Codec(MESSAGES))
-    near = near_node.start(Echo(), "echo")
-    near_async = near_node.start(AsyncEcho(), "async-echo")
-    threaded = PykkaEcho.start()
-    raw = RawPeer(directory)
-    series: dict[tuple[str, str, str], list[float]] = {}
-
-    def note(name: str, subject: str, unit: str, value: float) -> None:
-        series.setdefault((name, subject, unit), []).append(value)
-
-    for _ in range(ROUNDS):
-        took = [timed(raw.round_trip) for _ in range(ASKS)]
-        note("ask_p50_us", "pyzmq", "us", statistics.median(took))
-        note("ask_p99_us", "pyzmq", "us", percentile(took, 0.99))
-        took = await latencies(far, ASKS)
-        note("ask_p50_us", "exeunt", "us", statistics.median(took))
-        note("ask_p99_us", "exeunt", "us", percentile(took, 0.99))
-        note("asks_per_s", "exeunt", "1/s", await asks_per_s(far))
-        note("tells_per_s", "exeunt", "1/s", await tells_per_s(far))
-        note("local_ask_p50_us", "exeunt", "us", statistics.median(await latencies(near, ASKS)))
-        note("local_ask_p50_us", "exeunt async", "us", statistics.median(await latencies(near_async, ASKS)))
-        took = [timed(lambda: threaded.ask(1)) for _ in range(ASKS)]
-        note("local_ask_p50_us", "pykka", "us", statistics.median(took))
-    for (name, subject, unit), values in series.items():
-        report.add(Figure(name, subject, values, unit))
-    await kills(report, supervisor)
-    raw.close()
-    threaded.stop()
-    await supervisor.leave()
-
-
-async def kills(report: Report, supervisor: Supervisor) -> None:
-    """How soon a killed worker is noticed (a pending ask fails), and its actor answers again."""
-    noticed: list[float] = []
-    replaced: list[float] = []
-    ref = supervisor.ref("echo")
-    for _ in range(3):
-        began = time.perf_counter()
-        supervisor.processes["w1"].kill()
-        noticed.append(await until(lambda: ref.ask(Ping(0), timeout_s=5), began, alive=False))
-        replaced.append(await until(lambda: ref.ask(Ping(0), timeout_s=1), began, alive=True))
-    report.add(Figure("kill_noticed_ms", "exeunt", noticed, "ms"))
-    report.add(Figure("kill_replaced_ms", "exeunt", replaced, "ms"))
-
-
-async def until(ask: Callable[[], Awaitable[object]], began: float, *, alive: bool) -> float:
-    """Ask until it answers (or fails); return the milliseconds since `began`."""
-    while True:
+    def _open(self, subject: Subject, stack: contextlib.ExitStack) -> Peer | None:
+        log_file = LOGS / f"{subject.module}{subject.argument}.log"
         try:
-            await ask()
-            answered = True
-        except Exception:  # noqa: BLE001 - any failure means "not there"
-            answered = False
-        if answered is alive:
-            return (time.perf_counter() - began) * 1000
-        await asyncio.sleep(0)
+            peer = Peer(subject.module, *subject.arguments, log_file=log_file)
+        except PeerFailed as failure:
+            self._fail(subject, failure)
+            return None
+        stack.callback(peer.end)
+        return peer
+
+    def _take_turns(self, idle: list[tuple[Subject, Peer]]) -> None:
+        for measure in PLAN:
+            for subject, peer in idle:
+                if measure in peer.measures:
+                    self._measure(subject, peer, measure)
+
+    def _once(self, subject: Subject) -> None:
+        with contextlib.ExitStack() as stack:
+            if peer := self._open(subject, stack):
+                for measure in peer.measures:
+                    self._measure(subject, peer, measure)
+
+    def _measure(self, subject: Subject, peer: Peer, measure: str) -> None:
+        self._machine.await_quiet()
+        try:
+            found = peer.measure(measure)
+        except PeerFailed as failure:
+            self._fail(subject, failure)
+            return
+        for name, value in found.items():
+            self._values.setdefault((subject.name, name), []).append(value)
+
+    def _fail(self, subject: Subject, failure: PeerFailed) -> None:
+        if subject.name == "exeunt":
+            raise failure  # ours is not left out
+        self.left_out[subject.name] = str(failure)
 
 
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1e6
-
-
-def run() -> Report:
-    """Measure the runtime."""
-    report = Report("runtime")
-    os.environ.setdefault("PYTHONPATH", str(Path.cwd()))
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(measure(report, directory))
-    return report
+def run(rounds: int, only: Sequence[str], patience_s: float) -> tuple[Report, dict[str, str]]:
+    """Measure; return the report, and who was left out because of what."""
+    measured = Run(rounds, only, patience_s)
+    measured.go()
+    return Report("runtime", list(measured.figures())), measured.left_out

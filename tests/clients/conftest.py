@@ -60,8 +60,23 @@ class Program:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(5)
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """Answer nobody any more."""
+        # asyncio trips over a connection that it has accepted and not yet set up when its server closes.
+        asyncio.run_coroutine_threadsafe(_some_turns(), self._loop).result(5)
         asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(5)
+
+    def come_back(self) -> None:
+        """Answer again."""
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(5)
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Give an event to whoever has subscribed."""
+        self._loop.call_soon_threadsafe(self._server.publish, event)
+
+    def close(self) -> None:
+        self.leave()
+        asyncio.run_coroutine_threadsafe(_some_turns(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -73,6 +88,12 @@ class Program:
             return await result if asyncio.iscoroutine(result) else result
 
         return command
+
+
+async def _some_turns() -> None:
+    """Let the loop do what it has begun."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 StartProgram = Callable[..., Program]

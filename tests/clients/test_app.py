@@ -14,6 +14,7 @@ from .conftest import Cli, StartProgram
 
 HEAVY = {
     "rich",
+    "textual",
     "cyclopts",
     "msgspec",
     "psutil",

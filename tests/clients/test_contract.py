@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from exeunt.clients import schemas
-from exeunt.clients.contract import DOCUMENTS, ActorRow, Demo, Ending, Leftovers, SpanRow
+from exeunt.clients.contract import DOCUMENTS, Demo, Ending, Leftovers, SpanRow
+from exeunt.clients.inspection_contract import ActorRow
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "contract"
 

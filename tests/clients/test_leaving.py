@@ -57,7 +57,8 @@ def test_an_unacknowledged_goodbye_matters_only_when_strict(  # noqa: PLR0917 - 
     assert "1 connection ended, 1 without an acknowledged goodbye" in done.out
 
 
-def test_stop_now_says_so(cli: Cli, start_program: StartProgram, sleeper: Sleeper) -> None:
+def test_stop_now_says_so(cli: Cli, paths: Paths, start_program: StartProgram, sleeper: Sleeper) -> None:
+    paths.endings_file("client").parent.mkdir(parents=True)  # as a program that has connections does
     program = start_program(pid=sleeper.pid, stop=_leaves(sleeper))
     done = cli("stop", "--now")
     assert program.calls[0][1]["now"] is True

@@ -13,9 +13,11 @@ from .conftest import Cli, StartProgram
 
 PS: list[dict[str, Any]] = [
     {"address": "client/control/session", "kind": "Session", "state": "running", "worker": "control", "pid": 4711,
-     "mailbox": 0, "handled_total": 12, "restarts": 0, "since_s": 124.0, "cpu_percent": 2.1, "rss_bytes": 42_991_616},
+     "mailbox": 0, "mailbox_bound": 100, "handling": None, "incarnation": 1, "answering": True,
+     "handled_total": 12, "restarts": 0, "since_s": 124.0, "cpu_percent": 2.1, "rss_bytes": 42_991_616},
     {"address": "client/peers-1/peer:gateway-1", "kind": "PeerConnection", "state": "backoff", "worker": "peers-1",
-     "pid": None, "mailbox": 3, "handled_total": 8812, "restarts": 2, "since_s": 0.4, "cpu_percent": None,
+     "pid": None, "mailbox": 3, "mailbox_bound": 100, "handling": "Deliver", "incarnation": 4, "answering": True,
+     "handled_total": 8812, "restarts": 2, "since_s": 0.4, "cpu_percent": None,
      "rss_bytes": None},
 ]  # fmt: skip
 
@@ -46,7 +48,7 @@ def test_ps_lists_actors_and_their_workers(cli: Cli, start_program: StartProgram
     assert cli("ps", "--json").data == PS
     shown = cli("ps").out
     assert "control/session" in shown
-    assert "◐ backoff" in shown
+    assert "↻ backoff" in shown
     assert "41 MiB" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -60,7 +62,7 @@ def test_tree_shows_who_supervises_whom(cli: Cli, start_program: StartProgram) -
         "● client  rest_for_one · pid 4710",
         "├── ● control  pid 4711",
         "│   └── ● session",
-        "└── ◐ peers-1  backoff",
+        "└── ↻ peers-1  backoff",
     ]
 
 

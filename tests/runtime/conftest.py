@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 # Worker processes import `tests.runtime.troupe` as well: multiprocessing hands sys.path on to them.
@@ -22,6 +25,9 @@ from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 from exeunt.runtime.recorder import Recorder
 
+RAY_IS_MISSING = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'exeunt[ray]'"
+)
 SupervisorFactory = Callable[..., Awaitable[Supervisor]]
 
 
@@ -60,6 +66,42 @@ async def node(codec: Codec, tmp_path: Path) -> AsyncIterator[Node]:
     yield node
     await stop_all(node, "shutdown", each_s=0.1)
     recorder.close()
+
+
+@contextlib.contextmanager
+def ray_cluster(*machines: dict[str, float]) -> Generator[Any]:
+    """A Ray cluster of local nodes with these resources beside the one where we are, each at a loopback address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # says nothing to nobody
+        patch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
+        ray: Any = importlib.import_module("ray")
+        # Not 127.0.0.1: Ray replaces that by the address of a network interface.
+        node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+        cluster = importlib.import_module("ray.cluster_utils").Cluster(
+            initialize_head=True, head_node_args={**node, "node_ip_address": "127.0.0.2"}
+        )
+        try:
+            for number, resources in enumerate(machines, 3):
+                cluster.add_node(**node, node_ip_address=f"127.0.0.{number}", resources=resources)
+            ray.init(address=cluster.address, _node_ip_address="127.0.0.2", log_to_driver=False, logging_level="error")
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+def our_processes() -> list[psutil.Process]:
+    """Return everything below this process, but not what belongs to a Ray cluster, which comes and goes as it likes."""
+    found: list[psutil.Process] = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name().startswith("t:") or not any(_of_ray(one) for one in (process, *process.parents())):
+                found.append(process)
+    return found
+
+
+def _of_ray(process: psutil.Process) -> bool:
+    return any("/ray/" in part for part in process.cmdline()) or process.name().startswith("ray::")
 
 
 @pytest.fixture

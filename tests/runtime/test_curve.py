@@ -17,6 +17,7 @@ from exeunt.runtime.curve import CurveKeys, Gatekeeper
 from exeunt.runtime.envelope import Envelope, Kind
 from exeunt.runtime.errors import AskTimeout, LocalError
 from exeunt.runtime.host import stop_all
+from exeunt.runtime.lifeline import REFUSED
 from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 from exeunt.runtime.transport import Transport
@@ -143,6 +144,42 @@ async def test_another_protocol_gets_nothing_through_and_disturbs_nobody(
     assert (await b.node.ref("n/a/p").ask(Say("x"))).text == "x"
     writer.close()
     assert len(a.frames) == 1
+
+
+async def test_a_connection_is_made_with_the_first_message(hosts: Callable[[str], Host]) -> None:
+    """So it doesn't matter who of two is told of the other first."""
+    a, b = hosts("a"), hosts("b")
+    b.node.start(Player(), "p")
+    a.knows(b)
+    b.knows(a)
+    assert (await a.node.ref("n/b/p").ask(Say("x"))).text == "x"
+    assert (a.transport.refused_total, b.transport.refused_total) == (0, 0)
+
+
+async def test_who_is_silenced_hears_no_more_and_is_still_watched(hosts: Callable[[str], Host]) -> None:
+    a, b = hosts("a"), Host("b")
+    lost: list[tuple[str, str]] = []
+    watching = Transport(
+        ANY_PORT,
+        identity="w",
+        on_frame=a.on_frame,
+        loop=a.node.loop,
+        codec=CODEC,
+        keys=(keys := CurveKeys.generate()),
+        on_lost=lambda worker, how: lost.append((worker, how)),
+    )
+    b.transport.allow("w", keys.public)
+    watching.connect("b", b.transport.endpoint, b.keys.public)
+    greeting = Envelope(1, 1, 0, "n/w/x", "n/b/p", Kind.TELL, 0, Say("x"))
+    assert watching.send("b", greeting)
+    await until(lambda: len(b.frames) == 1)
+    watching.silence("b")
+    assert not watching.knows("b")
+    assert not watching.send("b", greeting)
+    b.transport.close()
+    await until(lambda: lost)
+    assert lost == [("b", REFUSED)]
+    watching.close()
 
 
 async def test_tcp_without_keys_is_refused(node: Node) -> None:

@@ -1,14 +1,16 @@
 """What a program may rely on wherever its workers run: the same suite on every engine."""
 
 import asyncio
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import psutil
 import pytest
-from tests.runtime.conftest import SupervisorFactory, until
+from tests.runtime.conftest import RAY_IS_MISSING, SupervisorFactory, our_processes, ray_cluster, until
 from tests.runtime.troupe import (
     Ended,
     EndedList,
@@ -45,12 +47,17 @@ from exeunt.runtime.errors import LocalError, NameTaken, UnknownMessage
 from exeunt.runtime.recorder import Event, read_ring
 from exeunt.runtime.trace import group, load
 
-KINDS = [pytest.param("processes", marks=pytest.mark.slow), "inline"]
+KINDS = [
+    pytest.param("processes", marks=pytest.mark.slow),
+    "inline",
+    pytest.param("ray", marks=[pytest.mark.slow, RAY_IS_MISSING]),
+]
 
 
-@pytest.fixture(params=KINDS)
-def engine(request: pytest.FixtureRequest) -> Kind:
-    return cast("Kind", request.param)
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    with ray_cluster() if request.param == "ray" else contextlib.nullcontext():
+        yield cast("Kind", request.param)
 
 
 def child(name: str, worker: str = "w1", actor: str = "Player", **options: Any) -> ChildSpec:
@@ -77,7 +84,7 @@ def nothing_left(supervisor: Supervisor, outcome: Outcome, *, failed: bool = Fal
     assert outcome.failed is failed, outcome
     assert outcome.leftovers == ()
     assert supervisor.processes == {}
-    assert psutil.Process().children(recursive=True) == []
+    assert our_processes() == []
     assert list(supervisor.directories.ipc.iterdir()) == []
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("t/")] == []
 
@@ -272,7 +279,7 @@ async def test_what_cannot_start_leaves_nothing(
 ) -> None:
     with pytest.raises(Refused, match="cannot load"):
         await supervise(child("a"), child("b", "w2", "Nobody"), engine=engine)
-    assert psutil.Process().children(recursive=True) == []
+    assert our_processes() == []
     assert list(directories.ipc.iterdir()) == []
 
 
@@ -326,7 +333,7 @@ async def test_inline_starts_no_process_and_needs_no_files(directories: Director
         engine=engine,
     )
     await supervisor.start()
-    assert psutil.Process().children(recursive=True) == []
+    assert our_processes() == []
     assert (await supervisor.ref("a").ask(Relay("t/w2/b", "hello"))).pid == os.getpid()
     nothing_left(supervisor, await supervisor.leave())
     assert [path.name for path in directories.traces.iterdir() if ".supervisor." not in path.name] == []
@@ -394,7 +401,8 @@ def without_a_place_for_rings(engine: Any) -> Any:
     return starts
 
 
-def test_an_engine_that_is_not_there_says_so(directories: Directories) -> None:
+def test_an_engine_that_is_not_there_says_so(directories: Directories, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(LocalError, match=r"exeunt\[ray\]"):
         make("ray", directories=directories)
     with pytest.raises(LocalError, match="no such engine"):

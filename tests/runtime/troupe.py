@@ -233,6 +233,11 @@ class Watcher(Actor):
         self.ended.append(message)
         self.changed.set()
 
+    @receive(Relay)
+    async def relay(self, message: Relay) -> Any:
+        """Also says that a watch of that actor has arrived: order is kept between two actors."""
+        return await self.node.ref(message.to).ask(Say(message.text))
+
     @receive(Ended)
     def when_ended(self, message: Ended) -> Later:
         return Later(self._when_ended(message.count))

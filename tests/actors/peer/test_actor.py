@@ -229,10 +229,10 @@ async def test_a_stop_is_a_leave_too(sides: dict[str, Side]) -> None:
 async def test_a_handler_that_fails_tells_the_peer(sides: dict[str, Side], monkeypatch: pytest.MonkeyPatch) -> None:
     client, gateway = await connected(sides)
 
-    def broken(_message: Any) -> None:
+    def broken(_actor: Any, _message: Any) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(client.peer, "on_hint", broken)
+    monkeypatch.setitem(client.peer.lifecycle.table(), Hint, broken)
     client.ref.tell(Hint("x"))
     await client.over()
     await settle()

@@ -1,0 +1,287 @@
+"""What a program answers about itself: the commands that `ps`, `tree`, `show`, `stack` and every view are made of.
+
+`Inspector` turns what a supervisor and its workers know into plain data, and does what a person asks of it. It sends
+nothing through mailboxes where it can do without (see `lookout`): looking each second takes a millisecond a worker,
+works while a worker's loop is blocked, and leaves no traces among those that one wants to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .child_spec import ChildSpec
+from .control import Command, ControlError, ControlServer
+from .errors import ActorDead, ExeuntError
+from .events import ActorEnded, ActorStarted, ChildRestarted, Event, GaveUp
+from .evidence import handled_per_s, of_actor, spans_at, under_way
+from .facts import Detail, Letters, Look, Snapshot, look
+from .lookout import SUPERVISOR, Lookout
+from .messages import Description
+from .portrait import (
+    detail_document,
+    event_document,
+    kept_row,
+    letter_document,
+    living_row,
+    message_document,
+    name_of,
+    spec_document,
+    stacks_document,
+)
+from .supervisor import Supervisor
+from .targets import Target, find
+from .trace import Span
+from .usage import Usage
+
+_LAST = 10  # messages and restarts that `show` has
+_RATE_S = 10.0  # over so long is counted what an actor handles each second
+
+
+class Inspector:
+    """Answers commands about one supervisor's program. On its loop only."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._lookout = Lookout(supervisor)
+        self._usage = Usage()
+        self._last: dict[tuple[str, int | None], Description] = {}
+        """What each life of a worker said last: still shown while it does not answer."""
+
+    @property
+    def commands(self) -> dict[str, Command]:
+        """The commands by name, for a `ControlServer`."""
+        return {
+            "ps": self.ps,
+            "tree": self.tree,
+            "show": self.show,
+            "stack": self.stack,
+            "restart": self.restart,
+            "dead_letters": self.dead_letters,
+        }
+
+    def publish_to(self, control: ControlServer) -> Callable[[], None]:
+        """Give the program's events, the earlier ones too, to the control socket; return what ends that."""
+
+        def publish(event: Event) -> None:
+            control.publish(event_document(event))
+
+        for event in self._supervisor.events.recent:
+            publish(event)
+        return self._supervisor.events.subscribe(publish)
+
+    def look(self, request: bytes) -> bytes:
+        """Answer a `Look` into this process, for its `SideDoor`: from any thread."""
+        here, *others = self._lookout.nodes_here()
+        return look(here, msgspec.json.decode(request, type=Look), others=others)
+
+    async def ps(self, _args: dict[str, Any]) -> list[dict[str, Any]]:
+        """One row an actor, in order of worker and start; then children that are to be started again, or gave up."""
+        seen, answering = await self._descriptions()
+        usage = {worker: self._usage.of(self._pid(worker)) for worker in (SUPERVISOR, *self._supervisor.workers)}
+        restarts = self._supervisor.restarts
+        rows = [
+            living_row(
+                actor,
+                worker,
+                restarts=restarts.get(name_of(actor.address), 0),
+                usage=usage[worker],
+                answering=worker in answering,
+            )
+            for worker, description in seen.items()
+            for actor in description.actors
+        ]
+        living = {row["address"] for row in rows}
+        for child_id, spec in self._supervisor.children.items():
+            address = self._address(child_id, spec)
+            if address not in living:
+                # A worker that does not answer may well host it, and has not said so yet.
+                silent = spec.worker not in answering and self._supervisor.worker_state(spec.worker) == "running"
+                state, since_ns = ("running", 0) if silent else self._absent(address, child_id)
+                row = kept_row(
+                    address,
+                    spec,
+                    state,
+                    restarts=restarts.get(child_id, 0),
+                    since_ns=since_ns,
+                    answering=not silent,
+                    usage=usage[spec.worker],
+                )
+                rows.append(row)
+        self._usage.keep({row["pid"] for row in rows})
+        return rows
+
+    async def tree(self, _args: dict[str, Any]) -> dict[str, Any]:
+        """The supervisor, its workers, their actors."""
+        rows = await self.ps({})
+        children = self._supervisor.children
+        return {
+            "name": self._supervisor.name,
+            "kind": "supervisor",
+            "state": "stopping" if self._supervisor.leaving else "running",
+            "pid": os.getpid(),
+            "strategy": str(self._supervisor.strategy),
+            "children": [
+                {
+                    "name": worker,
+                    "kind": "worker",
+                    "state": self._supervisor.worker_state(worker),
+                    "pid": self._pid(worker),
+                    "restart": str(spec.restart),
+                    "restarts": self._supervisor.worker_restarts.get(worker, 0),
+                    "children": [
+                        self._leaf(row, children.get(name_of(row["address"])))
+                        for row in rows
+                        if row["worker"] == worker and name_of(row["address"]) != "host"
+                    ],
+                }
+                for worker, spec in self._supervisor.workers.items()
+            ],
+        }
+
+    async def show(self, args: dict[str, Any]) -> dict[str, Any]:
+        """One actor: its spec, state, mailbox, last messages and restarts, and its own account of itself."""
+        rows = await self.ps({})
+        address = find(str(args["actor"]), [row["address"] for row in rows]).name
+        row = next(row for row in rows if row["address"] == address)
+        worker, name = row["worker"], name_of(address)
+        detail = await self._detail(worker, name)
+        spec = self._supervisor.children.get(name)
+        spec = spec if spec is not None and spec.worker == worker else None
+        snapshot = await self._lookout.snapshot(worker, name) if detail is not None and detail.has_snapshot else None
+        spans = of_actor(await self._spans(worker), address)
+        per_s, over_s = handled_per_s(spans, time.time_ns(), _RATE_S)
+        return {
+            **row,
+            "spec": spec_document(spec) if spec is not None else None,
+            "queue": detail_document(detail),
+            "handled_per_s": round(per_s, 2),
+            "handled_over_s": round(over_s, 3),
+            "messages": list(map(message_document, spans[-_LAST:])),
+            "lives": [event_document(event) for event in self._lives(address, name)][-_LAST:],
+            "snapshot": msgspec.json.decode(snapshot.json) if snapshot is not None and snapshot.json else None,
+            "snapshot_error": _snapshot_error(snapshot, answering=row["answering"]),
+        }
+
+    async def stack(self, args: dict[str, Any]) -> list[dict[str, Any]]:
+        """The stacks of one worker, or of all; of an actor: of its worker, what is not the actor's left out."""
+        workers, actor = self._lookout.workers, None
+        if text := str(args.get("target") or ""):
+            target = await self._find(text)
+            actor = target.name if target.kind == "actor" else None
+            workers = [target.name.split("/")[1] if actor else target.name]
+        documents: list[dict[str, Any]] = []
+        for worker in self._one_a_process(workers):
+            stacks = await self._lookout.stacks(worker)
+            document = stacks_document(worker, stacks, under_way(await self._spans(worker)))
+            documents.append(_only(document, actor) if actor else document)
+        return documents
+
+    async def restart(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Have a worker or a child started again; answers what lives there now, for who wants to wait."""
+        target = await self._find(str(args["target"]))
+        if target.kind == "worker" and target.name == SUPERVISOR:
+            raise ControlError("not_supervised", "Nobody restarts the supervisor.", "exeunt stop ends the program.")
+        before = next((row for row in await self.ps({}) if row["address"] == target.name), None)
+        pid = self._pid(target.name) if target.kind == "worker" else None
+        wanted = target.name if target.kind == "worker" else name_of(target.name)
+        child = self._supervisor.children.get(wanted)
+        if target.kind == "actor" and (child is None or self._address(wanted, child) != target.name):
+            message = f"{target.name} is nobody's child: the actor that started it decides."
+            raise ControlError("not_supervised", message, "exeunt tree shows who supervises whom.")
+        if not await self._supervisor.restart(wanted if target.kind == "worker" else target.name):
+            raise ControlError("no_such_actor", f"{target.name} does not live just now.", "exeunt ps shows its state.")
+        incarnation = before["incarnation"] if before is not None else None
+        return {"kind": target.kind, "name": target.name, "pid": pid, "incarnation": incarnation}
+
+    async def dead_letters(self, _args: dict[str, Any]) -> dict[str, Any]:
+        """The dead letters of all workers, the oldest first."""
+        found = await self._lookout.everywhere("dead_letters", Letters)
+        rows = [letter_document(letter, worker) for worker, one in found.items() for letter in one.recent]
+        rows.sort(key=lambda row: str(row["at"]))
+        return {"totals": {worker: one.total for worker, one in found.items()}, "letters": rows}
+
+    # --- inside ---
+
+    async def _descriptions(self) -> tuple[dict[str, Description], set[str]]:
+        """What each worker says, or said last, and who has answered."""
+        seen = await self._lookout.everywhere("actors", Description)
+        lives = [(worker, self._pid(worker)) for worker in self._lookout.workers]
+        known = {**self._last, **{life: seen[life[0]] for life in lives if life[0] in seen}}
+        self._last = {life: known[life] for life in lives if life in known}
+        return {worker: description for (worker, _), description in self._last.items()}, set(seen)
+
+    def _pid(self, worker: str) -> int | None:
+        process = self._supervisor.processes.get(worker)
+        return process.pid if process is not None else os.getpid() if worker == SUPERVISOR else None
+
+    def _address(self, child_id: str, spec: ChildSpec) -> str:
+        return f"{self._supervisor.name}/{spec.worker}/{child_id}"
+
+    def _absent(self, address: str, child_id: str) -> tuple[str, int]:
+        """The state of a child that does not live, and since when."""
+        recent = self._supervisor.events.recent
+        ended = next((e for e in reversed(recent) if isinstance(e, ActorEnded) and e.of == address), None)
+        since_ns = ended.at_ns if ended is not None else 0
+        if any(isinstance(event, GaveUp) and event.child in (child_id, address) for event in recent):
+            return "fatal", since_ns
+        return "exited" if self._supervisor.leaving else "backoff", since_ns
+
+    def _leaf(self, row: dict[str, Any], spec: ChildSpec | None) -> dict[str, Any]:
+        supervised = spec is not None and spec.worker == row["worker"]
+        return {
+            "name": name_of(row["address"]),
+            "kind": "actor",
+            "state": row["state"],
+            "class": row["kind"],
+            "restart": str(spec.restart) if supervised and spec is not None else None,
+            "restarts": row["restarts"] if supervised else 0,
+            "answering": row["answering"],
+        }
+
+    async def _detail(self, worker: str, name: str) -> Detail | None:
+        try:
+            # pyright cannot see that a union is a type
+            return await self._lookout.at(worker, Look("actor", name), Detail | None)  # type: ignore[arg-type]
+        except ExeuntError:
+            return None
+
+    async def _find(self, text: str) -> Target:
+        rows = await self.ps({})
+        return find(text, [row["address"] for row in rows], [SUPERVISOR, *self._supervisor.workers])
+
+    def _one_a_process(self, workers: list[str]) -> list[str]:
+        """Leave out workers whose process is that of an earlier one: inline, they have the same threads."""
+        by_pid = {self._pid(worker): worker for worker in reversed(workers)}
+        if None in by_pid:
+            raise ActorDead(f"worker {by_pid[None]} does not live just now")
+        return [worker for worker in workers if by_pid[self._pid(worker)] == worker]
+
+    async def _spans(self, worker: str) -> list[Span]:
+        directory = self._supervisor.directories.traces
+        return await asyncio.to_thread(spans_at, directory, self._supervisor.name, worker)
+
+    def _lives(self, address: str, name: str) -> list[Event]:
+        kinds = (ActorStarted, ActorEnded, ChildRestarted, GaveUp)
+        return [e for e in self._supervisor.events.recent if isinstance(e, kinds) and e.of in (address, name)]
+
+
+def _snapshot_error(snapshot: Snapshot | None, *, answering: bool) -> str | None:
+    if snapshot is None:
+        return None if answering else "its worker does not answer"
+    return snapshot.error or None
+
+
+def _only(document: dict[str, Any], actor: str) -> dict[str, Any]:
+    def its(handling: dict[str, Any] | None) -> bool:
+        return handling is not None and handling["actor"] == actor
+
+    kept = {key: [one for one in document[key] if its(one["handling"])] for key in ("threads", "waiting")}
+    if document["via"] == "signal":
+        kept["threads"] = document["threads"]  # nobody knows whose they are
+    return {**document, **kept, "began": [one for one in document["began"] if its(one)]}

@@ -1,0 +1,256 @@
+"""Which way a message goes, and what becomes of one that cannot be delivered.
+
+The routing half of a node: `Node` has who lives here and what they may do. On the loop's thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from pathlib import Path
+
+from .asks import Asks
+from .carrier import Carrier
+from .codec import Codec
+from .envelope import ASK, FAILURE, REPLY, TELL, Envelope, Kind
+from .errors import (
+    ActorDead,
+    ExeuntError,
+    MailboxFull,
+    Unencodable,
+    UnknownMessage,
+    to_failure,
+)
+from .flow import WAITING_BOUND, WINDOWS, Accounts, Outboxes
+from .local import LocalNode
+from .mailbox import DEFAULT_BOUND, Rejected
+from .messages import Cancel, Link, Settled, Terminated, Watch
+from .recorder import Event, HandledIds, Recorder, RingUnreadable
+from .watches import Watches
+
+logger = logging.getLogger(__name__)
+
+
+class Routing(LocalNode):
+    """Sends envelopes on their way."""
+
+    def __init__(
+        self,
+        name: str,
+        worker: str,
+        *,
+        codec: Codec,
+        loop: asyncio.AbstractEventLoop | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        super().__init__(name, worker, loop, recorder)
+        self.codec = codec
+        self.asks = Asks(self.loop, self.withdraw)
+        """The asks of this node that wait for an answer."""
+        self.watches = Watches()
+        self.malformed_total = 0
+        self.carrier: Carrier | None = None
+        self.outboxes = Outboxes(self.loop, self._leave)
+        self._accounts = Accounts(self.loop, self._report, self._window)
+        self._workers: dict[str, str] = {}
+
+    @property
+    def transport(self) -> Carrier | None:
+        """The way to other workers; None while this process is on its own."""
+        return self.carrier
+
+    @transport.setter
+    def transport(self, transport: Carrier | None) -> None:
+        self.carrier = transport
+        if transport is not None:
+            transport.unsendable = self.unsendable
+            transport.sent = self.record_run
+
+    def worker_up(self, worker: str, endpoint: str, public_key: str = "") -> None:
+        """Reach `worker` there from now on; between machines, know it by its public key."""
+        if self.carrier is None or worker == self.worker:
+            return
+        if self.carrier.knows(worker):  # what was sent to its predecessor does not reach it
+            self._lose_tells(f"{self.name}/{worker}/", None)
+        self.carrier.connect(worker, endpoint, public_key)
+
+    def lost(self, worker: str, ring: Path | None) -> None:
+        """`worker` is gone; see `Node.worker_down`."""
+        if self.carrier is not None:
+            self.carrier.disconnect(worker)
+        prefix = f"{self.name}/{worker}/"
+        for ask_id, to in self.asks.to_prefix(prefix):
+            self.asks.fail(ask_id, ActorDead(f"{to}: its worker died"))
+        self._accounts.forget(worker)
+        self._lose_tells(prefix, ring)
+        for watcher, target in self.watches.by_target_prefix(prefix):
+            self.terminated(watcher, Terminated(target, "worker_died"), None)
+        self.watches.forget_watchers_of(prefix)
+
+    def _lose_tells(self, prefix: str, ring: Path | None) -> None:
+        """Count the tells that nobody has handled, and nobody will."""
+        handled: HandledIds | None = None
+        for in_doubt, waiting in self.outboxes.lost(prefix):
+            if in_doubt and handled is None:
+                handled = _handled(ring)
+            for envelope in (*in_doubt, *waiting):
+                if handled is None or envelope.id not in handled:
+                    self.undeliverable(envelope, ActorDead(f"{envelope.to}: its worker died"))
+
+    def worker_of(self, address: str) -> str:
+        """Return the worker of an address of this program; nothing for any other."""
+        worker = self._workers.get(address)
+        if worker is None:
+            node, _, rest = address.partition("/")
+            worker = rest.partition("/")[0] if node == self.name else ""
+            if len(self._workers) > 10_000:  # names that come and go
+                self._workers.clear()
+            self._workers[address] = worker
+        return worker
+
+    def route(self, envelope: Envelope) -> None:
+        """Send an envelope on its way."""
+        kind = envelope.kind
+        if kind == TELL:
+            self.route_tell(envelope)
+        elif envelope.to.startswith(self.prefix):
+            if kind not in (REPLY, FAILURE):
+                self.record(Event.SENT, envelope)
+            envelope.received_ns = time.time_ns()
+            self.deliver(envelope)
+        else:
+            box = self.outboxes.known(envelope.to) if kind == ASK else None
+            if box is not None and box.waiting:
+                box.waiting.append(envelope)  # not ahead of what was told before
+            else:
+                self._leave(envelope)
+
+    def route_tell(self, envelope: Envelope) -> None:
+        """Send a tell on its way, if its recipient's window allows."""
+        to = envelope.to
+        if to.startswith(self.prefix):
+            envelope.received_ns = time.time_ns()
+            self.deliver(envelope)
+            return
+        box = self.outboxes.of(to)
+        if box.outstanding < box.window and not box.waiting:
+            if self._leave(envelope):
+                box.sent(envelope)
+        elif len(box.waiting) >= WAITING_BOUND:
+            self.undeliverable(envelope, MailboxFull(f"{WAITING_BOUND} messages for {to} wait here"))
+        else:
+            box.waiting.append(envelope)
+            sender = self.by_address.get(envelope.sender)
+            if sender is not None:
+                self.outboxes.hold(box, sender.lifecycle)
+
+    def _leave(self, envelope: Envelope) -> bool:
+        """Give an envelope to the transport; False when that is impossible, of which whoever waits has been told."""
+        worker = self.worker_of(envelope.to)
+        try:
+            if self.carrier is not None and self.carrier.send(worker, envelope):
+                return True
+        except UnknownMessage as error:
+            self._unencodable(envelope, error)
+        else:
+            self.undeliverable(envelope, ActorDead(f"{envelope.to}: no such worker"))
+        return False
+
+    def room(self, to: str) -> asyncio.Future[None] | None:
+        """Return what to await before there may be room for a tell; None when there is."""
+        if to.startswith(self.prefix):
+            actor = self.by_address.get(to)
+            if actor is None or len(actor.mailbox) < actor.mailbox.bound:
+                return None
+            room: asyncio.Future[None] = self.loop.create_future()
+            actor.mailbox.waiters = [*(actor.mailbox.waiters or ()), room]
+            return room
+        box = self.outboxes.known(to)
+        if box is None or box.has_room:
+            return None
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        box.waiters.append(waiter)
+        return waiter
+
+    def settled(self, origin: str, address: str, count: int) -> None:
+        """Messages of another worker to an actor here have been dealt with."""
+        self._accounts.settle(origin, address, count)
+
+    def withdraw(self, ask_id: int, to: str) -> None:
+        """Tell a recipient that nobody waits for its answer any more."""
+        self.system_because(None, to, Cancel(ask_id), sender=self.outside)
+
+    def _report(self, worker: str, rows: list[tuple[str, int, int]]) -> None:
+        if self.carrier is not None and self.carrier.knows(worker):
+            to = f"{self.name}/{worker}/$node"
+            self.system_because(None, to, Settled(tuple(rows)), sender=self.prefix + "$node")
+
+    def _window(self, address: str) -> int:
+        actor = self.by_address.get(address)
+        bound = actor.mailbox.bound if actor is not None else DEFAULT_BOUND
+        return max(WINDOWS[0], min(WINDOWS[1], bound // 2))
+
+    def unsendable(self, envelope: Envelope, error: Unencodable) -> None:
+        """An envelope that was to leave cannot be encoded."""
+        box = self.outboxes.known(envelope.to)
+        if envelope.kind == TELL and box is not None:
+            box.withdraw(envelope.id)
+        self._unencodable(envelope, error)
+
+    def _unencodable(self, envelope: Envelope, error: ExeuntError) -> None:
+        """Tell whoever waits. The asker of an answer that cannot be sent hears why, rather than nothing."""
+        if envelope.kind != REPLY:
+            self.undeliverable(envelope, error)
+            return
+        self.record(Event.DROPPED, envelope)
+        failure = to_failure(error)
+        self.route(
+            Envelope(
+                next(self.ids), envelope.trace, envelope.cause, envelope.sender, envelope.to, Kind.FAILURE, 0, failure
+            )
+        )
+
+    def undeliverable(self, envelope: Envelope, error: ExeuntError) -> None:
+        """Nobody will handle it: tell who waits, or count a dead letter; flow control has one message less."""
+        if envelope.origin:
+            self._accounts.settle(envelope.origin, envelope.to, self.standing_for(envelope))
+        if type(envelope.body) is not Rejected:
+            self.gone(envelope, error)
+
+    def standing_for(self, envelope: Envelope) -> int:
+        """Return for how many messages an envelope stands: more than one where a mailbox rejected some in a row."""
+        return envelope.body.count if type(envelope.body) is Rejected else 1
+
+    def gone(self, envelope: Envelope, error: ExeuntError) -> None:
+        """Nobody will handle it, and flow control knows: tell who waits, or count a dead letter."""
+        self.record(Event.DROPPED, envelope)
+        if envelope.kind == ASK:
+            if not self.asks.fail(envelope.id, error):
+                self.answer(envelope, to_failure(error), sender=envelope.to)
+        elif envelope.kind == TELL:
+            self.dead_letters.add(envelope, f"{type(error).__name__}: {error}")
+            if self.recorder is not None:
+                self.recorder.dead_letters(self.dead_letters.total)
+        elif isinstance(envelope.body, Watch):
+            gone = Terminated(envelope.to, "no_such_actor", watch=envelope.body.watch)
+            self.terminated(envelope.sender, gone, envelope)
+        elif isinstance(envelope.body, Link):
+            self.terminated(envelope.sender, Terminated(envelope.to, "no_such_actor"), envelope)
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Put an envelope where it belongs."""
+        raise NotImplementedError
+
+    def terminated(self, watcher: str, message: Terminated, because: Envelope | None) -> None:
+        """Tell a local watcher, once."""
+        raise NotImplementedError
+
+
+def _handled(ring: Path | None) -> HandledIds:
+    """Return what a dead worker had begun to handle; nothing, where nobody can tell."""
+    if ring is not None:
+        with contextlib.suppress(OSError, RingUnreadable):
+            return HandledIds(ring)
+    return HandledIds(None)
