@@ -18,7 +18,10 @@ from .messages import (
     Describe,
     Description,
     Done,
+    GroupJoined,
+    GroupLeft,
     Leave,
+    NamesChanged,
     StartActor,
     StopActor,
     WorkerDown,
@@ -51,6 +54,16 @@ class Host(Actor):
         self.node.worker_down(message.worker, message.ring)
         return Done()
 
+    @receive(NamesChanged)
+    def on_names_changed(self, message: NamesChanged) -> None:
+        """Learn where children live."""
+        self.node.names.hear(message)
+
+    @receive(GroupJoined, GroupLeft)
+    def on_group_changed(self, message: GroupJoined | GroupLeft) -> None:
+        """Learn who is in a group."""
+        self.node.groups.hear(message)
+
     @receive(StartActor)
     def on_start_actor(self, message: StartActor) -> Later:
         """Start an actor; answer when its `on_start` has run, which may itself have others started here."""
@@ -72,8 +85,9 @@ class Host(Actor):
 
     async def _stop_actor(self, message: StopActor) -> Done:
         actor = self.node.actors.get(message.name)
-        if actor is not None:
-            await stop_one(self.node, actor, message.reason, within_s=message.shutdown_ms / 1000)
+        if actor is not None and message.incarnation in (0, actor.incarnation):  # a successor is not meant
+            within_s = message.shutdown_ms / 1000 if message.shutdown_ms >= 0 else None
+            await stop_one(self.node, actor, message.reason, within_s=within_s)
         return Done()
 
     @receive(Describe)
@@ -120,10 +134,12 @@ async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, eac
             await stop_one(node, actor, reason, within_s=each_s)
 
 
-async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
-    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
-    if within_s > 0 and actor.state != "exited":
-        node.stop_actor(str(actor.ref), reason)
+async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float | None) -> None:
+    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once; None: it
+    may take as long as it wants).
+    """
+    if within_s != 0 and actor.state != "exited":
+        node.stop_actor(str(actor.ref), reason, incarnation=actor.incarnation)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(actor.until_ended(), within_s)
             return

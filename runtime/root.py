@@ -9,7 +9,7 @@ import msgspec
 from .actor import Actor, Later, receive
 from .child_spec import ChildSpec
 from .errors import ExeuntError, Refused
-from .messages import ActorExited, ActorStarted, StartChild, WorkerReady
+from .messages import ActorExited, ActorStarted, GroupJoined, GroupLeft, StartChild, WorkerReady
 from .ref import Ref
 
 
@@ -21,12 +21,14 @@ class Root(Actor):
         *,
         worker_ready: Callable[[WorkerReady], None],
         actor_exited: Callable[[ActorExited], None],
-        start_child: Callable[[ChildSpec], Awaitable[Ref]],
+        start_child: Callable[[ChildSpec, str], Awaitable[Ref | None]],
+        group_changed: Callable[[GroupJoined | GroupLeft], None],
     ) -> None:
         super().__init__()
         self._worker_ready = worker_ready
         self._actor_exited = actor_exited
         self._start_child = start_child
+        self._group_changed = group_changed
 
     @receive(WorkerReady)
     def on_worker_ready(self, message: WorkerReady) -> None:
@@ -43,10 +45,15 @@ class Root(Actor):
         """Start a further child for an actor."""
         return Later(self._started(message))
 
+    @receive(GroupJoined, GroupLeft)
+    def on_group_changed(self, message: GroupJoined | GroupLeft) -> None:
+        """Let every worker know who is in a group."""
+        self._group_changed(message)
+
     async def _started(self, message: StartChild) -> ActorStarted:
         try:
             spec = msgspec.msgpack.decode(message.spec, type=ChildSpec)
-            ref = await self._start_child(spec)
+            ref = await self._start_child(spec, message.under)
         except Refused:
             raise
         except (ExeuntError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -28,6 +28,8 @@ from .host import Host, stop_all
 from .loading import codec_for
 from .messages import (
     ActorExited,
+    GroupJoined,
+    GroupLeft,
     WorkerReady,
 )
 from .node import Node
@@ -105,7 +107,11 @@ def begin(node: Node, boot: Boot) -> asyncio.Event:
         message = ActorExited(actor.ref.address.name, boot.worker, actor.incarnation, reason, failure)
         node.tell(supervisor, message)
 
+    def group_changed(message: GroupJoined | GroupLeft) -> None:
+        node.tell(supervisor, msgspec.structs.replace(message, worker=boot.worker, epoch=boot.epoch))
+
     node.on_exit = exited
+    node.groups.on_change = group_changed
     host = Host(supervisor, finished)
     node.start(host, "host")
     node.tell(supervisor, WorkerReady(boot.worker, boot.epoch, os.getpid()))
