@@ -11,6 +11,7 @@ import msgspec
 
 from .actor import Actor, Later, receive
 from .errors import ActorDead, NameTaken, Refused
+from .events import ActorStarted as Started
 from .facts import Look, Seen, Snapshot, TakeSnapshot, describe, look, snapshot
 from .loading import load
 from .messages import (
@@ -41,6 +42,15 @@ class Host(Actor):
         super().__init__()
         self._supervisor = supervisor
         self._finished = finished
+        self._children: dict[str, int] = {}
+
+    def has_started_child(self, actor: Actor) -> bool:
+        """Say whether the supervisor had this one started here; asked once, when it has ended."""
+        name = actor.ref.address.name
+        if self._children.get(name) != actor.incarnation:
+            return False
+        del self._children[name]
+        return True
 
     @receive(WorkerUp)
     def on_worker_up(self, message: WorkerUp) -> Done:
@@ -73,10 +83,20 @@ class Host(Actor):
             args: dict[str, Any] = msgspec.msgpack.decode(message.args)
             actor: Actor = load(message.start)(**args)
             self.node.start(actor, message.name, incarnation=message.incarnation)
+            self._children[message.name] = message.incarnation
         except Exception as error:
             logger.exception("An actor could not be started", extra={"event": "start_failed", "start": message.start})
             raise Refused("start_failed", f"{message.name}: {type(error).__name__}: {error}") from error
-        return Later(_started(actor))
+        return Later(self._started(actor))
+
+    async def _started(self, actor: Actor) -> ActorStarted:
+        try:
+            await asyncio.shield(actor.started)
+        except ActorDead as error:
+            raise Refused("start_failed", str(error)) from error
+        address = str(actor.ref)
+        self.node.happened(Started(address, kind=type(actor).__name__, incarnation=actor.incarnation))
+        return ActorStarted(address)
 
     @receive(StopActor)
     def on_stop_actor(self, message: StopActor) -> Later:
@@ -117,14 +137,6 @@ class Host(Actor):
         await stop_all(self.node, message.reason, except_=self)
         self._finished.set()
         self.stop()
-
-
-async def _started(actor: Actor) -> ActorStarted:
-    try:
-        await asyncio.shield(actor.started)
-    except ActorDead as error:
-        raise Refused("start_failed", str(error)) from error
-    return ActorStarted(str(actor.ref))
 
 
 async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 import msgspec
 
 from .actor import Actor, Later, receive
 from .child_spec import ChildSpec
 from .errors import ExeuntError, Refused
+from .events import EVENTS, Event
 from .messages import ActorExited, ActorStarted, GroupJoined, GroupLeft, StartChild, WorkerReady
 from .ref import Ref
 
 
 class Root(Actor):
     """The actor `NODE/supervisor/root`."""
+
+    mailbox_bound: ClassVar[int] = 1_000_000  # an exit that is not heard of is a child that is never restarted
 
     def __init__(
         self,
@@ -23,12 +27,14 @@ class Root(Actor):
         actor_exited: Callable[[ActorExited], None],
         start_child: Callable[[ChildSpec, str], Awaitable[Ref | None]],
         group_changed: Callable[[GroupJoined | GroupLeft], None],
+        happened: Callable[[Event], None],
     ) -> None:
         super().__init__()
         self._worker_ready = worker_ready
         self._actor_exited = actor_exited
         self._start_child = start_child
         self._group_changed = group_changed
+        self._happened = happened
 
     @receive(WorkerReady)
     def on_worker_ready(self, message: WorkerReady) -> None:
@@ -44,6 +50,11 @@ class Root(Actor):
     def on_start_child(self, message: StartChild) -> Later:
         """Start a further child for an actor."""
         return Later(self._started(message))
+
+    @receive(*EVENTS)
+    def on_event(self, message: Event) -> None:
+        """Publish what has happened in a worker."""
+        self._happened(message)
 
     @receive(GroupJoined, GroupLeft)
     def on_group_changed(self, message: GroupJoined | GroupLeft) -> None:

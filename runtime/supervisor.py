@@ -66,9 +66,13 @@ class Supervisor:
         worker_intensity: Intensity | None = None,
         shutdown: Shutdown | None = None,
         log_level: str = "INFO",
+        record: bool = True,
         rng: random.Random | None = None,
     ) -> None:
         """`strategy` is the children's, `worker_strategy` the workers'; `worker_intensity` is `intensity` if not said.
+
+        `record`: whether each process keeps a flight recorder. Without, nothing can be traced, and what a killed worker
+        had handled is not known.
 
         Raises NameTaken when two workers have one name, or two children (or supervisors) one id; ValueError when
         `shutdown` lacks a standard phase.
@@ -94,6 +98,7 @@ class Supervisor:
             messages=self._messages,
             engine=self.engine,
             log_level=log_level,
+            records=record,
             terms=Terms(worker_strategy, worker_intensity or intensity, backoff, rng, self._later),
             on_end=self._out_of_workers,
             on_death=self._worker_died,
@@ -255,8 +260,9 @@ class Supervisor:
         epoch = self._workforce.epoch
         ring = self.directories.ring_file(self.name, "supervisor", epoch)
         with contextlib.ExitStack() as undo:
-            recorder = Recorder(ring, worker="supervisor", epoch=epoch)
-            undo.callback(recorder.close)
+            recorder = Recorder(ring, worker="supervisor", epoch=epoch) if self._workforce.records else None
+            if recorder is not None:
+                undo.callback(recorder.close)
             codec = codec_for(self._messages, clocks_differ=self.engine.clocks_differ)
             self.node = Node(self.name, "supervisor", codec=codec, recorder=recorder)
             at = self.engine.join(self.node, epoch)
@@ -267,7 +273,9 @@ class Supervisor:
             actor_exited=self._actor_exited,
             start_child=self.start_child,
             group_changed=self._workforce.group_changed,
+            happened=self.events.publish,
         )
+        self.node.events.subscribe(self.events.publish)
         self.node.start(root, "root")
 
     async def _start_all(self) -> None:

@@ -40,6 +40,7 @@ class Workforce:
         messages: tuple[str, ...],
         engine: Engine,
         log_level: str,
+        records: bool,
         terms: Terms,
         on_end: Callable[[Decision[WorkerSpec]], None],
         on_death: Callable[[Worker], None],
@@ -58,6 +59,8 @@ class Workforce:
         self._directories = directories
         self._messages = messages
         self._log_level = log_level
+        self.records = records
+        """Whether each process keeps a flight recorder."""
         self._on_death = on_death
         self._on_loss = on_loss
         self._publish = publish
@@ -217,7 +220,7 @@ class Workforce:
             ipc_dir=str(self._directories.ipc),
             log_file=str(self._directories.log_file(self._name, spec.name)),
             log_level=self._log_level,
-            trace_file=str(self._directories.ring_file(self._name, spec.name, self.epoch)),
+            trace_file=str(self._directories.ring_file(self._name, spec.name, self.epoch)) if self.records else "",
             supervisor=self._supervisor_endpoint,
             messages=self._messages,
             unprivileged=spec.unprivileged,
