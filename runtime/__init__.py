@@ -2,19 +2,22 @@
 
 from .actor import Actor, BlockingActor, Later, receive
 from .address import Address
-from .child_spec import ChildSpec, Intensity, Restart, Strategy, WorkerSpec
+from .backoff import Backoff
+from .child_spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec, WorkerSpec
 from .directories import Directories
 from .envelope import Message
 from .errors import ActorDead, AskTimeout, ExeuntError, MailboxFull, Refused, RemoteFailure
 from .messages import Terminated
+from .outcome import Outcome
 from .ref import Ref
-from .supervisor import Outcome, Supervisor
+from .supervisor import Supervisor
 
 __all__ = [
     "Actor",
     "ActorDead",
     "Address",
     "AskTimeout",
+    "Backoff",
     "BlockingActor",
     "ChildSpec",
     "Directories",
@@ -30,6 +33,7 @@ __all__ = [
     "Restart",
     "Strategy",
     "Supervisor",
+    "SupervisorSpec",
     "Terminated",
     "WorkerSpec",
     "receive",

@@ -34,15 +34,15 @@ class Asks:
     def __contains__(self, ask_id: int) -> bool:
         return ask_id in self._pending
 
-    def begin(self, ask_id: int, to: str, reply: NearReply | FarReply, timeout_s: float) -> None:
-        """Wait for an answer until the timeout."""
+    def begin(self, ask_id: int, to: str, reply: NearReply | FarReply, timeout_s: float, now_s: float) -> None:
+        """Wait for an answer until the timeout, from now on."""
         self._pending[ask_id] = reply
         reply.ask_id, reply.to = ask_id, to
         lane = self._lanes.get(timeout_s)
         if lane is None and len(self._lanes) < _LANES:
             lane = self._lanes[timeout_s] = _Lane(self, self._loop, timeout_s)
         if lane is not None:
-            lane.add(ask_id)
+            lane.add(ask_id, now_s + timeout_s)
         else:
             self._loop.call_later(timeout_s, self.expire, ask_id, timeout_s)
 
@@ -93,13 +93,13 @@ class _Lane:
         self._queue: deque[tuple[float, int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, ask_id: int) -> None:
+    def add(self, ask_id: int, due_s: float) -> None:
         queue, asks = self._queue, self._asks
         while queue and queue[0][1] not in asks:
-            queue.popleft()
+            queue.popleft()  # answered
         if len(queue) > 2 * len(asks) + _ANSWERED_AT_MOST:  # behind one that waits for long
             queue = self._queue = deque(entry for entry in queue if entry[1] in asks)
-        queue.append((self._loop.time() + self._timeout_s, ask_id))
+        queue.append((due_s, ask_id))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._due)
 

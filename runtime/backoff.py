@@ -19,6 +19,8 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the delay, so that many who failed together don't return together."""
     eager: bool = True
     """The first restart is at once: most failures don't repeat."""
+    reset_s: float = 10.0
+    """Who ran so long since its last start begins again with the first delay."""
 
     def delay_s(self, failures: int, rng: random.Random) -> float:
         """Return how long to wait before try number `failures` (from 1)."""

@@ -76,7 +76,7 @@ class Delivery(Routing):
         """Put an envelope where it belongs."""
         kind = envelope.kind
         if kind in (REPLY, FAILURE):
-            self._answered(envelope)
+            self.answered(envelope)
         elif type(envelope.body) is Malformed:
             self._unreadable(envelope, envelope.body)
         elif kind == SYSTEM:
@@ -145,7 +145,8 @@ class Delivery(Routing):
                 return True
         return False
 
-    def _answered(self, envelope: Envelope) -> None:
+    def answered(self, envelope: Envelope) -> None:
+        """Give an answer to who asked, here."""
         body: Any = envelope.body
         if envelope.kind == REPLY and type(body) is not Malformed:
             waited = self.asks.resolve(envelope.cause, body)

@@ -11,6 +11,7 @@ import msgspec
 
 from .actor import Actor, Later, receive
 from .errors import ActorDead, NameTaken, Refused
+from .events import ActorStarted as Started
 from .facts import Look, Seen, Snapshot, TakeSnapshot, describe, look, snapshot
 from .loading import load
 from .messages import (
@@ -18,7 +19,10 @@ from .messages import (
     Describe,
     Description,
     Done,
+    GroupJoined,
+    GroupLeft,
     Leave,
+    NamesChanged,
     StartActor,
     StopActor,
     WorkerDown,
@@ -38,6 +42,15 @@ class Host(Actor):
         super().__init__()
         self._supervisor = supervisor
         self._finished = finished
+        self._children: dict[str, int] = {}
+
+    def has_started_child(self, actor: Actor) -> bool:
+        """Say whether the supervisor had this one started here; asked once, when it has ended."""
+        name = actor.ref.address.name
+        if self._children.get(name) != actor.incarnation:
+            return False
+        del self._children[name]
+        return True
 
     @receive(WorkerUp)
     def on_worker_up(self, message: WorkerUp) -> Done:
@@ -51,6 +64,16 @@ class Host(Actor):
         self.node.worker_down(message.worker, message.ring)
         return Done()
 
+    @receive(NamesChanged)
+    def on_names_changed(self, message: NamesChanged) -> None:
+        """Learn where children live."""
+        self.node.names.hear(message)
+
+    @receive(GroupJoined, GroupLeft)
+    def on_group_changed(self, message: GroupJoined | GroupLeft) -> None:
+        """Learn who is in a group."""
+        self.node.groups.hear(message)
+
     @receive(StartActor)
     def on_start_actor(self, message: StartActor) -> Later:
         """Start an actor; answer when its `on_start` has run, which may itself have others started here."""
@@ -60,10 +83,20 @@ class Host(Actor):
             args: dict[str, Any] = msgspec.msgpack.decode(message.args)
             actor: Actor = load(message.start)(**args)
             self.node.start(actor, message.name, incarnation=message.incarnation)
+            self._children[message.name] = message.incarnation
         except Exception as error:
             logger.exception("An actor could not be started", extra={"event": "start_failed", "start": message.start})
             raise Refused("start_failed", f"{message.name}: {type(error).__name__}: {error}") from error
-        return Later(_started(actor))
+        return Later(self._started(actor))
+
+    async def _started(self, actor: Actor) -> ActorStarted:
+        try:
+            await asyncio.shield(actor.started)
+        except ActorDead as error:
+            raise Refused("start_failed", str(error)) from error
+        address = str(actor.ref)
+        self.node.happened(Started(address, kind=type(actor).__name__, incarnation=actor.incarnation))
+        return ActorStarted(address)
 
     @receive(StopActor)
     def on_stop_actor(self, message: StopActor) -> Later:
@@ -72,8 +105,9 @@ class Host(Actor):
 
     async def _stop_actor(self, message: StopActor) -> Done:
         actor = self.node.actors.get(message.name)
-        if actor is not None:
-            await stop_one(self.node, actor, message.reason, within_s=message.shutdown_ms / 1000)
+        if actor is not None and message.incarnation in (0, actor.incarnation):  # a successor is not meant
+            within_s = message.shutdown_ms / 1000 if message.shutdown_ms >= 0 else None
+            await stop_one(self.node, actor, message.reason, within_s=within_s)
         return Done()
 
     @receive(Describe)
@@ -105,14 +139,6 @@ class Host(Actor):
         self.stop()
 
 
-async def _started(actor: Actor) -> ActorStarted:
-    try:
-        await asyncio.shield(actor.started)
-    except ActorDead as error:
-        raise Refused("start_failed", str(error)) from error
-    return ActorStarted(str(actor.ref))
-
-
 async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:
     """Stop the actors of a process one after another, last started first; kill one that takes longer than `each_s`."""
     for actor in reversed(list(node.actors.values())):
@@ -120,10 +146,12 @@ async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, eac
             await stop_one(node, actor, reason, within_s=each_s)
 
 
-async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float) -> None:
-    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once)."""
-    if within_s > 0 and actor.state != "exited":
-        node.stop_actor(str(actor.ref), reason)
+async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float | None) -> None:
+    """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once; None: it
+    may take as long as it wants).
+    """
+    if within_s != 0 and actor.state != "exited":
+        node.stop_actor(str(actor.ref), reason, incarnation=actor.incarnation)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(actor.until_ended(), within_s)
             return

@@ -29,8 +29,9 @@ from .control import Command, ControlServer
 from .errors import LocalError
 from .inspector import Inspector
 from .log import rfc3339
+from .outcome import Outcome
 from .side_door import SideDoor
-from .supervisor import Outcome, Supervisor
+from .supervisor import Supervisor
 
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
 _BELOW_BYTES = 48  # what a run directory leaves free for the sockets below it

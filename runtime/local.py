@@ -60,6 +60,8 @@ class LocalNode:
         self._hop_scheduled = False
         self._ready: deque[Handling] = deque()
         self._pumping = False
+        self._context = contextvars.Context()
+        """The actors' turns', in which nothing but what is handled is ever set."""
         self.turning = False
         """Whether `turn` will be called, by the transport that delivers."""
 
@@ -72,7 +74,7 @@ class LocalNode:
             self._ready.append(actor)
             if not self._pumping and not self.turning:
                 self._pumping = True
-                self.loop.call_soon(self._pump, context=contextvars.Context())
+                self.loop.call_soon(self._pump, context=self._context)
 
     def begin_turn(self) -> None:
         """Whoever is scheduled until `turn` need not be otherwise."""
@@ -100,7 +102,7 @@ class LocalNode:
         CURRENT.set(None)
         if ready and not self._pumping:
             self._pumping = True
-            self.loop.call_soon(self._pump, context=contextvars.Context())
+            self.loop.call_soon(self._pump, context=self._context)
 
     def hop(self, action: Callable[[], None]) -> bool:
         """Have the loop's thread do it; False when the loop has been closed. From any thread."""
@@ -154,7 +156,14 @@ class LocalNode:
             answer = Envelope(next(self.ids), ask.trace, ask.id, sender, ask.sender, kind, 0, body)
             if late:
                 self.record(Event.SENT, answer)
-            self.route(answer)
+            if ask.sender.startswith(self.prefix):
+                self.answered(answer)
+            else:
+                self.route(answer)
+
+    def answered(self, envelope: Envelope) -> None:
+        """Give an answer to who asked, here."""
+        raise NotImplementedError
 
     def route(self, envelope: Envelope) -> None:
         """Send an envelope on its way."""

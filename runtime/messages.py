@@ -93,6 +93,9 @@ class StopActor(Message, frozen=True):
     name: str
     reason: str
     shutdown_ms: int
+    """-1: as long as it takes."""
+    incarnation: int = 0
+    """Only this one; 0: whoever lives there."""
 
 
 class ActorStarted(Message, frozen=True):
@@ -181,6 +184,36 @@ class StartChild(Message, frozen=True):
     """
 
     spec: msgspec.Raw
+    under: str = ""
+    """The supervisor that gets it; the root, if not said."""
+
+
+class NamesChanged(Message, frozen=True):
+    """Supervisor to every host: the addresses of its children."""
+
+    known: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """By id."""
+    gone: tuple[str, ...] = ()
+
+
+class GroupJoined(Message, frozen=True):
+    """A host to the supervisor, and the supervisor to every host: these have joined a group."""
+
+    group: str
+    members: tuple[str, ...]
+    """Addresses."""
+    worker: str = ""
+    """Who says so; empty from the supervisor."""
+    epoch: int = 0
+
+
+class GroupLeft(Message, frozen=True):
+    """A host to the supervisor, and the supervisor to every host: these have left a group, or ended."""
+
+    group: str
+    members: tuple[str, ...]
+    worker: str = ""
+    epoch: int = 0
 
 
 MESSAGES: tuple[type[Message], ...] = (
@@ -205,4 +238,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Describe,
     Description,
     StartChild,
+    NamesChanged,
+    GroupJoined,
+    GroupLeft,
 )

@@ -21,8 +21,9 @@ from .context import CURRENT, current
 from .delivery import Delivery
 from .envelope import ASK, TELL, Envelope, Kind, Message
 from .errors import ActorDead, Failure, MailboxFull, NameTaken
+from .groups import Groups, Names
 from .messages import Link, Stop, Terminated, Unlink, Unwatch, Watch
-from .recorder import Recorder
+from .recorder import Event, Recorder
 from .ref import DEFAULT_ASK_TIMEOUT_S, Ref
 from .reply import FarReply, NearReply, Reply
 
@@ -50,6 +51,10 @@ class Node(Delivery):
         """What the actors of this process share beside messages (a device, a socket). Never crosses a process."""
         self.on_exit: Callable[[Actor, str, Failure | None], None] = lambda _actor, _reason, _failure: None
         """Called when a local actor has ended, with its reason."""
+        self.groups = Groups(self)
+        """Groups of actors across workers."""
+        self.names = Names()
+        """Where the program's children live."""
 
     # --- who lives here ---
 
@@ -60,6 +65,11 @@ class Node(Delivery):
     def local(self, name: str) -> Ref:
         """Return a ref to the actor of that name in this worker."""
         return Ref(Address(self.name, self.worker, name), self)
+
+    def whereis(self, child_id: str) -> Ref | None:
+        """Return a ref to a child of the program, by its id; None for one that is not known here (any more)."""
+        address = self.names.address(child_id)
+        return self.ref(address) if address is not None else None
 
     def start(self, actor: Actor, name: str, *, incarnation: int = 1) -> Ref:
         """Start an actor here. Its `on_start` runs in the loop's next turn; see `Actor.started`. Raises NameTaken."""
@@ -76,6 +86,7 @@ class Node(Delivery):
         self.by_address.pop(address, None)
         for envelope in left:
             self.undeliverable(envelope, ActorDead(f"{envelope.to} ended ({reason}) before it handled this"))
+        self.groups.ended(address)
         watchers = self.watches.of_target(address)
         for watcher, watch in watchers:
             self.system(watcher, Terminated(address, reason, actor.incarnation, failure, watch), sender=address)
@@ -136,8 +147,15 @@ class Node(Delivery):
         if threading.get_ident() == self.thread:
             near = NearReply(loop=self.loop)
             near.abandoned = self._abandoned
-            self.asks.begin(envelope.id, to, near, timeout_s)
-            self.route(envelope)
+            self.asks.begin(envelope.id, to, near, timeout_s, now_s)
+            actor = self.by_address.get(to)
+            if actor is None:
+                self.route(envelope)
+            else:
+                envelope.received_ns = time.time_ns()
+                if self.recorder is not None:
+                    self.recorder.record(Event.SENT, envelope, at_ns=envelope.received_ns)
+                self.put(actor, envelope)
             return near
         return self._ask_from_afar(envelope, timeout_s)
 
@@ -186,6 +204,7 @@ class Node(Delivery):
         recorder, if its file can be read, says which of our tells it had begun to handle.
         """
         self.lost(worker, Path(ring) if ring else None)
+        self.groups.worker_down(worker)
 
     # --- inside ---
 
@@ -205,7 +224,7 @@ class Node(Delivery):
         far.abandoned = abandoned
 
         def begin() -> None:
-            self.asks.begin(envelope.id, envelope.to, far, timeout_s)
+            self.asks.begin(envelope.id, envelope.to, far, timeout_s, self.loop.time())
             self.route(envelope)
 
         if not self.hop(begin):

@@ -1,116 +1,277 @@
 """What a supervisor does when a child ends, decided without doing it (OTP's `supervisor`, as a function of facts
 and time).
 
-Give it the specs in order of start; tell it each exit with the time; it answers whom to stop, whom to start, after
-which delay, or that it is time to give up. It never looks at a clock and starts nothing.
+`Supervision` is a tree: supervisors, and at its leaves what they keep: actors, or worker processes, by the same
+rules. Tell it each exit with the time; it answers whom to stop, whom to start, after which delay, or that it is time
+to give up. It never looks at a clock and starts nothing.
+
+A supervisor that has restarted too much stops its children and ends; its parent decides about it as about any child,
+and so on up to the root. All of that is one `Decision`. A leaf has one incarnation after another, numbered through
+the whole tree, so that a successor's number is always larger; an exit of any but the current one is nobody's business.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from .backoff import Backoff
-from .child_spec import Intensity, Restart, Strategy
+from .child_spec import ROOT_ID, Intensity, Restart, Strategy, SupervisorSpec
+from .decision import Decision, Exit, Leaving
+from .family import Branch, Family, Leaf, LeafSpec, Member, State, leaves_of
 from .messages import NORMAL_REASONS
 
+RESTART_INTENSITY = "restart_intensity"
+"""Why a supervisor ended that has restarted too much."""
+AUTO_SHUTDOWN = "shutdown"
+"""Why a supervisor ended whose significant child has ended for good (OTP's reason)."""
 
-class Child(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decision needs to know of a child."""
-
-    id: str
-    restart: Restart = Restart.PERMANENT
-    significant: bool = False
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do about an exit."""
-
-    stop: tuple[str, ...] = ()
-    """These living children first, in this order (right to left). Temporary ones among them are not in `start`: they
-    are forgotten.
-    """
-    start: tuple[str, ...] = ()
-    """Then these, in this order (left to right)."""
-    delay_s: float = 0.0
-    """Wait so long before the start."""
-    give_up: bool = False
-    """Too many restarts: stop everybody, and fail."""
-    leave: bool = False
-    """A significant child has ended for good: stop everybody, and that is fine."""
+_DEFAULT_BACKOFF = Backoff()
 
 
-class Supervision:
-    """The memory of one supervisor: who its children are and when it restarted any."""
+class Supervision(Family[LeafSpec]):
+    """The memory of a tree: who its members are, how they are, and when any was restarted."""
 
     def __init__(
         self,
-        children: Iterable[Child] = (),
+        children: Sequence[LeafSpec | SupervisorSpec] = (),
         *,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity | None = None,
         backoff: Backoff | None = None,
         rng: random.Random,
     ) -> None:
-        self._children = {child.id: child for child in children}
-        self._strategy = strategy
-        self._intensity = intensity or Intensity()
-        self._backoff = backoff or Backoff()
+        """Raises NameTaken when two members have one id."""
+        spec = SupervisorSpec(
+            id=ROOT_ID, children=(), strategy=strategy, intensity=intensity or Intensity(), backoff=backoff
+        )
+        super().__init__(spec)
         self._rng = rng
-        self._restarts: deque[float] = deque()
+        self._numbers = itertools.count(1)
+        for child in children:
+            self.add(child)
 
-    def add(self, child: Child) -> None:
-        """A further child, right of all others."""
-        self._children[child.id] = child
+    # --- what was done ---
 
-    def forget(self, child_id: str) -> None:
-        """It will not be restarted any more."""
-        self._children.pop(child_id, None)
+    def starting(self, leaf_id: str) -> int:
+        """A leaf is being started: return the number of its new incarnation. Raises KeyError for an unknown one."""
+        leaf = self._leaves[leaf_id]
+        if leaf.state is State.WAITING and leaf.incarnation:
+            leaf.restarts += 1
+        leaf.incarnation = next(self._numbers)
+        leaf.state = State.STARTING
+        return leaf.incarnation
 
-    def handle_exit(self, child_id: str, reason: str, now: float, *, blameless: bool = False) -> Decision:
-        """Decide about a child that ended with `reason` at `now` (seconds).
+    def started(self, leaf_id: str, incarnation: int, now: float) -> bool:
+        """It has started; False when that is no longer true."""
+        leaf = self._leaves.get(leaf_id)
+        if leaf is None or leaf.incarnation != incarnation or leaf.state is not State.STARTING:
+            return False
+        leaf.state, leaf.since = State.RUNNING, now
+        return True
 
-        `blameless`: it ended with its worker, whose own supervision counts that; it is started again at once, on
-        its own.
+    def stopped(self, leaf_id: str, incarnation: int) -> None:
+        """It has ended as a decision said."""
+        leaf = self._leaves.get(leaf_id)
+        if leaf is not None and leaf.incarnation == incarnation and leaf.state is State.STOPPING:
+            leaf.state, leaf.since = State.WAITING, None
+
+    def stop_all(self) -> Decision[LeafSpec]:
+        """Decide to stop everybody."""
+        return Decision(by=ROOT_ID, stop=tuple(self._leaving_below(self.root)), scope=_scope(self.root))
+
+    # --- what happened ---
+
+    def handle_exit(self, leaf_id: str, reason: str, now: float, *, incarnation: int = 0) -> Decision[LeafSpec]:
+        """Decide about a leaf that ended with `reason` at `now` (seconds). `incarnation` 0: whoever lives.
+
+        With the reason `restart` it ended because somebody asked for that: it is started again, on its own, and
+        nothing is counted.
         """
-        child = self._children.get(child_id)
-        if child is None:
+        leaf = self._leaves.get(leaf_id)
+        if leaf is None or not leaf.alive or incarnation not in (0, leaf.incarnation):
             return Decision()
-        if not _wants_restart(child.restart, reason):
-            del self._children[child_id]
-            return Decision(leave=child.significant)
-        if blameless:
-            return Decision(start=(child_id,))
-        failures = self._count(now)
-        if failures > self._intensity.restarts:
-            return Decision(give_up=True)
-        ids = self._together_with(child_id)
-        again = tuple(one for one in ids if self._children[one].restart is not Restart.TEMPORARY)
-        for one in set(ids) - set(again):
-            del self._children[one]
-        return Decision(
-            stop=tuple(one for one in reversed(ids) if one != child_id),
-            start=again,
-            delay_s=self._backoff.delay_s(failures, self._rng),
+        leaf.state = State.WAITING
+        if reason == "restart" and wants_restart(leaf.spec.restart, reason):
+            leaf.since = None
+            exits = (Exit(leaf_id, reason),)
+            return Decision(by=_by(leaf), exits=exits, start=(leaf_id,), scope=frozenset({leaf_id}))
+        return self._decide(leaf, reason, now)
+
+    def handle_start_failed(self, leaf_id: str, by: str, now: float) -> Decision[LeafSpec]:
+        """Decide about a leaf that did not start, as the supervisor `by` had decided.
+
+        It is the start of `by`'s own child that has failed, be that the leaf or a supervisor of it.
+        """
+        failed: Member[LeafSpec] | None = self._leaves.get(leaf_id)
+        if failed is None or failed.parent is None:
+            return Decision()
+        leaf = self._leaves[leaf_id]
+        leaf.state, leaf.since = State.WAITING, None
+        while failed.parent is not None and failed.parent.spec.id != by:
+            failed = failed.parent
+        if failed.parent is None:
+            failed = leaf  # `by` is gone
+        failed.since = None
+        return self._decide(failed, "crashed", now)
+
+    def handle_loss(
+        self, leaf_ids: Iterable[str], reason: str, now: float, *, for_good: bool = False
+    ) -> list[Decision[LeafSpec]]:
+        """Decide about leaves that ended together, because what they ran in has ended.
+
+        That is counted there and not here. Each supervisor's strategy holds: who depends on one that was lost is
+        restarted with it. `for_good`: what they ran in does not come back, and neither do they.
+        """
+        lost = [leaf for leaf in leaves_of(self.root) if leaf.spec.id in set(leaf_ids)]
+        if for_good:
+            self._barred |= {leaf.spec.id for leaf in lost}
+        lost = [leaf for leaf in lost if for_good or leaf.alive]
+        for leaf in lost:
+            leaf.state, leaf.since = State.WAITING, None
+        decisions: list[Decision[LeafSpec]] = []
+        for leaf in lost:
+            if self._leaves.get(leaf.spec.id) is leaf and (for_good or not wants_restart(leaf.spec.restart, reason)):
+                decisions.append(self._decide(leaf, reason, now, for_good=True))
+                if decisions[-1].leave or decisions[-1].give_up:
+                    return decisions
+        done = {one for decision in decisions for one in decision.start}
+        left = [leaf for leaf in lost if self._leaves.get(leaf.spec.id) is leaf and leaf.spec.id not in done]
+        for parent in dict.fromkeys(leaf.parent for leaf in left):
+            assert parent is not None
+            exits = tuple(Exit(leaf.spec.id, reason) for leaf in left if leaf.parent is parent)
+            decisions.extend(self._again(parent, exits))
+        return decisions
+
+    def handle_restart(self, supervisor_id: str) -> Decision[LeafSpec]:
+        """Somebody asks for the restart of a whole supervisor (not the root)."""
+        branch = self._branches.get(supervisor_id)
+        if branch is None or branch.parent is None:
+            return Decision()
+        scope = _scope(branch)
+        stop = tuple(self._leaving(branch, ()))
+        branch.restarts += 1
+        start = tuple(self._restore(branch))
+        exits = (Exit(supervisor_id, "restart"),)
+        return Decision(by=_by(branch), exits=exits, stop=stop, start=start, scope=scope | {*start})
+
+    def handle_removal(self, member_id: str) -> Decision[LeafSpec]:
+        """A member is to go, with all below it."""
+        member: Member[LeafSpec] | None = self._leaves.get(member_id) or self._branches.get(member_id)
+        if member is None or member.parent is None:
+            return Decision()
+        by, scope, stop = _by(member), _scope(member), tuple(self._leaving(member, ()))
+        self._remove(member)
+        return Decision(by=by, exits=(Exit(member_id, "shutdown"),), stop=stop, scope=scope)
+
+    # --- inside ---
+
+    def _decide(
+        self, member: Member[LeafSpec], reason: str, now: float, *, for_good: bool = False
+    ) -> Decision[LeafSpec]:
+        """Decide about a member that has ended, and then, as long as its end is its supervisor's end, about that."""
+        exits: list[Exit] = []
+        stop: list[Leaving[LeafSpec]] = []
+        scope: frozenset[str] = frozenset()
+        while True:
+            parent = member.parent
+            assert parent is not None
+            exits.append(Exit(member.spec.id, reason))
+            scope |= _scope(member)
+            stop += self._leaving_below(member)
+            gave_up = False
+            if for_good or not wants_restart(member.spec.restart, reason):
+                self._remove(member)
+                if not member.spec.significant:
+                    return Decision(by=parent.spec.id, exits=tuple(exits), stop=tuple(stop), scope=scope)
+                reason = AUTO_SHUTDOWN
+            elif parent.has_restarted_too_much(now):
+                reason, gave_up = RESTART_INTENSITY, True
+            else:
+                ended = Decision(by=parent.spec.id, exits=tuple(exits), stop=tuple(stop), scope=scope)
+                return self._restart(member, parent, ended, now)
+            if parent.parent is None:
+                return Decision(
+                    by=parent.spec.id,
+                    exits=tuple(exits),
+                    stop=tuple(stop),
+                    scope=scope,
+                    give_up=gave_up,
+                    leave=not gave_up,
+                )
+            member, for_good = parent, False
+
+    def _restart(
+        self, member: Member[LeafSpec], parent: Branch[LeafSpec], ended: Decision[LeafSpec], now: float
+    ) -> Decision[LeafSpec]:
+        backoff = member.backoff or _DEFAULT_BACKOFF
+        delay_s = backoff.delay_s(member.count_failure(backoff.reset_s, now), self._rng)
+        stop, start, scope = self._regroup(parent, [member])
+        if isinstance(member, Branch):
+            member.since = now + delay_s
+        return msgspec.structs.replace(
+            ended, stop=(*ended.stop, *stop), start=tuple(start), delay_s=delay_s, scope=ended.scope | scope
         )
 
-    def _count(self, now: float) -> int:
-        self._restarts.append(now)
-        while self._restarts and self._restarts[0] <= now - self._intensity.period_s:
-            self._restarts.popleft()
-        return len(self._restarts)
+    def _again(self, parent: Branch[LeafSpec], exits: tuple[Exit, ...]) -> list[Decision[LeafSpec]]:
+        """Have children of one supervisor started again that ended together, through no fault of theirs."""
+        members = [parent.children[one.id] for one in exits]
+        if parent.spec.strategy is not Strategy.ONE_FOR_ONE:
+            stop, start, scope = self._regroup(parent, members)
+            return [Decision(by=parent.spec.id, exits=exits, stop=tuple(stop), start=tuple(start), scope=scope)]
+        return [Decision(by=parent.spec.id, exits=(one,), start=(one.id,), scope=frozenset({one.id})) for one in exits]
 
-    def _together_with(self, child_id: str) -> tuple[str, ...]:
-        ids = tuple(self._children)
-        if self._strategy is Strategy.ONE_FOR_ALL:
-            return ids
-        if self._strategy is Strategy.REST_FOR_ONE:
-            return ids[ids.index(child_id) :]
-        return (child_id,)
+    def _regroup(
+        self, parent: Branch[LeafSpec], ended: list[Member[LeafSpec]]
+    ) -> tuple[list[Leaving[LeafSpec]], list[str], frozenset[str]]:
+        """Return whom to stop and whom to start because these children have ended, and everybody concerned."""
+        group = parent.group(ended)
+        scope = frozenset[str]().union(*(_scope(one) for one in group))
+        stop = [
+            leaving for one in reversed(group) if one not in ended for leaving in self._leaving(one, ())
+        ]  # fmt: skip
+        start: list[str] = []
+        for one in group:
+            if one not in ended and one.spec.restart is Restart.TEMPORARY:
+                self._remove(one)
+                continue
+            if isinstance(one, Branch):
+                one.restarts += 1
+            start += self._restore(one)
+        return stop, start, scope | {*start}
+
+    def _leaving(self, member: Member[LeafSpec], bounds: tuple[tuple[str, int], ...]) -> list[Leaving[LeafSpec]]:
+        """List the living leaves of a member that its parent stops, from right to left; they are doomed from now."""
+        if isinstance(member, Leaf):
+            if not member.alive:
+                return []
+            member.state = State.STOPPING
+            return [Leaving(member.spec, member.incarnation, bounds)]
+        if isinstance(member.spec.shutdown_ms, int):
+            bounds = (*bounds, (member.spec.id, member.spec.shutdown_ms))
+        assert isinstance(member, Branch)
+        return [one for child in reversed(member.children.values()) for one in self._leaving(child, bounds)]
+
+    def _leaving_below(self, member: Member[LeafSpec]) -> list[Leaving[LeafSpec]]:
+        """List those of a member that has ended by itself, and so has all the time that its children need."""
+        if not isinstance(member, Branch):
+            return []
+        return [one for child in reversed(member.children.values()) for one in self._leaving(child, ())]
 
 
-def _wants_restart(restart: Restart, reason: str) -> bool:
+def wants_restart(restart: Restart, reason: str) -> bool:
+    """Say whether a child that ended with this reason is started again."""
     return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and reason not in NORMAL_REASONS)
+
+
+def _by(member: Member[Any]) -> str:
+    assert member.parent is not None
+    return member.parent.spec.id
+
+
+def _scope(member: Member[Any]) -> frozenset[str]:
+    return frozenset(leaf.spec.id for leaf in leaves_of(member))

@@ -1,9 +1,10 @@
 """The supervisor: the root of a program's tree, and the owner of its end.
 
 It starts worker processes and the actors in them from specs, notices a dead worker by its sentinel (not by
-polling), restarts what the specs say, and lets the program end only when every significant child has ended and
-every process below it is gone. What to do about an exit is decided in `supervision`, and carried out by
-`Children` and `Workforce`; this module ties them together, and ends them.
+polling), restarts what the specs say, and lets the program end only when every process below it is gone. There are
+two trees, one of actors and one of workers. What to do about an exit is decided in `supervision`, carried out by
+`keeper`, and done by `Children` and `Workforce`; this module ties them together, and ends them in the phases of
+`shutdown`.
 """
 
 from __future__ import annotations
@@ -12,41 +13,37 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
 
-from .child_spec import ChildSpec, Intensity, Strategy, WorkerSpec
+from .backoff import Backoff
+from .child_spec import ChildSpec, Intensity, Strategy, SupervisorSpec, WorkerSpec
 from .children import Children
+from .decision import Decision
 from .directories import Directories
+from .ending import Ending
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
-from .events import Events
+from .events import Events, GaveUp, WorkerDied
 from .facts import describe
+from .family import TreeNode
 from .host import stop_all
+from .keeper import Terms
 from .loading import codec_for
 from .messages import ActorExited, Describe, Description, WorkerDown
 from .node import Node
+from .outcome import Outcome
 from .recorder import Recorder
 from .ref import Ref
 from .root import Root
-from .supervision import Child, Supervision
+from .shutdown import APPLICATION, CHILDREN, ROOT, WORKERS, Shutdown
 from .workforce import Workforce
 
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 20.0  # a cold start on a slow disk; a worker's own start takes 0.2 s
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How the program ended."""
-
-    failed: bool
-    reason: str
-    leftovers: tuple[str, ...] = ()
-    """Processes that had to be killed at the very end; empty when all is well."""
 
 
 class Supervisor:
@@ -57,32 +54,43 @@ class Supervisor:
         name: str,
         *,
         workers: Sequence[WorkerSpec],
-        children: Sequence[ChildSpec],
+        children: Sequence[ChildSpec | SupervisorSpec],
         directories: Directories,
         messages: Sequence[str] = (),
         preload: Sequence[str] = (),
         engine: Engine | Kind = "processes",
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity | None = None,
+        backoff: Backoff | None = None,
+        worker_strategy: Strategy = Strategy.ONE_FOR_ONE,
+        worker_intensity: Intensity | None = None,
+        shutdown: Shutdown | None = None,
         log_level: str = "INFO",
+        record: bool = True,
         rng: random.Random | None = None,
     ) -> None:
+        """`strategy` is the children's, `worker_strategy` the workers'; `worker_intensity` is `intensity` if not said.
+
+        `record`: whether each process keeps a flight recorder. Without, nothing can be traced, and what a killed worker
+        had handled is not known.
+
+        Raises NameTaken when two workers have one name, or two children (or supervisors) one id; ValueError when
+        `shutdown` lacks a standard phase.
+        """
         self.name = name
         self.directories = directories
         self.strategy = strategy
-        """Who is restarted together with a failed child."""
+        """Who is restarted together with a failed child of the root."""
         self.events = Events()
         """What happens in the whole program."""
+        self.shutdown = shutdown or Shutdown()
+        """The phases of the end; add tasks to them."""
         self.before_leave: Callable[[str], Awaitable[None]] | None = None
         """Called first by `leave`: lets the application say its goodbyes in its own order."""
         self._messages = tuple(messages)
-        self._first = tuple(children)
         self.engine = make(engine, directories=directories, preload=preload) if isinstance(engine, str) else engine
         """Where the workers run."""
         rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._worker_supervision = Supervision(
-            (Child(id=spec.name, restart=spec.restart) for spec in workers), intensity=intensity, rng=rng
-        )
         self._workforce = Workforce(
             name,
             workers,
@@ -90,16 +98,30 @@ class Supervisor:
             messages=self._messages,
             engine=self.engine,
             log_level=log_level,
+            records=record,
+            terms=Terms(worker_strategy, worker_intensity or intensity, backoff, rng, self._later),
+            on_end=self._out_of_workers,
             on_death=self._worker_died,
+            on_loss=self._worker_lost,
+            publish=self.events.publish,
         )
         self._children = Children(
-            self._workforce, strategy=strategy, intensity=intensity, rng=rng, on_end=self._end_because
+            self._workforce,
+            children,
+            name=name,
+            terms=Terms(strategy, intensity, backoff, rng, self._later),
+            publish=self.events.publish,
+            on_end=self._out_of_children,
         )
-        self._worker_restarts: dict[str, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._leaving = False
-        self._ending: asyncio.Task[None] | None = None
-        self._outcome: asyncio.Future[Outcome] | None = None
+        self._leftovers: tuple[str, ...] = ()
+        works = {
+            APPLICATION: self._say_goodbyes,
+            CHILDREN: self._stop_children,
+            WORKERS: self._end_workers,
+            ROOT: self._end_root,
+        }
+        self._ending = Ending(self.shutdown, works, close=self._close)
 
     # --- what there is ---
 
@@ -115,29 +137,39 @@ class Supervisor:
 
     @property
     def children(self) -> dict[str, ChildSpec]:
-        """The children's specs, by id, in order of start; before `start`, those it will start."""
-        return self._children.specs or {spec.id: spec for spec in self._first}
+        """The specs of all children, by id, in order of start, whichever supervisor they have."""
+        return self._children.specs
 
     @property
     def restarts(self) -> dict[str, int]:
-        """How often each child (by id) and worker (by name) was restarted; those that never were are left out."""
-        return {**self._worker_restarts, **self._children.restarts}
+        """How often each child and supervisor (by id) and worker (by name) was restarted; those that never were are
+        left out.
+        """
+        return {**self._workforce.keeper.supervision.restarts, **self._children.supervision.restarts}
+
+    def tree(self) -> TreeNode:
+        """Describe the supervision tree of the actors as plain data: the program is its root."""
+        return msgspec.structs.replace(self._children.supervision.tree(), id=self.name)
+
+    def worker_tree(self) -> TreeNode:
+        """Describe the supervision of the workers the same way."""
+        return msgspec.structs.replace(self._workforce.keeper.supervision.tree(), id=self.name)
 
     @property
     def worker_restarts(self) -> dict[str, int]:
         """How often each worker was restarted; those that never were are left out."""
-        return dict(self._worker_restarts)
+        return self._workforce.keeper.supervision.restarts
 
     @property
     def leaving(self) -> bool:
         """Whether the end has begun."""
-        return self._leaving
+        return self._ending.has_begun
 
     def worker_state(self, worker: str) -> str:
         """Say `starting`, `running`, `backoff` (dead, and to be replaced), `stopping`, or `exited`."""
         if worker not in self.processes:
-            return "exited" if self._leaving or self._workforce.has_given_up(worker) else "backoff"
-        if self._leaving:
+            return "exited" if self._ending.has_begun or self._workforce.has_given_up(worker) else "backoff"
+        if self._ending.has_begun:
             return "stopping"
         return "running" if self._workforce.is_usable(worker) else "starting"
 
@@ -149,37 +181,34 @@ class Supervisor:
         If one can't start, leave nothing and raise: RuntimeError for a worker, what its `ask` raised for a child,
         TimeoutError when it takes too long.
         """
-        self._outcome = asyncio.get_running_loop().create_future()
+        self._ending.open()
         self.directories.make()
         self._sweep()
         self._open()
         try:
             await asyncio.wait_for(self._start_all(), START_TIMEOUT_S)
         except BaseException:
-            self._begin_end(failed=True, reason="start_failed", how="shutdown")
+            self._ending.begin("start_failed")
             await self.wait()
             raise
 
     async def wait(self) -> Outcome:
         """Return when the program has left and nothing is left of it."""
-        assert self._outcome is not None, "start() first"
-        return await asyncio.shield(self._outcome)
+        return await self._ending.wait()
 
     async def leave(self, reason: str = "shutdown") -> Outcome:
-        """Stop everybody: the application in its own order, then children from right to left, then workers.
+        """End in the phases of `shutdown`: the application in its own order, then children from right to left, then
+        workers.
 
         Idempotent; once begun it goes on, also when whoever awaits this does not.
         """
-        if not self._leaving:
-            self._leaving = True
-            self._later(self._leave(reason))
+        self._ending.begin(reason, failed=False, planned=True)
         return await self.wait()
 
     def force(self) -> None:
         """Kill every worker at once: the second Ctrl-C. `wait` gives the `Outcome`."""
-        self._leaving = True
         self._workforce.kill_all()
-        self._begin_end(failed=True, reason="forced", how="shutdown")
+        self._ending.force()
 
     def ref(self, child_id: str) -> Ref:
         """Return a ref to a child, wherever it lives. Raises ActorDead for an unknown id."""
@@ -188,20 +217,31 @@ class Supervisor:
             raise ActorDead(f"{child_id}: no such child")
         return self._children.ref(spec)
 
-    async def start_child(self, spec: ChildSpec) -> Ref:
-        """Start a child, right of all others. Raises NameTaken, Refused or Unavailable when it can't start."""
-        if self._leaving:
-            raise ActorDead(f"{self.name} is leaving: no child is started any more")
-        return await self._children.add(spec)
+    async def start_child(self, spec: ChildSpec, under: str = "") -> Ref:
+        """Start a child, right of all others of its supervisor (`under`, or the root).
+
+        Raises NameTaken, Refused or Unavailable when it can't start.
+        """
+        await self._add(spec, under)
+        return self._children.ref(spec)
+
+    async def start_supervisor(self, spec: SupervisorSpec, under: str = "") -> None:
+        """Start a supervisor with its children, from left to right. When one can't start, none of them is left, and
+        this raises as `start_child` does.
+        """
+        await self._add(spec, under)
 
     async def restart(self, target: str) -> bool:
-        """Restart a worker (by name) or a child (by id or address); False when there is none."""
+        """Restart a worker (by name), a child (by id or address) or a supervisor (by id); False when there is none.
+
+        A supervisor is restarted with all its children.
+        """
         if target in self.processes:
             self.processes[target].kill()
             return True
         child_id = target.rsplit("/", 1)[-1]
         if child_id not in self.children:
-            return False
+            return self._children.keeper.restart(child_id)
         self.ref(child_id).stop("restart")
         return True
 
@@ -220,108 +260,115 @@ class Supervisor:
         epoch = self._workforce.epoch
         ring = self.directories.ring_file(self.name, "supervisor", epoch)
         with contextlib.ExitStack() as undo:
-            recorder = Recorder(ring, worker="supervisor", epoch=epoch)
-            undo.callback(recorder.close)
+            recorder = Recorder(ring, worker="supervisor", epoch=epoch) if self._workforce.records else None
+            if recorder is not None:
+                undo.callback(recorder.close)
             codec = codec_for(self._messages, clocks_differ=self.engine.clocks_differ)
             self.node = Node(self.name, "supervisor", codec=codec, recorder=recorder)
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
         self._workforce.open(self.node, at)
-        root = Root(worker_ready=self._workforce.ready, actor_exited=self._actor_exited, start_child=self.start_child)
+        root = Root(
+            worker_ready=self._workforce.ready,
+            actor_exited=self._actor_exited,
+            start_child=self.start_child,
+            group_changed=self._workforce.group_changed,
+            happened=self.events.publish,
+        )
+        self.node.events.subscribe(self.events.publish)
         self.node.start(root, "root")
 
     async def _start_all(self) -> None:
         await self._workforce.start_all()
-        for spec in self._first:
-            await self._children.add(spec)
+        await self._children.start_all()
+
+    async def _add(self, spec: ChildSpec | SupervisorSpec, under: str) -> None:
+        if self._ending.has_begun:
+            raise ActorDead(f"{self.name} is leaving: no child is started any more")
+        if under and not self._children.supervision.is_supervisor(under):
+            raise ActorDead(f"{under}: no such supervisor")
+        await self._children.add(spec, under)
 
     def _actor_exited(self, message: ActorExited) -> None:
-        spec = self._children.specs.get(message.name)
-        if spec is not None and spec.worker == message.worker and not self._leaving:
-            self._later(self._children.exited(message.name, message.incarnation, message.reason))
+        if not self._ending.has_begun:
+            self._children.exited(message.worker, message.name, message.incarnation, message.reason)
 
     def _worker_died(self, process: Worker) -> None:
-        if self._leaving:
+        boot = process.boot
+        self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
+        if self._ending.has_begun or self._workforce.keeper.is_stopping(boot.worker):
             return
-        fields = {"of": process.boot.worker, "of_pid": process.pid, "reason": process.exit_reason}
+        fields = {"of": boot.worker, "of_pid": process.pid, "reason": process.exit_reason}
         logger.error("A worker died", extra={"event": "worker_died", **fields})
-        self._later(self._replace_worker(process))
+        self.events.publish(WorkerDied(boot.worker, reason=process.exit_reason, pid=process.pid))
+        self._workforce.keeper.exited(boot.worker, "worker_died")
 
-    async def _replace_worker(self, process: Worker) -> None:
-        worker = process.boot.worker
-        decision = self._worker_supervision.handle_exit(worker, "worker_died", time.monotonic())
+    def _worker_lost(self, worker: str, for_good: bool) -> None:
+        self._children.worker_lost(worker, for_good=for_good)
+
+    def _out_of_children(self, decision: Decision[ChildSpec]) -> None:
+        first, last = decision.exits[0], decision.exits[-1]
         if decision.give_up:
-            self._end_because(f"worker {worker} kept dying", failed=True)
-            return
-        await self._workforce.broadcast(WorkerDown(worker, process.boot.epoch), except_=worker)
-        if not decision.start:
-            self._workforce.give_up(worker)
-            self._children.worker_lost(worker)
-            return
-        self._later(self._children.worker_died(worker))
-        await asyncio.sleep(decision.delay_s)
-        if not self._leaving:
-            self._worker_restarts[worker] = self._worker_restarts.get(worker, 0) + 1
-            await self._workforce.replace(worker)
+            self._end_because(f"{last.id} kept failing", failed=True)
+        else:
+            failed = first.reason in {"crashed", "killed", "worker_died"}
+            self._end_because(f"{first.id}: {first.reason}", failed=failed)
 
-    async def _leave(self, reason: str) -> None:
-        if self.before_leave is not None:
-            try:
-                await self.before_leave(reason)
-            except Exception:
-                logger.exception("The application's leave failed", extra={"event": "leave_failed"})
-        self._begin_end(failed=False, reason=reason, how=reason)
+    def _out_of_workers(self, decision: Decision[WorkerSpec]) -> None:
+        worker = decision.exits[-1].id
+        if decision.give_up:
+            self.events.publish(GaveUp(self.name, child=worker))
+        self._end_because(f"worker {worker} {'kept dying' if decision.give_up else 'died'}", failed=True)
 
     def _end_because(self, reason: str, failed: bool) -> None:
-        if not self._leaving:
-            self._begin_end(failed=failed, reason=reason, how="shutdown")
+        if not self._ending.has_begun:
+            self._ending.begin(reason, failed=failed)
 
-    def _begin_end(self, *, failed: bool, reason: str, how: str) -> None:
-        self._leaving = self._children.closing = True
-        if self._ending is None:
-            self._ending = asyncio.get_running_loop().create_task(self._end(failed, reason, how))
+    # --- the end ---
 
-    async def _end(self, failed: bool, reason: str, how: str) -> None:
-        leftovers: tuple[str, ...] = ()
-        try:
-            for task in self._tasks:
-                task.cancel()
-            leftovers = await self._end_everybody(how)
-        except Exception:
-            logger.exception("The supervisor's end failed", extra={"event": "end_failed"})
-            failed = True
-        finally:
-            assert self._outcome is not None
-            if not self._outcome.done():
-                self._outcome.set_result(Outcome(failed or bool(leftovers), reason, leftovers))
+    async def _say_goodbyes(self, reason: str) -> None:
+        if self.before_leave is not None:
+            await self.before_leave(reason)
 
-    async def _end_everybody(self, how: str) -> tuple[str, ...]:
-        """Stop children, workers and ourselves; return what had to be killed because it was still there."""
+    async def _stop_children(self, how: str) -> None:
+        self._children.keeper.close()
+        self._workforce.keeper.close()
+        for task in self._tasks:
+            task.cancel()
         self.engine.take_stock(self.processes.values())
-        await self._children.stop_all(how)
+        await self._children.keeper.stop_all(how)
+
+    async def _end_workers(self, how: str) -> None:
         await asyncio.gather(*(self._workforce.end(worker, how) for worker in list(self.processes)))
-        leftovers = self.engine.clear()
-        if leftovers:
-            logger.error("Processes were left and are killed", extra={"event": "leftovers", "processes": leftovers})
+
+    async def _end_root(self, how: str) -> None:
+        self._workforce.kill_all()  # the phase before may have been cut off
+        self._leftovers = self.engine.clear()
+        if self._leftovers:
+            fields = {"event": "leftovers", "processes": self._leftovers}
+            logger.error("Processes were left and are killed", extra=fields)
         await stop_all(self.node, how)
+
+    def _close(self) -> tuple[str, ...]:
         if self.node.transport is not None:
             self.node.transport.close()
         if self.node.recorder is not None:
             self.node.recorder.close()
             self.node.recorder = None
         self._sweep()
-        return leftovers
+        return self._leftovers
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("The supervisor failed; everybody leaves", exc_info=task.exception())
-            self._begin_end(failed=True, reason="the supervisor failed", how="shutdown")
+            self._ending.begin("the supervisor failed")
 
     def _sweep(self) -> None:
         self.directories.sweep(self.name, ("supervisor", *self.workers))

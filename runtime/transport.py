@@ -54,7 +54,6 @@ class Transport:
         self,
         bind: str,
         *,
-        identity: str,
         on_frame: Callable[[bytes], None],
         loop: asyncio.AbstractEventLoop,
         codec: Codec,

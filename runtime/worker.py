@@ -23,11 +23,14 @@ import msgspec
 from . import log
 from .actor import Actor
 from .errors import Failure
+from .events import ActorEnded, Event
 from .facts import answer
 from .host import Host, stop_all
 from .loading import codec_for
 from .messages import (
     ActorExited,
+    GroupJoined,
+    GroupLeft,
     WorkerReady,
 )
 from .node import Node
@@ -52,6 +55,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     log_file: str
     log_level: str
     trace_file: str
+    """Its flight recorder's; none keeps no record."""
     supervisor: str
     """The supervisor's endpoint."""
     messages: tuple[str, ...]
@@ -102,10 +106,21 @@ def begin(node: Node, boot: Boot) -> asyncio.Event:
             finished.set()  # a worker without its host is nobody's
         if not actor.has_started:
             return  # who asked for its start is answered
+        if failure is not None or host.has_started_child(actor):
+            error = f"{failure.type}: {failure.message}" if failure is not None else ""
+            node.happened(ActorEnded(str(actor.ref), reason=reason, error=error, incarnation=actor.incarnation))
         message = ActorExited(actor.ref.address.name, boot.worker, actor.incarnation, reason, failure)
         node.tell(supervisor, message)
 
+    def group_changed(message: GroupJoined | GroupLeft) -> None:
+        node.tell(supervisor, msgspec.structs.replace(message, worker=boot.worker, epoch=boot.epoch))
+
+    def happened(event: Event) -> None:
+        node.tell(supervisor, event)
+
     node.on_exit = exited
+    node.events.subscribe(happened)
+    node.groups.on_change = group_changed
     host = Host(supervisor, finished)
     node.start(host, "host")
     node.tell(supervisor, WorkerReady(boot.worker, boot.epoch, os.getpid()))
@@ -131,11 +146,11 @@ async def serve(node: Node, boot: Boot, orphaned: asyncio.Event) -> int:
 
 
 async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
-    recorder = Recorder(Path(boot.trace_file), worker=boot.worker, epoch=boot.epoch)
+    ring = Path(boot.trace_file) if boot.trace_file else None
+    recorder = Recorder(ring, worker=boot.worker, epoch=boot.epoch) if ring is not None else None
     node = Node(boot.node, boot.worker, codec=codec_for(boot.messages), loop=loop, recorder=recorder)
     node.transport = Transport(
         endpoint(Path(boot.ipc_dir), boot.worker, boot.epoch),
-        identity=f"{boot.worker}.{boot.epoch}",
         on_frame=node.handle_frame,
         loop=loop,
         codec=node.codec,
@@ -144,7 +159,8 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     door = _open_side_door(node, boot)
     code = await serve(node, boot, _watch_parent(loop))
     node.transport.close()
-    recorder.close()
+    if recorder is not None:
+        recorder.close()
     if door is not None:
         door.close()
     return code

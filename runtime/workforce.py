@@ -1,6 +1,6 @@
 """The workers of a supervisor: started, introduced to one another, noticed when they die, ended.
 
-Who is started again, and when, is the supervisor's business; here is how.
+Who is started again, and when, is decided in `supervision` and carried out by `keeper`; here is how.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from .child_spec import WorkerSpec
+from .decision import Decision
 from .directories import Directories
 from .engine import Engine, Worker
 from .errors import ActorDead, ExeuntError
-from .messages import Leave, WorkerDown, WorkerReady, WorkerUp
+from .events import Event, WorkerStarted
+from .keeper import Keeper, Terms
+from .messages import GroupJoined, GroupLeft, Leave, NamesChanged, WorkerDown, WorkerReady, WorkerUp
 from .node import Node
 from .ref import Ref
 from .worker import Boot
@@ -37,8 +40,17 @@ class Workforce:
         messages: tuple[str, ...],
         engine: Engine,
         log_level: str,
+        records: bool,
+        terms: Terms,
+        on_end: Callable[[Decision[WorkerSpec]], None],
         on_death: Callable[[Worker], None],
+        on_loss: Callable[[str, bool], None],
+        publish: Callable[[Event], None],
     ) -> None:
+        """`on_death` is called when a worker has ended, however it did; `on_loss` when it is decided what becomes of
+        its actors: the flag says whether it is gone for good.
+        """
+        self.keeper: Keeper[WorkerSpec] = Keeper(terms.tree(specs), self, spawn=terms.spawn, on_end=on_end)
         self.specs = {spec.name: spec for spec in specs}
         self.processes: dict[str, Worker] = {}
         """The living, by worker."""
@@ -47,7 +59,11 @@ class Workforce:
         self._directories = directories
         self._messages = messages
         self._log_level = log_level
+        self.records = records
+        """Whether each process keeps a flight recorder."""
         self._on_death = on_death
+        self._on_loss = on_loss
+        self._publish = publish
         self._engine = engine
         self._given_up: set[str] = set()
         self._usable = {spec.name: asyncio.Event() for spec in specs}
@@ -55,6 +71,7 @@ class Workforce:
     def open(self, node: Node, supervisor_endpoint: str) -> None:
         """Be told the supervisor's own node, and where workers reach it, before the first start."""
         self.node = node
+        node.groups.on_change = self.announce  # an actor beside the root may join as well
         self._supervisor_endpoint = supervisor_endpoint
 
     async def start_all(self) -> None:
@@ -66,10 +83,16 @@ class Workforce:
         for process in processes:
             await self.broadcast(self._up(process), except_=process.boot.worker)
             self._usable[process.boot.worker].set()
+        for spec in self.specs.values():
+            self.keeper.have_started(spec.name)
 
-    async def replace(self, worker: str) -> bool:
-        """Start a dead worker anew. False when its replacement died as well, which is reported like any death."""
-        process = self._spawn(self.specs[worker])
+    # --- for the keeper ---
+
+    async def start(self, spec: WorkerSpec, begin: Callable[[], int], *, patient: bool) -> int:
+        """Start a dead worker anew. A replacement that dies as well is reported like any death."""
+        assert patient
+        worker, incarnation = spec.name, begin()
+        process = self._spawn(spec)
         try:
             await process.until_ready()
             # The newcomer learns of the others first: it lets in only whom it knows, and speaks to nobody yet.
@@ -80,9 +103,32 @@ class Workforce:
             if self.processes.get(worker) is process:
                 logger.exception("A worker did not become usable and is killed", extra={"event": "worker_unusable"})
                 process.kill()
-            return False
-        self._usable[worker].set()
-        return True
+        else:
+            self._welcome(worker)
+            self._usable[worker].set()
+        return incarnation
+
+    async def stop(self, spec: WorkerSpec, incarnation: int, reason: str, within_s: float | None) -> None:
+        """Have a worker leave; kill it if that takes too long."""
+        await self._end(spec.name, reason, within_s)
+
+    def decided(self, decision: Decision[WorkerSpec]) -> None:
+        """Let the actors of all workers concerned know what becomes of them. Nobody is started there meanwhile."""
+        if decision.leave or decision.give_up:
+            return
+        for worker in sorted(decision.scope, key=list(self.specs).index):
+            for_good = worker not in decision.start
+            if for_good:
+                self._given_up.add(worker)
+                self._usable[worker].set()  # nobody need wait for it
+            else:
+                self._usable[worker].clear()
+            self._on_loss(worker, for_good)
+
+    def restarted(self, spec: WorkerSpec, reason: str, restarts: int, delay_s: float) -> None:
+        """It has said so itself (`ready`)."""
+
+    # --- for everybody ---
 
     def ready(self, message: WorkerReady) -> None:
         """Note that a worker listens, if it is the current one of that name."""
@@ -91,31 +137,50 @@ class Workforce:
             up = self._up(process)
             self.node.worker_up(up.worker, up.endpoint, up.public_key)
             process.ready.set_result(message.pid)
+            self._publish(WorkerStarted(message.worker, pid=message.pid, epoch=message.epoch))
 
     def is_usable(self, worker: str) -> bool:
         """Say whether a worker lives and has been introduced."""
-        return worker in self.processes and self._usable[worker].is_set()
+        return worker in self.processes and self._usable[worker].is_set() and worker not in self._given_up
 
     def has_given_up(self, worker: str) -> bool:
         """Say whether a dead worker is not replaced."""
         return worker in self._given_up
 
     async def until_usable(self, worker: str) -> None:
-        """Wait for a worker that is being replaced. Raises ActorDead when it won't be."""
+        """Wait for a worker that is being replaced. Raises ActorDead when it won't be, or there is none."""
+        if worker not in self._usable:
+            raise ActorDead(f"no such worker: {worker}")
         await self._usable[worker].wait()
         if worker in self._given_up:
             raise ActorDead(f"worker {worker} is not started again")
-
-    def give_up(self, worker: str) -> None:
-        """A dead worker is not replaced: nobody need wait for it."""
-        self._given_up.add(worker)
-        self._usable[worker].set()
 
     def host(self, worker: str) -> Ref:
         """Return the actor of a worker that does what the supervisor says."""
         return self.node.ref(f"{self._name}/{worker}/host")
 
-    async def broadcast(self, message: WorkerUp | WorkerDown, *, except_: str) -> None:
+    def announce(self, message: NamesChanged | GroupJoined | GroupLeft | WorkerDown) -> None:
+        """Let our own node and every host know, without waiting. What is told to one host keeps its order."""
+        if isinstance(message, NamesChanged):
+            self.node.names.hear(message)
+        elif not isinstance(message, WorkerDown):
+            self.node.groups.hear(message)
+        for worker, process in self.processes.items():
+            if process.is_ready:
+                self.host(worker).tell(message)
+
+    def group_changed(self, message: GroupJoined | GroupLeft) -> None:
+        """Tell everybody of a change in a group, unless it comes from a worker that is no more."""
+        process = self.processes.get(message.worker)
+        if process is not None and process.boot.epoch == message.epoch:
+            self.announce(type(message)(message.group, message.members))
+
+    def _welcome(self, worker: str) -> None:
+        """Tell a worker that is new all that the others know."""
+        for message in (self.node.names.all(), *self.node.groups.all()):
+            self.host(worker).tell(message)
+
+    async def broadcast(self, message: WorkerUp, *, except_: str) -> None:
         """Tell every other worker about one, and wait until they know."""
         others = [worker for worker in self.processes if worker != except_]
         asks = [self.host(worker).ask(message, timeout_s=_NEWS_TIMEOUT_S) for worker in others]
@@ -125,13 +190,17 @@ class Workforce:
 
     async def end(self, worker: str, reason: str) -> None:
         """Have a worker leave; kill it if that takes longer than its `shutdown_ms`, or if it has not even begun."""
+        patience = self.specs[worker].shutdown_ms
+        await self._end(worker, reason, None if patience == "infinity" else patience / 1000)
+
+    async def _end(self, worker: str, reason: str, within_s: float | None) -> None:
         process = self.processes.get(worker)
         if process is None:
             return
         if process.is_ready:
             self.host(worker).tell(Leave(reason))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.ended.wait(), self.specs[worker].shutdown_ms / 1000)
+                await asyncio.wait_for(process.ended.wait(), within_s)
                 return
             logger.error("A worker did not leave in time and is killed", extra={"event": "worker_killed", "of": worker})
         process.kill()
@@ -151,7 +220,7 @@ class Workforce:
             ipc_dir=str(self._directories.ipc),
             log_file=str(self._directories.log_file(self._name, spec.name)),
             log_level=self._log_level,
-            trace_file=str(self._directories.ring_file(self._name, spec.name, self.epoch)),
+            trace_file=str(self._directories.ring_file(self._name, spec.name, self.epoch)) if self.records else "",
             supervisor=self._supervisor_endpoint,
             messages=self._messages,
             unprivileged=spec.unprivileged,
@@ -166,7 +235,7 @@ class Workforce:
             return
         del self.processes[worker]
         self._usable[worker].clear()
-        self.node.worker_down(worker)
+        self.node.worker_down(worker, process.boot.trace_file)
         self._on_death(process)
 
     def _up(self, process: Worker) -> WorkerUp:

@@ -15,7 +15,7 @@ LAYERS = ("runtime", "actors", "clients")
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "misc", "constants"}
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 70
-MAX_PUBLIC_NAMES = 22
+MAX_PUBLIC_NAMES = 24
 MUTATORS = {"append", "add", "update", "setdefault", "pop", "popitem", "clear", "extend", "insert", "remove", "discard"}
 
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]

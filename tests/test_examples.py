@@ -64,6 +64,13 @@ def test_the_guides_program_prints_what_the_guide_says(guide: Path, arguments: s
     assert run(guide, "-c", program) == blocks("text")[0]
 
 
+@pytest.mark.parametrize("arguments", ["", '"inline"'])
+def test_the_guides_nested_supervisor_does_what_the_guide_says(guide: Path, arguments: str) -> None:
+    command("import asyncio, nested; asyncio.run(nested.main())")
+    printed = run(guide, "-c", f"import asyncio, nested; asyncio.run(nested.main({arguments}))")
+    assert printed in blocks("text")
+
+
 def test_the_guides_program_leaves_a_trace(guide: Path) -> None:
     run(guide, "-c", "import asyncio, words; asyncio.run(words.main())")
     commands = [line for block in blocks("sh") for line in block.splitlines()]

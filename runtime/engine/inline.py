@@ -134,7 +134,7 @@ class InlineWorker:
         CURRENT.set(None)  # whoever caused its start is not in its actors' traces, as with a process
         boot = self.boot
         node = self.node = Node(boot.node, boot.worker, codec=codec_for(boot.messages))
-        if self._rings:
+        if self._rings and boot.trace_file:
             node.recorder = Recorder(Path(boot.trace_file), worker=boot.worker, epoch=boot.epoch)
         self._network.join(node, self._address)
         try:

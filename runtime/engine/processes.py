@@ -29,9 +29,7 @@ class Processes:
     def join(self, node: Node, epoch: int) -> str:
         """Bind the supervisor's socket."""
         at = self.endpoint(node.worker, epoch)
-        node.transport = Transport(
-            at, identity=node.worker, on_frame=node.handle_frame, loop=node.loop, codec=node.codec
-        )
+        node.transport = Transport(at, on_frame=node.handle_frame, loop=node.loop, codec=node.codec)
         return at
 
     def endpoint(self, worker: str, epoch: int) -> str:

@@ -74,7 +74,6 @@ class Ray:
         self._keys = CurveKeys.generate()
         self._transport = node.transport = Transport(
             any_port(ray.util.get_node_ip_address()),
-            identity=node.worker,
             on_frame=node.handle_frame,
             loop=node.loop,
             keys=self._keys,
@@ -103,6 +102,8 @@ class Ray:
 
     def start(self, boot: Boot, on_end: Callable[[Worker], None]) -> PlacedWorker:
         """Have a worker placed; it waits until there is room for it."""
+        if not boot.trace_file:
+            raise LocalError("the ray engine keeps flight recorders: what it knows of a lost machine is in them")
         logs, traces = Path(boot.log_file).absolute(), Path(boot.trace_file).absolute()
         if self._home is not None:
             logs, traces = self._home / logs.name, self._home / traces.name

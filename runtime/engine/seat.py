@@ -90,7 +90,6 @@ class Seat:
         machine, host = _here()
         self._transport = self._node.transport = Transport(
             any_port(host),
-            identity=f"{boot.worker}.{boot.epoch}",
             on_frame=self._node.handle_frame,
             loop=loop,
             keys=keys,

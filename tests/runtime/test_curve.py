@@ -34,9 +34,7 @@ class Host:
         self.keys = CurveKeys.generate()
         self.node = Node("n", worker, codec=CODEC)
         self.frames: list[bytes] = []
-        self.transport = Transport(
-            ANY_PORT, identity=worker, on_frame=self.on_frame, loop=self.node.loop, codec=CODEC, keys=self.keys
-        )
+        self.transport = Transport(ANY_PORT, on_frame=self.on_frame, loop=self.node.loop, codec=CODEC, keys=self.keys)
         self.node.transport = self.transport
 
     def on_frame(self, frame: bytes) -> None:
@@ -161,7 +159,6 @@ async def test_who_is_silenced_hears_no_more_and_is_still_watched(hosts: Callabl
     lost: list[tuple[str, str]] = []
     watching = Transport(
         ANY_PORT,
-        identity="w",
         on_frame=a.on_frame,
         loop=a.node.loop,
         codec=CODEC,
@@ -184,7 +181,7 @@ async def test_who_is_silenced_hears_no_more_and_is_still_watched(hosts: Callabl
 
 async def test_tcp_without_keys_is_refused(node: Node) -> None:
     with pytest.raises(LocalError, match="CURVE"):
-        Transport(ANY_PORT, identity="a", on_frame=node.handle_frame, loop=node.loop, codec=CODEC)
+        Transport(ANY_PORT, on_frame=node.handle_frame, loop=node.loop, codec=CODEC)
 
 
 async def test_an_unknown_worker_is_not_connected_to(hosts: Callable[[str], Host]) -> None:
@@ -198,7 +195,6 @@ async def test_an_address_that_is_taken_leaves_nothing_open(hosts: Callable[[str
     with pytest.raises(zmq.ZMQError):
         Transport(
             a.transport.endpoint,
-            identity="b",
             on_frame=a.on_frame,
             loop=a.node.loop,
             codec=CODEC,

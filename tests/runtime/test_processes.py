@@ -289,7 +289,14 @@ async def test_a_leave_says_its_goodbyes_first_and_goes_on_when_they_fail(superv
 
     supervisor.before_leave = goodbyes
     first, second = await asyncio.gather(supervisor.leave("signed_out"), supervisor.leave("shutdown"))
-    assert first == second == Outcome(failed=False, reason="signed_out")
+    assert first == second
+    assert (first.failed, first.reason) == (False, "signed_out")
+    assert [(one.name, one.failed) for one in first.phases] == [
+        ("application", ("application",)),
+        ("children", ()),
+        ("workers", ()),
+        ("root", ()),
+    ]
     assert heard == ["signed_out"]
 
 

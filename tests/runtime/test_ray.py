@@ -192,7 +192,7 @@ async def test_a_stranger_is_refused_and_counted(
     at = {"supervisor": transport.endpoint, "w1": supervisor.engine.endpoint("w1", epoch)}[of]
     server_key = supervisor.engine.public_key(of, epoch)
     keys = CurveKeys.generate()
-    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as stranger:
+    with zmq.asyncio.Context() as context, context.socket(zmq.PUSH) as stranger:
         stranger.curve_serverkey, stranger.curve_publickey = server_key.encode(), keys.public.encode()
         stranger.curve_secretkey = keys.secret.encode()
         monitor = stranger.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED)

@@ -1,4 +1,4 @@
-"""What a supervisor decides, and how long it waits: OTP's rules as properties."""
+"""What a supervisor decides, and how long it waits: OTP's rules, one by one and as properties."""
 
 import random
 
@@ -6,165 +6,345 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exeunt.runtime import Intensity, Restart, Strategy
-from exeunt.runtime.backoff import Backoff
-from exeunt.runtime.supervision import Child, Decision, Supervision
+from exeunt.runtime import Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from exeunt.runtime.decision import Decision, Exit, Leaving
+from exeunt.runtime.errors import NameTaken
+from exeunt.runtime.supervision import Supervision
 
 many = settings(max_examples=1_000, deadline=None)
 
 NORMAL = ("normal", "shutdown")
-ABNORMAL = ("crashed", "killed", "worker_died", "restart", "anything else")
-restarts = st.sampled_from(list(Restart))
-strategies = st.sampled_from(list(Strategy))
+ABNORMAL = ("crashed", "killed", "worker_died", "anything else")
+NOW = Backoff(first_s=0, jitter=0)
 
 
-def named(kinds: list[tuple[Restart, bool]]) -> list[Child]:
-    return [
-        Child(id=f"c{n}", restart=restart, significant=significant) for n, (restart, significant) in enumerate(kinds)
-    ]
+def leaf(name: str, **options: object) -> ChildSpec:
+    return ChildSpec(id=name, worker="w", start="m:A", **options)  # type: ignore[arg-type]
 
 
-troupes = st.builds(named, st.lists(st.tuples(restarts, st.booleans()), min_size=1, max_size=8))
+def abc(**restart: Restart) -> list[ChildSpec | SupervisorSpec]:
+    return [leaf(name, restart=restart.get(name, Restart.PERMANENT)) for name in "abc"]
 
 
-def supervision(
-    children: list[Child], strategy: Strategy = Strategy.ONE_FOR_ONE, restarts: int = 100, period_s: float = 10.0
-) -> Supervision:
-    intensity = Intensity(restarts=restarts, period_s=period_s)
-    return Supervision(children, strategy=strategy, intensity=intensity, rng=random.Random(1))
+class Stage:
+    """Carries decisions out at once, in no time, and writes down what it does."""
 
+    def __init__(
+        self,
+        children: list[ChildSpec | SupervisorSpec],
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        restarts: int = 100,
+        backoff: Backoff = NOW,
+    ) -> None:
+        intensity = Intensity(restarts=restarts, period_s=10.0)
+        self.tree: Supervision[ChildSpec] = Supervision(
+            children, strategy=strategy, intensity=intensity, backoff=backoff, rng=random.Random(1)
+        )
+        self.done: list[str] = []
+        self.start([one.spec.id for one in self.tree.leaves()])
+        self.done.clear()
 
-def abc(**restart: Restart) -> list[Child]:
-    return [Child(id=name, restart=restart.get(name, Restart.PERMANENT)) for name in "abc"]
+    def start(self, ids: list[str] | tuple[str, ...], now: float = 0.0) -> None:
+        for one in ids:
+            assert self.tree.started(one, self.tree.starting(one), now)
+            self.done.append(f"+{one}")
+
+    def carry_out(self, decision: Decision[ChildSpec], now: float = 0.0) -> Decision[ChildSpec]:
+        for leaving in decision.stop:
+            self.tree.stopped(leaving.spec.id, leaving.incarnation)
+            self.done.append(f"-{leaving.spec.id}")
+        self.start(decision.start, now + decision.delay_s)
+        return decision
+
+    def exit(self, child_id: str, reason: str = "crashed", now: float = 0.0) -> Decision[ChildSpec]:
+        return self.carry_out(self.tree.handle_exit(child_id, reason, now), now)
+
+    def said(self) -> str:
+        text = " ".join(self.done)
+        self.done.clear()
+        return text
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.spec.id for one in self.tree.leaves()]
 
 
 @pytest.mark.parametrize(
     ("restart", "reason", "again"),
     [
-        *((Restart.PERMANENT, reason, True) for reason in (*NORMAL, *ABNORMAL)),
+        *((Restart.PERMANENT, reason, True) for reason in (*NORMAL, *ABNORMAL, "restart")),
         *((Restart.TRANSIENT, reason, False) for reason in NORMAL),
-        *((Restart.TRANSIENT, reason, True) for reason in ABNORMAL),
-        *((Restart.TEMPORARY, reason, False) for reason in (*NORMAL, *ABNORMAL)),
+        *((Restart.TRANSIENT, reason, True) for reason in (*ABNORMAL, "restart")),
+        *((Restart.TEMPORARY, reason, False) for reason in (*NORMAL, *ABNORMAL, "restart")),
     ],
 )
 def test_who_is_started_again(restart: Restart, reason: str, again: bool) -> None:
-    decision = supervision([Child(id="a", restart=restart)]).handle_exit("a", reason, 0.0)
-    assert decision == Decision(start=("a",) if again else ())
+    decision = Stage([leaf("a", restart=restart)]).exit("a", reason)
+    assert (decision.stop, decision.start) == ((), ("a",) if again else ())
+    assert decision.exits == (Exit("a", reason),)
 
 
 @pytest.mark.parametrize(
-    ("strategy", "ended", "stop", "start"),
+    ("strategy", "ended", "done"),
     [
-        (Strategy.ONE_FOR_ONE, "b", "", "b"),
-        (Strategy.ONE_FOR_ALL, "b", "ca", "abc"),
-        (Strategy.ONE_FOR_ALL, "a", "cb", "abc"),
-        (Strategy.REST_FOR_ONE, "a", "cb", "abc"),
-        (Strategy.REST_FOR_ONE, "b", "c", "bc"),
-        (Strategy.REST_FOR_ONE, "c", "", "c"),
+        (Strategy.ONE_FOR_ONE, "b", "+b"),
+        (Strategy.ONE_FOR_ALL, "b", "-c -a +a +b +c"),
+        (Strategy.ONE_FOR_ALL, "a", "-c -b +a +b +c"),
+        (Strategy.REST_FOR_ONE, "a", "-c -b +a +b +c"),
+        (Strategy.REST_FOR_ONE, "b", "-c +b +c"),
+        (Strategy.REST_FOR_ONE, "c", "+c"),
     ],
 )
-def test_who_else_is_restarted(strategy: Strategy, ended: str, stop: str, start: str) -> None:
-    decision = supervision(abc(), strategy).handle_exit(ended, "crashed", 0.0)
-    assert (decision.stop, decision.start) == (tuple(stop), tuple(start))
+def test_who_else_is_restarted(strategy: Strategy, ended: str, done: str) -> None:
+    stage = Stage(abc(), strategy)
+    stage.exit(ended)
+    assert stage.said() == done
 
 
 def test_a_temporary_sibling_is_stopped_and_not_started_again() -> None:
-    deciding = supervision(abc(b=Restart.TEMPORARY), Strategy.ONE_FOR_ALL)
-    decision = deciding.handle_exit("c", "crashed", 0.0)
-    assert (decision.stop, decision.start) == (("b", "a"), ("a", "c"))
-    assert deciding.handle_exit("b", "crashed", 0.0) == Decision()
-    assert deciding.handle_exit("c", "crashed", 0.0).stop == ("a",)
+    stage = Stage(abc(b=Restart.TEMPORARY), Strategy.ONE_FOR_ALL)
+    stage.exit("c")
+    assert stage.said() == "-b -a +a +c"
+    assert stage.exit("b") == Decision()
+    stage.exit("c")
+    assert stage.said() == "-a +a +c"
 
 
 def test_too_many_restarts_in_the_window_are_the_end() -> None:
-    deciding = supervision(abc(), restarts=3, period_s=10)
-    decisions = [deciding.handle_exit("a", "crashed", float(at)) for at in range(4)]
-    assert [one.give_up for one in decisions] == [False, False, False, True]
+    stage = Stage(abc(), restarts=3)
+    assert [stage.exit("a", now=float(at)).give_up for at in range(4)] == [False, False, False, True]
 
 
 def test_restarts_outside_the_window_are_forgotten() -> None:
-    deciding = supervision(abc(), restarts=3, period_s=10)
-    assert not any(deciding.handle_exit("a", "crashed", at * 3.4).give_up for at in range(50))
+    stage = Stage(abc(), restarts=3)
+    assert not any(stage.exit("a", now=at * 3.4).give_up for at in range(50))
 
 
 def test_all_children_share_the_window() -> None:
-    deciding = supervision(abc(), restarts=2)
-    assert [deciding.handle_exit(name, "crashed", 0.0).give_up for name in "abc"] == [False, False, True]
+    stage = Stage(abc(), restarts=2)
+    assert [stage.exit(name).give_up for name in "abc"] == [False, False, True]
 
 
 def test_zero_restarts_allow_none() -> None:
-    assert supervision(abc(), restarts=0).handle_exit("a", "crashed", 0.0).give_up
+    assert Stage(abc(), restarts=0).exit("a").give_up
 
 
-def test_a_blameless_exit_is_not_counted_and_concerns_nobody_else() -> None:
-    deciding = supervision(abc(), Strategy.ONE_FOR_ALL, restarts=1)
+def test_a_restart_that_was_asked_for_is_not_counted_and_concerns_nobody_else() -> None:
+    stage = Stage(abc(), Strategy.ONE_FOR_ALL, restarts=1)
     for at in range(20):
-        decision = deciding.handle_exit("b", "worker_died", float(at), blameless=True)
-        assert decision == Decision(start=("b",))
-    assert not deciding.handle_exit("b", "crashed", 20.0).give_up
+        stage.exit("b", "restart", float(at))
+        assert stage.said() == "+b"
+    assert not stage.exit("b", now=20.0).give_up
 
 
 def test_a_significant_child_that_ends_for_good_ends_everybody() -> None:
-    child = Child(id="a", restart=Restart.TRANSIENT, significant=True)
-    assert supervision([child]).handle_exit("a", "normal", 0.0) == Decision(leave=True)
-    assert not supervision([child]).handle_exit("a", "crashed", 0.0).leave
+    child = leaf("a", restart=Restart.TRANSIENT, significant=True)
+    assert Stage([child]).exit("a", "normal").leave
+    assert not Stage([child]).exit("a", "crashed").leave
 
 
-def test_an_unknown_or_forgotten_child_is_nobodys_business() -> None:
-    deciding = supervision(abc())
-    deciding.forget("a")
-    assert deciding.handle_exit("a", "crashed", 0.0) == Decision()
-    assert deciding.handle_exit("x", "crashed", 0.0) == Decision()
+def test_an_unknown_or_removed_child_is_nobodys_business() -> None:
+    stage = Stage(abc())
+    stage.carry_out(stage.tree.handle_removal("a"))
+    assert stage.said() == "-a"
+    assert stage.exit("a") == stage.exit("x") == stage.tree.handle_removal("a") == Decision()
 
 
 def test_an_added_child_is_right_of_all_others() -> None:
-    deciding = supervision(abc(), Strategy.REST_FOR_ONE)
-    deciding.add(Child(id="d"))
-    assert deciding.handle_exit("c", "crashed", 0.0).start == ("c", "d")
+    stage = Stage(abc(), Strategy.REST_FOR_ONE)
+    stage.start(stage.tree.add(leaf("d")))
+    stage.said()
+    stage.exit("c")
+    assert stage.said() == "-d +c +d"
 
 
-exits = st.lists(
-    st.tuples(st.integers(0, 9), st.sampled_from(NORMAL + ABNORMAL), st.floats(0, 5), st.booleans()), max_size=20
+def test_an_exit_of_another_incarnation_is_no_exit() -> None:
+    stage = Stage(abc())
+    stage.exit("a")
+    for stale in (1, 2, 3):
+        assert stage.tree.handle_exit("a", "crashed", 0.0, incarnation=stale) == Decision()
+    assert stage.tree.handle_exit("a", "crashed", 0.0, incarnation=4).start == ("a",)
+    assert stage.tree.handle_exit("a", "crashed", 0.0, incarnation=4) == Decision(), "it has ended already"
+
+
+# --- below one another ---
+
+
+def nested(**options: object) -> SupervisorSpec:
+    options = {"intensity": Intensity(restarts=1, period_s=10.0), **options}
+    return SupervisorSpec(id="s", children=[leaf("x"), leaf("y")], **options)  # type: ignore[arg-type]
+
+
+def test_a_nested_supervisor_decides_for_its_own() -> None:
+    stage = Stage([leaf("a"), nested(strategy=Strategy.ONE_FOR_ALL), leaf("b")], Strategy.ONE_FOR_ALL)
+    assert stage.exit("x").by == "s"
+    assert stage.said() == "-y +x +y"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "done"),
+    [
+        (Strategy.ONE_FOR_ONE, "-y +x +y"),
+        (Strategy.REST_FOR_ONE, "-y -b +x +y +b"),
+        (Strategy.ONE_FOR_ALL, "-y -b -a +a +x +y +b"),
+    ],
 )
+def test_one_that_has_restarted_too_much_ends_and_its_parent_decides(strategy: Strategy, done: str) -> None:
+    stage = Stage([leaf("a"), nested(), leaf("b")], strategy)
+    assert stage.exit("x").by == "s"
+    stage.said()
+    decision = stage.exit("x")
+    assert (decision.by, decision.exits) == ("/", (Exit("x", "crashed"), Exit("s", "restart_intensity")))
+    assert stage.said() == done
+    assert stage.exit("x").by == "s", "a restarted supervisor has restarted nobody yet"
+    assert stage.tree.restarts["s"] == 1
 
 
-@many
-@given(troupes, strategies, exits, st.integers(0, 4))
-def test_every_decision_keeps_the_rules(
-    children: list[Child], strategy: Strategy, story: list[tuple[int, str, float, bool]], allowed: int
-) -> None:
-    deciding = supervision(children, strategy, restarts=allowed)
-    known = {child.id: child for child in children}
-    order = [child.id for child in children]
-    now, counted = 0.0, list[float]()
-    for number, reason, later, blameless in story:
-        child_id = f"c{number}"
-        now += later
-        decision = deciding.handle_exit(child_id, reason, now, blameless=blameless)
-        if child_id not in known:
-            assert decision == Decision()
-            continue
-        child = known[child_id]
-        wanted = child.restart is Restart.PERMANENT or (child.restart is Restart.TRANSIENT and reason not in NORMAL)
-        if not wanted:
-            assert decision == Decision(leave=child.significant)
-            del known[child_id]
-            continue
-        if not blameless:
-            counted = [at for at in counted if at > now - 10.0] + [now]
-            assert decision.give_up == (len(counted) > allowed)
-            if decision.give_up:
-                return
-        assert child_id in decision.start
-        assert child_id not in decision.stop
-        positions = [order.index(one) for one in decision.stop]
-        assert positions == sorted(positions, reverse=True)
-        positions = [order.index(one) for one in decision.start]
-        assert positions == sorted(positions)
-        assert all(known[one].restart is not Restart.TEMPORARY for one in decision.start)
-        assert {*decision.start, *decision.stop} <= known.keys()
-        for one in set(decision.stop) - set(decision.start):
-            assert known.pop(one).restart is Restart.TEMPORARY
+def test_escalation_goes_up_to_the_root() -> None:
+    inner = SupervisorSpec(id="inner", children=[leaf("x")], intensity=Intensity(restarts=0))
+    outer = SupervisorSpec(id="outer", children=[inner, leaf("y")], intensity=Intensity(restarts=0))
+    decision = Stage([leaf("a"), outer], restarts=0).exit("x")
+    assert decision.give_up
+    assert [one.id for one in decision.exits] == ["x", "inner", "outer"]
+    assert [one.spec.id for one in decision.stop] == ["y"], "the root's own are stopped with the program"
+
+
+@pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
+def test_giving_up_is_abnormal_and_temporary_ones_stay_away(restart: Restart) -> None:
+    stage = Stage([nested(restart=restart), leaf("b")])
+    stage.exit("x")
+    stage.exit("x")
+    assert stage.ids == (["x", "y", "b"] if restart is Restart.TRANSIENT else ["b"])
+
+
+def test_a_significant_child_ends_its_supervisor_and_no_more() -> None:
+    children = [leaf("x"), leaf("y", restart=Restart.TEMPORARY, significant=True)]
+    supervisor = SupervisorSpec(id="s", children=children, restart=Restart.TRANSIENT)
+    stage = Stage([supervisor, leaf("b")])
+    assert stage.exit("y", "normal").exits == (Exit("y", "normal"), Exit("s", "shutdown"))
+    assert stage.said() == "-x"
+    assert stage.ids == ["b"]
+
+
+def test_a_restarted_supervisor_has_the_children_of_its_spec() -> None:
+    stage = Stage([SupervisorSpec(id="s", children=[leaf("x", restart=Restart.TEMPORARY), leaf("y")])])
+    stage.start(stage.tree.add(leaf("late"), "s"))
+    stage.exit("x")
+    assert stage.ids == ["y", "late"]
+    with pytest.raises(NameTaken):
+        stage.tree.add(leaf("x"))  # it may come back
+    stage.said()
+    stage.carry_out(stage.tree.handle_restart("s"))
+    assert stage.said() == "-late -y +x +y"
+    assert stage.tree.handle_restart("nobody") == stage.tree.handle_restart("/") == Decision()
+
+
+def test_a_child_that_does_not_start_fails_the_start_of_its_supervisor() -> None:
+    stage = Stage([leaf("a"), nested(), leaf("b")], Strategy.ONE_FOR_ALL)
+    stage.exit("a", "crashed")
+    stage.said()
+    decision = stage.tree.handle_exit("a", "crashed", 0.0)
+    for leaving in decision.stop:
+        stage.tree.stopped(leaving.spec.id, leaving.incarnation)
+    stage.start(("a", "x"))
+    stage.tree.starting("y")
+    stage.said()
+    decision = stage.carry_out(stage.tree.handle_start_failed("y", decision.by, 0.0))
+    assert (decision.by, decision.exits) == ("/", (Exit("s", "crashed"),))
+    assert stage.said() == "-x -a +a +x +y +b"
+
+
+def test_those_who_lost_their_worker_are_restarted_by_strategy_and_not_counted() -> None:
+    inner = SupervisorSpec(id="s", children=[leaf("x"), leaf("y"), leaf("z")], strategy=Strategy.REST_FOR_ONE)
+    stage = Stage([leaf("a"), inner, leaf("b", restart=Restart.TEMPORARY)], restarts=0)
+    for _ in range(5):
+        for decision in stage.tree.handle_loss(["a", "y", "b"], "worker_died", 0.0):
+            assert not decision.give_up
+            stage.carry_out(decision)
+        assert stage.said() == "+a -z +y +z"
+    assert stage.ids == ["a", "x", "y", "z"]
+
+
+def test_those_whose_worker_stays_away_stay_away() -> None:
+    stage = Stage([SupervisorSpec(id="s", children=[leaf("x"), leaf("y")]), leaf("a", significant=True)])
+    (gone,) = stage.tree.handle_loss(["x"], "worker_died", 0.0, for_good=True)
+    assert gone.start == ()
+    stage.carry_out(stage.tree.handle_restart("s"))
+    assert stage.said() == "-y +y"
+    (gone,) = stage.tree.handle_loss(["a"], "worker_died", 0.0, for_good=True)
+    assert gone.leave
+
+
+def test_ids_are_unique_in_the_whole_tree() -> None:
+    with pytest.raises(NameTaken, match="x"):
+        Stage([leaf("x"), nested()])
+    with pytest.raises(NameTaken, match="s"):
+        Stage([nested(), leaf("s")])
+
+
+def test_a_supervisors_patience_bounds_its_childrens() -> None:
+    inner = SupervisorSpec(id="inner", children=[leaf("x")], shutdown_ms=50)
+    outer = SupervisorSpec(id="outer", children=[inner, leaf("y")], shutdown_ms=70)
+    stage = Stage([leaf("a"), outer], Strategy.ONE_FOR_ALL)
+    decision = stage.tree.handle_exit("a", "crashed", 0.0)
+    y, x = decision.stop
+    assert isinstance(y, Leaving)
+    assert (y.spec.id, y.bounds) == ("y", (("outer", 70),))
+    assert (x.spec.id, x.bounds) == ("x", (("outer", 70), ("inner", 50)))
+
+
+def test_the_tree_can_be_looked_at() -> None:
+    stage = Stage([leaf("a"), nested(strategy=Strategy.ONE_FOR_ALL)])
+    stage.exit("x")
+    root = stage.tree.tree()
+    a, s = root.children
+    assert (a.id, a.kind, a.worker, a.state, a.incarnation) == ("a", "actor", "w", "running", 1)
+    assert (s.id, s.kind, s.strategy, s.state, s.restarts) == ("s", "supervisor", "one_for_all", "running", 0)
+    assert [(one.id, one.restarts, one.incarnation) for one in s.children] == [("x", 1, 4), ("y", 1, 5)]
+    stage.tree.handle_exit("a", "crashed", 0.0)
+    assert (stage.tree.tree().state, stage.tree.tree().children[0].state) == ("restarting", "waiting")
+
+
+@pytest.mark.parametrize("wrong", ["", "a/b"])
+def test_a_name_that_cannot_be_one_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="a name is not empty"):
+        leaf(wrong)
+    with pytest.raises(ValueError, match="a name is not empty"):
+        SupervisorSpec(id=wrong, children=[])
+    with pytest.raises(ValueError, match="not negative"):
+        leaf("a", shutdown_ms=-1)
+
+
+# --- back-off ---
+
+
+def test_who_ran_for_long_begins_again_with_the_first_delay() -> None:
+    backoff = Backoff(first_s=1, factor=2, jitter=0, eager=False, max_s=60, reset_s=10)
+    stage = Stage([leaf("a")], backoff=backoff)
+    delays, now = list[float](), 0.0
+    for ran_s in (0, 1, 9, 10, 0, 100):
+        now += ran_s
+        delays.append(stage.exit("a", now=now).delay_s)
+        now += delays[-1]
+    assert delays == [1, 2, 4, 1, 2, 1]
+
+
+def test_a_start_that_fails_is_no_long_run() -> None:
+    backoff = Backoff(first_s=1, factor=2, jitter=0, eager=False, max_s=60, reset_s=10)
+    stage = Stage([leaf("a")], backoff=backoff)
+    delays = [stage.tree.handle_exit("a", "crashed", 100.0).delay_s]
+    for now in (200.0, 300.0):
+        stage.tree.starting("a")
+        delays.append(stage.tree.handle_start_failed("a", "/", now).delay_s)
+    assert delays == [1, 2, 4]
+
+
+def test_each_backs_off_on_its_own_and_by_its_own_spec_or_its_supervisors() -> None:
+    own = Backoff(first_s=7, jitter=0, eager=False)
+    theirs = Backoff(first_s=3, jitter=0, eager=False)
+    inner = SupervisorSpec(id="s", children=[leaf("x", backoff=own), leaf("y")], backoff=theirs)
+    stage = Stage([inner, leaf("a")], backoff=Backoff(first_s=1, jitter=0, eager=False))
+    assert [stage.exit(name).delay_s for name in "xyaxya"] == [7, 3, 1, 10, 6, 2]  # at most 10 s by default
 
 
 backoffs = st.builds(

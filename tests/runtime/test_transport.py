@@ -40,7 +40,6 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
         node = Node("n", worker, codec=Codec([*MESSAGES, *troupe.MESSAGES]))
         node.transport = Transport(
             endpoint(tmp_path, worker, 1),
-            identity=worker,
             on_frame=node.handle_frame,
             loop=node.loop,
             codec=node.codec,
@@ -202,7 +201,5 @@ def test_a_path_that_is_too_long_leaves_nothing_open(tmp_path: Path) -> None:
 
     loop = asyncio.new_event_loop()
     with pytest.raises(zmq.ZMQError):
-        Transport(
-            endpoint(tmp_path / ("x" * 120), "w", 1), identity="w", on_frame=lambda _: None, loop=loop, codec=Codec([])
-        )
+        Transport(endpoint(tmp_path / ("x" * 120), "w", 1), on_frame=lambda _: None, loop=loop, codec=Codec([]))
     loop.close()
