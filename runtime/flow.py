@@ -136,8 +136,7 @@ class _Sent:
 class Outboxes:
     """The outboxes of one node, by recipient."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Envelope], bool]) -> None:
-        self._loop = loop
+    def __init__(self, send: Callable[[Envelope], bool]) -> None:
         self._send = send
         self._by_address: dict[str, Outbox] = {}
 

@@ -52,7 +52,7 @@ class Routing(LocalNode):
         self.watches = Watches()
         self.malformed_total: int = 0
         self.carrier: Carrier | None = None
-        self.outboxes = Outboxes(self.loop, self._leave)
+        self.outboxes = Outboxes(self._leave)
         self._accounts = Accounts(self.loop, self._report, self._window)
         self._workers: dict[str, str] = {}
 
