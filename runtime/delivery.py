@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_QUIET_S = 1.0  # between two complaints of frames that could not be read; each is counted
 _IDS = 1 << 64  # what the flight recorder can write
 
 
 class Delivery(Routing):
     """Delivers."""
+
+    _quiet_until_s = 0.0
 
     def handle_frame(self, frame: bytes) -> None:
         """Deliver what another worker sent. What cannot be read is counted and dropped."""
@@ -50,8 +53,10 @@ class Delivery(Routing):
                     self.deliver(envelope)
         except MalformedFrame as error:
             self.malformed_total += 1
-            logger.warning("Dropped a malformed frame", extra={"event": "frame_malformed", "reason": str(error)})
-            self.happened(StrangerRefused(self.worker, reason=f"a frame could not be read: {error}"))
+            if self.loop.time() >= self._quiet_until_s:  # whoever sends a flood of them is not to fill the log
+                self._quiet_until_s = self.loop.time() + _QUIET_S
+                logger.warning("Dropped a malformed frame", extra={"event": "frame_malformed", "reason": str(error)})
+                self.happened(StrangerRefused(self.worker, reason=f"a frame could not be read: {error}"))
 
     def _tells_arrive(self, run: Run, now_ns: int) -> None:
         """Put a whole run into a mailbox that has room for it; else each of it where it belongs."""
