@@ -212,6 +212,9 @@ class Actor(PykkaActor):
             stashed, self.lifecycle.stashed = self.lifecycle.stashed, None
             for envelope in stashed:
                 envelope.origin = ""  # flow control has seen it handled once
+                # Another object, equal to the sender's address: messages share a record if they have the same one, and
+                # all of a record are settled or none is.
+                envelope.sender = f"{envelope.sender} "[:-1]
             self.mailbox.put_back(stashed)
             self.node.schedule(self.lifecycle)
 

@@ -186,13 +186,7 @@ class Handling:
             body: object = envelope.body
             kind: type = type(body)
             is_tell = envelope.kind == TELL
-            if (
-                envelope.id == next_id
-                and envelope.sender is sender
-                and kind is shared_kind
-                and count < share
-                and envelope.origin is origin  # not so where one was stashed in between
-            ):
+            if envelope.id == next_id and envelope.sender is sender and kind is shared_kind and count < share:
                 count += 1
                 next_id += 1
                 if recorder is not None and recorder.written < overwritten:
@@ -224,8 +218,7 @@ class Handling:
                 if answer is not None and not isinstance(answer, Message) and inspect.isawaitable(answer):
                     self._open = (number, count, count_at, began_ns, origin)
                     self._alone(envelope)
-                    self.stage, self._about = Stage.HANDLE, envelope
-                    self._share = share
+                    self.stage, self._about, self._share = Stage.HANDLE, envelope, share
                     self._look_for_room()
                     return answer
                 checked(answer)

@@ -41,7 +41,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @property
     def waiting(self) -> list[tuple[int, str, str]]:
-        return [one for one in self.list if one[2] not in {"rejected"}]
+        return [one for one in self.list if one[2] != "rejected"]
 
     def settle(self, id_: int, origin: str) -> None:
         if origin:

@@ -158,7 +158,7 @@ async def test_a_stop_for_nobody_is_dropped(network: MemoryNetwork) -> None:
 
 async def test_a_kill_reaches_one_that_has_not_started(network: MemoryNetwork) -> None:
     class Hangs(Player):
-        async def on_start(self) -> None:  # type: ignore[override]
+        async def on_start(self) -> None:
             await asyncio.Event().wait()
 
     hangs = Hangs()
