@@ -22,7 +22,7 @@ from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 VERSION = 2
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
 MAX_RUN = 256  # bodies; more go into the next run
-_MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
+MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
 
 _HEADER = bytes([VERSION])
 
@@ -39,7 +39,7 @@ class Malformed(msgspec.Struct, frozen=True):
 
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # msgpack's integers end at 64 bits: what the flight recorder can write
 _Kind = Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
-_Chain = Annotated[tuple[tuple[str, _Unsigned], ...], msgspec.Meta(max_length=_MAX_CHAIN)]
+_Chain = Annotated[tuple[tuple[str, _Unsigned], ...], msgspec.Meta(max_length=MAX_CHAIN)]
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
