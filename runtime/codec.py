@@ -22,7 +22,7 @@ from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 VERSION = 2
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
 MAX_RUN = 256  # bodies; more go into the next run
-_MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
+MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
 
 _MAX_ADDRESS = 400  # characters; three parts of 100 (`address`), and what is between them
 
@@ -42,7 +42,7 @@ class Malformed(msgspec.Struct, frozen=True):
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # msgpack's integers end at 64 bits: what the flight recorder can write
 _Kind = Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
 _Address = Annotated[str, msgspec.Meta(max_length=_MAX_ADDRESS)]
-_Chain = Annotated[tuple[tuple[_Address, _Unsigned], ...], msgspec.Meta(max_length=_MAX_CHAIN)]
+_Chain = Annotated[tuple[tuple[_Address, _Unsigned], ...], msgspec.Meta(max_length=MAX_CHAIN)]
 _Bodies = msgspec.Meta(max_length=MAX_RUN)  # a byte of a frame becomes an envelope of 200: not all of them at once
 
 
@@ -98,13 +98,9 @@ class Codec:
         return body is None or type(body) in self._types or type(body) is Failure
 
     def run(self, envelope: Envelope) -> Run:
-        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross, and Unencodable for an ask
-        within too many.
-        """
+        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross."""
         if not self.knows(envelope.body):
             raise UnknownMessage(f"{type(envelope.body).__name__} is not registered with the codec")
-        if len(envelope.chain) > _MAX_CHAIN:
-            raise Unencodable(f"{len(envelope.chain)} asks wait for one another; {_MAX_CHAIN} may")
         trace = 0 if envelope.trace == envelope.id else envelope.trace
         deadline_ns = envelope.deadline_ns
         if deadline_ns and self._clock_ns is not None:
