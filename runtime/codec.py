@@ -98,9 +98,13 @@ class Codec:
         return body is None or type(body) in self._types or type(body) is Failure
 
     def run(self, envelope: Envelope) -> Run:
-        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross."""
+        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross, and Unencodable for an ask
+        within too many.
+        """
         if not self.knows(envelope.body):
             raise UnknownMessage(f"{type(envelope.body).__name__} is not registered with the codec")
+        if len(envelope.chain) > MAX_CHAIN:
+            raise Unencodable(f"{len(envelope.chain)} asks wait for one another; {MAX_CHAIN} may")
         trace = 0 if envelope.trace == envelope.id else envelope.trace
         deadline_ns = envelope.deadline_ns
         if deadline_ns and self._clock_ns is not None:

@@ -154,7 +154,7 @@ class Routing(LocalNode):
         try:
             if self.carrier is not None and self.carrier.send(worker, envelope):
                 return True
-        except UnknownMessage as error:
+        except (UnknownMessage, Unencodable) as error:
             self._unencodable(envelope, error)
         else:
             self.undeliverable(envelope, ActorDead(f"{envelope.to}: no such worker"))
