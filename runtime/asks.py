@@ -38,7 +38,8 @@ class Asks:
         self._pending[ask_id] = reply
         reply.ask_id, reply.to = ask_id, to
         lane = self._lanes.get(timeout_s)
-        if lane is None and len(self._lanes) < _LANES:
+        # What is left of a caller's deadline is never asked for twice.
+        if lane is None and len(self._lanes) < _LANES and timeout_s == round(timeout_s, 3):
             lane = self._lanes[timeout_s] = _Lane(self, self._loop, timeout_s)
         if lane is not None:
             lane.add(ask_id, now_s + timeout_s)

@@ -12,7 +12,7 @@ Hostile input: a frame that cannot be read raises `MalformedFrame`; a body that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Union, cast
 
 import msgspec
 
@@ -22,7 +22,7 @@ from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
 VERSION = 2
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
 MAX_RUN = 256  # bodies; more go into the next run
-_MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
+MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
 
 _HEADER = bytes([VERSION])
 
@@ -39,7 +39,7 @@ class Malformed(msgspec.Struct, frozen=True):
 
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # msgpack's integers end at 64 bits: what the flight recorder can write
 _Kind = Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
-_Chain = Annotated[tuple[tuple[str, _Unsigned], ...], msgspec.Meta(max_length=_MAX_CHAIN)]
+_Chain = Annotated[tuple[tuple[str, _Unsigned], ...], msgspec.Meta(max_length=MAX_CHAIN)]
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
@@ -136,7 +136,7 @@ class Codec:
             raise MalformedFrame(f"version {frame[:1].hex() or 'missing'}, not {VERSION}")
         data = memoryview(frame)[1:]
         try:
-            runs: Iterable[Run] = self._decode_runs(data)
+            runs = cast("Iterable[Run]", self._decode_runs(data))  # their typed twins, which no type checker knows
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._one_by_one(data)
         return runs

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from .envelope import Message
 
@@ -147,5 +148,6 @@ class Events:
 
 
 def _stamped(event: Event, at_ns: int) -> Event:
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return type(event)(**{**fields, "at_ns": at_ns})
+    fields: dict[str, Any] = {name: getattr(event, name) for name in event.__struct_fields__}
+    fields["at_ns"] = at_ns
+    return type(event)(**fields)

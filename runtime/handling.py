@@ -149,11 +149,10 @@ class Handling:
 
         Return what has to be awaited, if anything.
         """
-        actor, mailbox, node, handlers = self.actor, self.mailbox, self.node, self.table()
-        recorder, share = node.recorder, self._share
-        count = began_ns = 0  # of the record that is open, and may be shared
+        actor, mailbox, handlers = self.actor, self.mailbox, self.table()
+        recorder, share = self.node.recorder, self._share
+        count = began_ns = count_at = overwritten = 0  # of the record that is open, and may be shared
         next_id, number, sender, shared_kind, origin = -1, -1, "", None, ""
-        count_at = overwritten = 0
         until_ns, last_turn = time.time_ns() + _TURN_NS, False
         for _ in range(_BATCH):
             if last_turn or self.exit_reason or self.killed:
@@ -164,8 +163,8 @@ class Handling:
                 envelope = mailbox.ordinary.popleft()
             else:
                 break
-            body = envelope.body
-            kind = type(body)
+            body: object = envelope.body
+            kind: type = type(body)
             is_tell = envelope.kind == TELL
             if envelope.id == next_id and envelope.sender is sender and kind is shared_kind and count < share:
                 count += 1

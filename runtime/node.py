@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .address import Address
-from .codec import Codec
+from .codec import MAX_CHAIN, Codec
 from .context import CURRENT, current
 from .delivery import Delivery
 from .envelope import ASK, TELL, Envelope, Kind, Message
@@ -140,7 +140,7 @@ class Node(Delivery):
         if context is not None:
             envelope.chain = context.chain
             if context.kind in (TELL, ASK):  # its handler waits for this, as far as we know
-                envelope.chain = (*context.chain, (context.to, context.id))
+                envelope.chain = (*context.chain[1 - MAX_CHAIN :], (context.to, context.id))
         if threading.get_ident() == self.thread:
             near = NearReply(loop=self.loop)
             near.abandoned = self._abandoned

@@ -124,8 +124,8 @@ class Recorder:
     def record(self, event: Event, envelope: Envelope, *, at_ns: int = 0, count: int = 1, waited_ns: int = 0) -> int:
         """Write one record; return its number, for `count`, `end` and `split`."""
         number = self.written
-        body = envelope.body
-        kind = type(body)
+        body: object = envelope.body
+        kind: type = type(body)
         strings = self._strings
         _RECORD.pack_into(
             self._map,

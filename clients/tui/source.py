@@ -115,15 +115,13 @@ class ControlSource:
         return ControlConversation(connect(self._instance, self._options))
 
     def events(self) -> Iterator[list[dict[str, Any]]]:
-        """Recent events if the program keeps them, then each as it happens."""
+        """The recent events, then each as it happens."""
         try:
             with ControlClient(self._instance.socket) as client:
                 self._listening = client
                 if self._hung_up:
                     return
-                # On one connection: what happens between the two requests is all that could be missed.
-                yield _recent(client)
-                for event in client.events():
+                for event in client.events(recent=RECENT):
                     yield [event]
         except (ControlUnavailable, ControlError, TimeoutError):
             return

@@ -63,7 +63,7 @@ def pretender(rng: random.Random) -> list[object]:
 
 def framed(*items: object) -> bytes:
     """Frame runs of one body each."""
-    runs = [[*item[:7], [], [item[7]]] if isinstance(item, list) else item for item in items]
+    runs: list[object] = [[*item[:7], [], [item[7]]] if isinstance(item, list) else item for item in items]
     return b"\x02" + msgspec.msgpack.encode(runs)
 
 

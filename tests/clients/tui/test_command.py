@@ -15,8 +15,8 @@ def ps(_args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_one_frame(cli: Cli, start_program: StartProgram) -> None:
-    events = [{"type": "GaveUp", "of": "client", "child": "w1", "at_ns": 1}]
-    start_program(ps=ps, events=events)
+    program = start_program(ps=ps)
+    program.publish({"type": "GaveUp", "of": "client", "child": "w1"})
     shown = cli("top", "--once", "--every", "100ms")
     assert shown.code == 0, shown.err
     head, numbers, _, columns, actor, *_ = shown.out.splitlines()
