@@ -303,3 +303,19 @@ def _nothing_lost(given: Any, kept: Any) -> None:
 @pytest.mark.parametrize("home", ["/h", "/h" * 27, "/h" * 28, "/h" * 29, "/a/deep/home" * 9])
 def test_a_program_serves_where_commands_look(home: str) -> None:
     assert short_enough(Path(home) / "run") == current({"EXEUNT_HOME": home}).run_dir
+
+
+@pytest.mark.parametrize("argv", [("show", "main"), ("restart", "main"), ("ps", "--dead-letters")])
+def test_a_program_without_actors_says_so(argv: tuple[str, ...], cli: Cli, start_program: StartProgram) -> None:
+    start_program("portal", ps=[])
+    refused = cli(*argv, "--json")
+    assert (refused.code, refused.document["error"]["code"]) == (1, "not_offered")
+    assert "portal has no actors" in refused.err
+    assert "exeunt stack" in refused.err
+
+
+def test_no_events_are_said_to_be_none(cli: Cli, start_program: StartProgram) -> None:
+    start_program("portal", events=[])
+    assert (cli("events").out, cli("events").err) == ("", "portal has told of no event.\n")
+    assert cli("events", "--type", "GaveUp").err == "portal has told of no such event.\n"
+    assert cli("events", "--json").out == ""
