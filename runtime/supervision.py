@@ -158,7 +158,9 @@ class Supervision(Family[LeafSpec]):
         if member.parent.fallen.pop(member_id, None) is None:
             stop = tuple(self._leaving(member, ()))
         else:
-            stop = ()  # was decided when it was given up
+            stop = ()  # was decided when it was given up; whoever does it still is overtaken, and does it first
+            for leaf in leaves_of(member):
+                leaf.state, leaf.since = State.WAITING, None
             if isinstance(member, Leaf):
                 self._grow(member.parent, member.spec, {member_id: member})
         if isinstance(member, Branch):

@@ -168,25 +168,29 @@ async def test_the_tree_has_supervisors_below_supervisors(open_program: Open, en
 
 async def test_who_was_given_up_is_still_listed_and_can_be_started_again(open_program: Open, engine: Kind) -> None:
     frail = SupervisorSpec(
-        id="frail", restart=Restart.TEMPORARY, intensity=Intensity(restarts=0), children=[exhibit("b", actor="Mortal")]
+        id="frail",
+        restart=Restart.TEMPORARY,
+        intensity=Intensity(restarts=0),
+        children=[exhibit("b", actor="Mortal"), exhibit("c")],
     )
     supervisor, inspector = await open_program(exhibit("a"), frail, engine=engine)
     supervisor.ref("b").tell(Count())
     await until(lambda: "b" not in supervisor.children)
-    assert set(supervisor.given_up) == {"b"}
+    assert set(supervisor.given_up) == {"b", "c"}
+    await eventually(lambda: inspector.ps({}), lambda rows: [row["state"] for row in rows].count("fatal") == 2)
     rows = {row["address"]: row for row in await inspector.ps({})}
     assert (rows["t/w1/b"]["state"], rows["t/w1/b"]["incarnation"]) == ("fatal", 2)
-    assert outline((await inspector.tree({}))["supervises"][1]) == {"frail fatal": ["b w1 fatal"]}
+    assert outline((await inspector.tree({}))["supervises"][1]) == {"frail fatal": ["b w1 fatal", "c w1 fatal"]}
     assert (await inspector.show({"actor": "b"}))["spec"]["start"] == "tests.runtime.exhibits:Mortal"
     with pytest.raises(ActorDead):
         supervisor.ref("b")
     with pytest.raises(ControlError, match="given up with its supervisor frail"):
         await inspector.restart({"target": "b"})
-    assert (await inspector.restart({"target": "frail"}))["members"] == {"t/w1/b": 2}
+    assert (await inspector.restart({"target": "frail"}))["members"] == {"t/w1/b": 2, "t/w1/c": 3}
     await until(lambda: supervisor.tree().state == "running")
     assert set(supervisor.given_up) == set()
     rows = {row["address"]: row for row in await inspector.ps({})}
-    assert (rows["t/w1/b"]["state"], rows["t/w1/b"]["incarnation"]) == ("running", 3)
+    assert (rows["t/w1/b"]["state"], rows["t/w1/b"]["incarnation"]) == ("running", 4)
 
 
 async def test_a_new_child_takes_the_name_of_one_that_was_given_up(open_program: Open) -> None:
