@@ -77,11 +77,13 @@ class Actor(PykkaActor):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        receives, cancellable = dict(cls.receives), set(cls.cancellable)
-        for name, method in vars(cls).items():
-            for kind in getattr(method, "__exeunt_receives__", ()):
-                receives[kind] = name
-                (cancellable.add if method.__exeunt_cancellable__ else cancellable.discard)(kind)
+        receives: dict[type[Message], str] = {}
+        cancellable: set[type[Message]] = set()
+        for base in reversed(cls.__mro__):  # of every base, where there are several
+            for name, method in vars(base).items():
+                for kind in getattr(method, "__exeunt_receives__", ()):
+                    receives[kind] = name
+                    (cancellable.add if method.__exeunt_cancellable__ else cancellable.discard)(kind)
         cls.receives, cls.cancellable = receives, frozenset(cancellable)
 
     def __init__(self) -> None:
@@ -179,12 +181,12 @@ class Actor(PykkaActor):
         return max(0.0, about.deadline_ns / 1e9 - self.node.loop.time())
 
     def after(self, delay_s: float, message: Message) -> Timer:
-        """Send this actor a message later, once. On the loop's thread only."""
+        """Send this actor a message later, once. For the actor itself: from its hooks and handlers."""
         return Timer(self.lifecycle, message, max(0.0, delay_s), None)
 
     def every(self, period_s: float, message: Message) -> Timer:
         """Send this actor a message again and again, the first time after one period. One that still waits in the
-        mailbox when the next is due stands for both. On the loop's thread only.
+        mailbox when the next is due stands for both. For the actor itself, as `after`.
         """
         if period_s <= 0:
             raise ValueError("a period is longer than nothing")
@@ -198,6 +200,8 @@ class Actor(PykkaActor):
             raise LocalError("only a message that is being handled can be stashed")
         if self.lifecycle.stashed is None:
             self.lifecycle.stashed = []
+        if self.lifecycle.stashed and self.lifecycle.stashed[-1] is self.lifecycle.envelope:
+            return
         if len(self.lifecycle.stashed) >= _STASH_BOUND:
             raise LocalError(f"{_STASH_BOUND} messages are stashed already")
         self.lifecycle.stashed.append(self.lifecycle.envelope)
@@ -208,6 +212,9 @@ class Actor(PykkaActor):
             stashed, self.lifecycle.stashed = self.lifecycle.stashed, None
             for envelope in stashed:
                 envelope.origin = ""  # flow control has seen it handled once
+                # Another object, equal to the sender's address: messages share a record if they have the same one, and
+                # all of a record are settled or none is.
+                envelope.sender = f"{envelope.sender} "[:-1]
             self.mailbox.put_back(stashed)
             self.node.schedule(self.lifecycle)
 
@@ -254,7 +261,7 @@ class BlockingActor(Actor):
     """An actor whose hooks and handlers may block: they run one after another on a thread of its own.
 
     On that thread, `ask(...).get()` waits. Its mailbox, and the stop, stay on the loop. What it does to itself there
-    (`stop`, `stash`) is safe, since the loop waits for the handler; timers belong on the loop.
+    (`stop`, `stash`, timers) is safe. Nobody can cancel a call on its thread, so none of its handlers is `cancellable`.
     """
 
     lifecycle_type: ClassVar[type[Life]] = ThreadLife

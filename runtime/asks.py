@@ -14,6 +14,7 @@ from typing import Any
 from .errors import AskTimeout
 from .reply import FarReply, NearReply
 
+_ANSWERED_AT_MOST = 1_000  # entries of a queue that nobody waits for, beside as many as somebody does
 _LANES = 8  # different timeouts in use at once that get a queue; asks with other ones get a timer each
 
 
@@ -45,6 +46,10 @@ class Asks:
             lane.add(ask_id, now_s + timeout_s)
         else:
             self._loop.call_later(timeout_s, self.expire, ask_id, timeout_s)
+
+    def close_lane(self, timeout_s: float) -> None:
+        """Nobody waits in it."""
+        self._lanes.pop(timeout_s, None)
 
     def resolve(self, ask_id: int, value: Any) -> bool:
         """Give the answer to who waits; False when nobody does."""
@@ -93,6 +98,8 @@ class _Lane:
         queue, asks = self._queue, self._asks
         while queue and queue[0][1] not in asks:
             queue.popleft()  # answered
+        if len(queue) > 2 * len(asks) + _ANSWERED_AT_MOST:  # behind one that waits for long
+            queue = self._queue = deque(entry for entry in queue if entry[1] in asks)
         queue.append((due_s, ask_id))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._due)
@@ -104,3 +111,5 @@ class _Lane:
             self._asks.expire(queue.popleft()[1], self._timeout_s)
         if queue:
             self._timer = self._loop.call_later(max(0.0, queue[0][0] - now), self._due)
+        else:
+            self._asks.close_lane(self._timeout_s)  # of an ask within another, most likely: no two are the same

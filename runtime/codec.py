@@ -24,6 +24,8 @@ MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what w
 MAX_RUN = 256  # bodies; more go into the next run
 MAX_CHAIN = 256  # asks within asks; who nests deeper has lost their way
 
+_MAX_ADDRESS = 400  # characters; three parts of 100 (`address`), and what is between them
+
 _HEADER = bytes([VERSION])
 
 
@@ -39,7 +41,9 @@ class Malformed(msgspec.Struct, frozen=True):
 
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # msgpack's integers end at 64 bits: what the flight recorder can write
 _Kind = Annotated[int, msgspec.Meta(ge=int(min(Kind)), le=int(max(Kind)))]
-_Chain = Annotated[tuple[tuple[str, _Unsigned], ...], msgspec.Meta(max_length=MAX_CHAIN)]
+_Address = Annotated[str, msgspec.Meta(max_length=_MAX_ADDRESS)]
+_Chain = Annotated[tuple[tuple[_Address, _Unsigned], ...], msgspec.Meta(max_length=MAX_CHAIN)]
+_Bodies = msgspec.Meta(max_length=MAX_RUN)  # a byte of a frame becomes an envelope of 200: not all of them at once
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
@@ -51,8 +55,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     id: _Unsigned
     trace: _Unsigned
     cause: _Unsigned
-    sender: str
-    to: str
+    sender: _Address
+    to: _Address
     kind: _Kind
     deadline_ns: _Unsigned
     chain: _Chain
@@ -79,7 +83,7 @@ class Codec:
         typed = msgspec.defstruct(
             "Run",
             [
-                (field.name, list[union] if field.name == "bodies" else field.type)
+                (field.name, Annotated[list[union], _Bodies] if field.name == "bodies" else field.type)
                 for field in msgspec.structs.fields(Run)
             ],
             array_like=True,
@@ -94,9 +98,13 @@ class Codec:
         return body is None or type(body) in self._types or type(body) is Failure
 
     def run(self, envelope: Envelope) -> Run:
-        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross."""
+        """Begin a run with this envelope. Raises UnknownMessage when its type may not cross, and Unencodable for an ask
+        within too many.
+        """
         if not self.knows(envelope.body):
             raise UnknownMessage(_unknown(type(envelope.body)))
+        if len(envelope.chain) > MAX_CHAIN:
+            raise Unencodable(f"{len(envelope.chain)} asks wait for one another; {MAX_CHAIN} may")
         trace = 0 if envelope.trace == envelope.id else envelope.trace
         deadline_ns = envelope.deadline_ns
         if deadline_ns and self._clock_ns is not None:
@@ -134,6 +142,8 @@ class Codec:
         """
         if frame[:1] != _HEADER:
             raise MalformedFrame(f"version {frame[:1].hex() or 'missing'}, not {VERSION}")
+        if len(frame) > MAX_ENVELOPE_BYTES + 1:
+            raise MalformedFrame(f"{len(frame)} bytes, the bound is {MAX_ENVELOPE_BYTES}")
         data = memoryview(frame)[1:]
         try:
             runs = cast("Iterable[Run]", self._decode_runs(data))  # their typed twins, which no type checker knows
@@ -178,12 +188,12 @@ class _RawRun(msgspec.Struct, array_like=True, gc=False):
     id: _Unsigned
     trace: _Unsigned
     cause: _Unsigned
-    sender: str
-    to: str
+    sender: _Address
+    to: _Address
     kind: _Kind
     deadline_ns: _Unsigned
     chain: _Chain
-    bodies: list[msgspec.Raw]
+    bodies: Annotated[list[msgspec.Raw], _Bodies]
 
 
 def _kinds(runs: list[Run]) -> str:

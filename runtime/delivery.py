@@ -31,9 +31,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_QUIET_S = 1.0  # between two complaints of frames that could not be read; each is counted
+_IDS = 1 << 64  # what the flight recorder can write
+
 
 class Delivery(Routing):
     """Delivers."""
+
+    _quiet_until_s = 0.0
 
     def handle_frame(self, frame: bytes) -> None:
         """Deliver what another worker sent. What cannot be read is counted and dropped."""
@@ -48,11 +53,15 @@ class Delivery(Routing):
                     self.deliver(envelope)
         except MalformedFrame as error:
             self.malformed_total += 1
-            logger.warning("Dropped a malformed frame", extra={"event": "frame_malformed", "reason": str(error)})
-            self.happened(StrangerRefused(self.worker, reason=f"a frame could not be read: {error}"))
+            if self.loop.time() >= self._quiet_until_s:  # whoever sends a flood of them is not to fill the log
+                self._quiet_until_s = self.loop.time() + _QUIET_S
+                logger.warning("Dropped a malformed frame", extra={"event": "frame_malformed", "reason": str(error)})
+                self.happened(StrangerRefused(self.worker, reason=f"a frame could not be read: {error}"))
 
     def _tells_arrive(self, run: Run, now_ns: int) -> None:
         """Put a whole run into a mailbox that has room for it; else each of it where it belongs."""
+        if run.id + len(run.bodies) > _IDS:
+            raise MalformedFrame("an id is no 64-bit number")
         origin = self.worker_of(run.sender)
         if self.carrier is None or not self.carrier.knows(origin):
             origin = ""  # nobody there waits to hear that they have been dealt with
@@ -74,8 +83,7 @@ class Delivery(Routing):
         if kind in (REPLY, FAILURE):
             self.answered(envelope)
         elif type(envelope.body) is Malformed:
-            self.malformed_total += 1
-            self.undeliverable(envelope, UnknownMessage(envelope.body.reason))
+            self._unreadable(envelope, envelope.body)
         elif kind == SYSTEM:
             self._system(envelope)
         else:
@@ -84,6 +92,16 @@ class Delivery(Routing):
                 self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
             else:
                 self.put(actor, envelope)
+
+    def _unreadable(self, envelope: Envelope, body: Malformed) -> None:
+        self.malformed_total += 1
+        actor = self.by_address.get(envelope.to)
+        if actor is None or not envelope.origin:
+            self.undeliverable(envelope, UnknownMessage(body.reason))
+            return
+        actor.mailbox.reject(envelope)  # settled when it is its turn: see `flow`
+        self.schedule(actor.lifecycle)
+        self.gone(envelope, UnknownMessage(body.reason))
 
     def put(self, actor: Actor, envelope: Envelope, *, forced: bool = False) -> None:
         """Put an ordinary message into an actor's mailbox."""
@@ -94,6 +112,9 @@ class Delivery(Routing):
             return
         if envelope.chain and self._closes_cycle(actor, envelope):
             return
+        if mailbox.policy == "block" and not forced and len(mailbox) >= mailbox.bound:
+            sender = envelope.sender
+            forced = bool(envelope.origin) or (sender in self.by_address and sender != envelope.to)
         refused = mailbox.put(envelope, forced=forced)
         if not actor.lifecycle.scheduled:
             self.schedule(actor.lifecycle)
@@ -113,9 +134,8 @@ class Delivery(Routing):
             self.happened(MailboxWasFull(envelope.to, bound=mailbox.bound, policy=mailbox.policy))
         if mailbox.policy == "block":
             sender = self.by_address.get(envelope.sender)
-            if sender is not None and sender is not actor and sender.lifecycle.hold():
-                mailbox.held = [*(mailbox.held or ()), sender.lifecycle]
-                self.loop.call_later(HELD_AT_MOST_S, sender.lifecycle.release)
+            if sender is not None and sender is not actor and sender.lifecycle.hold(HELD_AT_MOST_S):
+                mailbox.held = [*(one for one in mailbox.held or () if one is not sender.lifecycle), sender.lifecycle]
 
     def _closes_cycle(self, actor: Actor, envelope: Envelope) -> bool:
         """Fail an ask to an actor that itself waits for its answer."""
@@ -144,8 +164,7 @@ class Delivery(Routing):
     def _system(self, envelope: Envelope) -> None:
         body = envelope.body
         if isinstance(body, Settled):
-            for address, count, window in body.rows:
-                self.outboxes.settled(address, count, window)
+            self._settled(envelope, body)
             return
         if isinstance(body, Terminated):
             self._taken_care_of(envelope)
@@ -174,10 +193,16 @@ class Delivery(Routing):
             return
         self._taken_care_of(envelope)
 
+    def _settled(self, envelope: Envelope, body: Settled) -> None:
+        worker = self.worker_of(envelope.sender)
+        for address, count, window in body.rows:
+            if self.worker_of(address) == worker:  # each speaks for its own actors
+                self.outboxes.settled(address, count, window)
+
     def _stop(self, actor: Actor, envelope: Envelope, stop: Stop) -> None:
         if stop.how == "kill":
             self._taken_care_of(envelope)
-            actor.kill()
+            actor.lifecycle.kill("linked" if stop.reason == "linked" else "killed")
         elif stop.how == "drain":
             actor.mailbox.drain(envelope)
             self.schedule(actor.lifecycle)

@@ -56,15 +56,17 @@ class Outbox:
     def sent(self, envelope: Envelope) -> None:
         """Note a tell that leaves."""
         self.outstanding += 1
-        if envelope.id == self.next_id and self.unsettled:
-            self.unsettled[-1].count += 1
+        unsettled = self.unsettled
+        if envelope.id == self.next_id and unsettled and unsettled[-1].goes_on_with(envelope):
+            unsettled[-1].count += 1
         else:
-            self.unsettled.append(_Sent(envelope, 1))
+            unsettled.append(_Sent(envelope, 1))
         self.next_id = envelope.id + 1
 
     def settle(self, count: int) -> None:
-        """The oldest `count` tells have been dealt with."""
-        self.outstanding = max(0, self.outstanding - count)
+        """The oldest `count` tells have been dealt with; all of them, if it is said to have been more."""
+        count = max(0, min(count, self.outstanding))
+        self.outstanding -= count
         unsettled = self.unsettled
         while count and unsettled:
             run = unsettled[0]
@@ -78,7 +80,8 @@ class Outbox:
     def withdraw(self, tell_id: int) -> None:
         """This one did not leave after all."""
         self.next_id = -1
-        for index, run in enumerate(self.unsettled):
+        for index in range(len(self.unsettled) - 1, -1, -1):  # it was among the last
+            run = self.unsettled[index]
             number = tell_id - run.first.id
             if 0 <= number < run.count:
                 parts = [_Sent(run.first, number), _Sent(run.nth(number + 1), run.count - number - 1)]
@@ -88,6 +91,14 @@ class Outbox:
                         self.unsettled.insert(index, part)
                 self.outstanding -= 1
                 return
+
+    def take_back(self, ask_id: int) -> Envelope | None:
+        """Take out an ask that waits and whose asker has given up; None when it does not wait here."""
+        for index, envelope in enumerate(self.waiting):
+            if envelope.id == ask_id:
+                del self.waiting[index]
+                return envelope
+        return None
 
     def in_doubt(self) -> list[Envelope]:
         """Return the tells of which we do not know that they were dealt with. Of a run, all but the first have lost
@@ -105,6 +116,15 @@ class _Sent:
         self.first = first
         self.count = count
 
+    def goes_on_with(self, envelope: Envelope) -> bool:
+        """Say whether this tell, the next by its id, differs from the first in nothing but that, and its body."""
+        first = self.first
+        return (
+            envelope.sender == first.sender
+            and envelope.cause == first.cause
+            and type(envelope.body) is type(first.body)
+        )
+
     def nth(self, number: int) -> Envelope:
         """Return one of them, from 0; all but the first with the first one's body."""
         first = self.first
@@ -116,8 +136,7 @@ class _Sent:
 class Outboxes:
     """The outboxes of one node, by recipient."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Envelope], bool]) -> None:
-        self._loop = loop
+    def __init__(self, send: Callable[[Envelope], bool]) -> None:
         self._send = send
         self._by_address: dict[str, Outbox] = {}
 
@@ -134,9 +153,8 @@ class Outboxes:
 
     def hold(self, box: Outbox, sender: Life) -> None:
         """Have an actor handle nothing more until what waits has left, or for a second."""
-        if sender.hold():
+        if sender.hold(HELD_AT_MOST_S) and sender not in box.held:
             box.held.append(sender)
-            self._loop.call_later(HELD_AT_MOST_S, sender.release)
 
     def settled(self, address: str, count: int, window: int) -> None:
         """The recipient's worker has dealt with `count` more tells; send what waited for that."""
@@ -144,16 +162,38 @@ class Outboxes:
         if box is None:
             return
         box.settle(count)
-        box.window = window
+        box.window = max(WINDOWS[0], min(WINDOWS[1], window))
+        self.send_on(address)
+
+    def send(self, box: Outbox, envelope: Envelope) -> bool:
+        """Send a tell, for which there is room; False when it did not leave."""
+        box.sent(envelope)  # before it leaves: on the way out it may turn out not to be encodable, see `withdraw`
+        if self._send(envelope):
+            return True
+        box.withdraw(envelope.id)
+        return False
+
+    def send_on(self, address: str) -> None:
+        """Send what waits, as far as there is room."""
+        box = self._by_address.get(address)
+        if box is None:
+            return
         waiting = box.waiting
-        while waiting and (box.outstanding < window or waiting[0].kind != TELL):
+        while waiting and (box.outstanding < box.window or waiting[0].kind != TELL):
             envelope = waiting.popleft()
-            if self._send(envelope) and envelope.kind == TELL:
-                box.sent(envelope)
+            if envelope.kind == TELL:
+                self.send(box, envelope)
+            else:
+                self._send(envelope)
         if waiting:
             return
         _release(box)
-        if not box.outstanding:
+        self.forget_idle(address)
+
+    def forget_idle(self, address: str) -> None:
+        """Drop an outbox that says nothing: all is settled, and the window is no narrower than a new one's."""
+        box = self._by_address.get(address)
+        if box is not None and not box.outstanding and not box.waiting and box.window >= FIRST_WINDOW:
             del self._by_address[address]
 
     def lost(self, prefix: str) -> list[tuple[list[Envelope], list[Envelope]]]:

@@ -67,6 +67,10 @@ class Handling:
     withdrawn = False
     """Whether the asker of what is being handled has given up, and the handler is being cancelled for that."""
     held = False
+    interruptible = True
+    """Whether cancelling its task ends what the handler does."""
+    awaits = False
+    """Whether its task is inside what a handler or hook awaits."""
     unanswered: dict[int, asyncio.Task[Any]] | None = None
     """Answers that are given later, by the id of the ask."""
     stashed: list[Envelope] | None = None
@@ -75,6 +79,7 @@ class Handling:
     _record = -1
     _began_ns = 0
     _share = 1
+    _let_go: asyncio.TimerHandle | None = None
     _open = (-1, 0, 0, 0, "")
     """The record that is open: its number, of how many messages, where it counts them, since when, whose."""
 
@@ -92,28 +97,43 @@ class Handling:
             self._timers = set()
         return self._timers
 
-    def hold(self) -> bool:
-        """Handle no ordinary message until `release`; False when it is held already."""
-        was, self.held = self.held, True
-        return not was
+    def hold(self, at_most_s: float) -> bool:
+        """Handle no ordinary message until `release`, or for so long; False when it is held already."""
+        if self.held:
+            return False
+        self.held = True
+        self._let_go = self.node.loop.call_later(at_most_s, self.release)
+        return True
 
     def release(self) -> None:
         """Go on after `hold`."""
         if self.held:
             self.held = False
+            if self._let_go is not None:  # else it would end a later hold before its time
+                self._let_go.cancel()
+                self._let_go = None
             self.node.schedule(self)
 
     def withdraw(self, ask_id: int) -> None:
         """Whoever made this ask no longer waits: don't handle it if it waits, and stop waiting on its behalf."""
         handled = self.envelope
+        stashed = next((one for one in self.stashed or () if one.id == ask_id), None)
+        if self.stashed and stashed is not None:
+            self.stashed.remove(stashed)
         if self.unanswered and ask_id in self.unanswered:
-            self.unanswered[ask_id].cancel()
+            self.unanswered.pop(ask_id).cancel()
         elif handled is not None and handled.id == ask_id:
-            if self.busy and self.task is not None and type(handled.body) in type(self.actor).cancellable:
+            if self.busy and self.interruptible and type(handled.body) in type(self.actor).cancellable:
                 self.withdrawn = True
-                self.task.cancel()
-        elif self.mailbox.holds_ask(ask_id):
-            self.mailbox.cancelled = {ask_id, *(self.mailbox.cancelled or ())}
+                self.interrupt()
+        elif (waiting := stashed or self.mailbox.withdraw(ask_id)) is not None:
+            self.node.record(Event.CANCELLED, waiting)
+            self._look_for_room()
+
+    def interrupt(self) -> None:
+        """Cancel what its task awaits; if it is about to await something, that."""
+        if self.awaits and self.task is not None:
+            self.task.cancel()
 
     def table(self) -> dict[type, Callable[..., Any]]:
         """Return the actor's handlers as functions, looked up once for each class."""
@@ -198,8 +218,8 @@ class Handling:
                 if answer is not None and not isinstance(answer, Message) and inspect.isawaitable(answer):
                     self._open = (number, count, count_at, began_ns, origin)
                     self._alone(envelope)
-                    self.stage, self._about = Stage.HANDLE, envelope
-                    self._share = share
+                    self.stage, self._about, self._share = Stage.HANDLE, envelope, share
+                    self._look_for_room()
                     return answer
                 checked(answer)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor and nobody else
@@ -233,6 +253,7 @@ class Handling:
                 self._close(self._record, 1, self._began_ns, envelope.origin)
                 self._answer(envelope, answer)
                 self.envelope = None
+                self.withdrawn = False  # too late: it has answered
                 return self.handle_waiting() if not self.killed else self.go_on()
         following = self._failed(envelope, error)
         if following is not None or self.state != "running":
@@ -259,11 +280,6 @@ class Handling:
         if envelope.kind not in (TELL, ASK):
             self._runtime_message(envelope)
             return False
-        cancelled = self.mailbox.cancelled
-        if cancelled and envelope.id in cancelled:
-            cancelled.discard(envelope.id)
-            self.node.record(Event.CANCELLED, envelope)
-            return False
         return True
 
     def _alone(self, envelope: Envelope) -> None:
@@ -288,6 +304,8 @@ class Handling:
         self._close(self._record, 1, self._began_ns, envelope.origin, event)
         if not withdrawn:
             self.node.answer(envelope, to_failure(cause), sender=str(self.ref))
+        if self.stashed and self.stashed[-1] is envelope:
+            self.stashed.pop()  # it has been dealt with
         self.envelope = None
         self.withdrawn = False
         if self.killed:
@@ -309,9 +327,11 @@ class Handling:
         unanswered[envelope.id] = task
 
         def answer(done: asyncio.Task[Message | Failure | None]) -> None:
-            unanswered.pop(envelope.id, None)
+            withdrawn = unanswered.pop(envelope.id, None) is None
             if done.cancelled():
                 later.work.close()  # it may not have begun
+                if withdrawn:
+                    return
                 body: Message | Failure | None = to_failure(ActorDead(f"{self.ref} ended before it answered"))
             else:
                 body = done.result()
@@ -335,6 +355,11 @@ class Handling:
         mailbox = self.mailbox
         if mailbox.system or (mailbox.ordinary and not self.held):
             self.node.schedule(self)
+        self._look_for_room()
+        return None
+
+    def _look_for_room(self) -> None:
+        """Let those go on who wait for room in the mailbox, if there is."""
+        mailbox = self.mailbox
         if (mailbox.full or mailbox.held or mailbox.waiters) and len(mailbox) * 2 <= mailbox.bound:
             mailbox.has_room_again()
-        return None

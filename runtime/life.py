@@ -47,6 +47,7 @@ class Life(Handling):
     _work: Any = None
     _wake: asyncio.Future[None] | None = None
     _failure: Failure | None = None
+    _killed_because = "killed"
     _cancel_next = False
     _context: contextvars.Context
     """The task's."""
@@ -94,13 +95,14 @@ class Life(Handling):
         if work is not None:
             self._hand_over(work)
 
-    def kill(self) -> None:
+    def kill(self, reason: str = "killed") -> None:
         """Cancel what runs now and end, without `on_stop`. Call it on the loop's thread."""
         if self.state == "exited":
             return
-        self.killed = True
-        if self.busy and self.task is not None:
-            self.task.cancel()
+        if not self.killed:
+            self.killed, self._killed_because = True, reason
+        if self.busy:
+            self.interrupt()
         elif self.envelope is None:
             self.end()
 
@@ -158,20 +160,28 @@ class Life(Handling):
 
     async def _await(self, work: Any) -> Any:
         CURRENT.set(self._about)
-        if self._cancel_next and self.task is not None:
+        task = self.task
+        assert task is not None
+        if self._cancel_next or self.killed or self.withdrawn:
             self._cancel_next = False
-            self.task.cancel()
+            task.cancel()
+        self.awaits = True
         try:
             result = await work
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor and nobody else
+            self.awaits = False
             if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
                 self._cancelled()
             return self.settle(None, error)
+        self.awaits = False
+        if task.cancelling() > 0:  # the handler took no notice, or never waited
+            await self._pause()
+            self._cancelled()
         return self.settle(result, None)
 
     def _cancelled(self) -> None:
         """Tell `kill` and `withdraw` from a cancellation that a handler met in what it awaited: a crash like any."""
-        if self.task is not None and self.task.cancelling() > 0:
+        while self.task is not None and self.task.cancelling() > 0:
             self.task.uncancel()
             if not self.withdrawn:
                 self.killed = True
@@ -248,7 +258,7 @@ class Life(Handling):
         """It is over: answer whoever waits, tell whoever watches."""
         if self.state == "exited":
             return
-        reason = self.exit_reason if self.exit_reason and not self.killed else "killed"
+        reason = self.exit_reason if self.exit_reason and not self.killed else self._killed_because
         self.state, self.exit_reason = "exited", reason
         self.release()
         for timer in list(self.timers):
@@ -256,8 +266,10 @@ class Life(Handling):
         for task in list((self.unanswered or {}).values()):
             task.cancel()
         self._tell_started()
-        left = [*(self.stashed or ()), *self.mailbox.close()]
-        self.stashed = None
+        stashed, self.stashed = self.stashed or [], None
+        for envelope in stashed:
+            envelope.origin = ""  # flow control has seen it handled
+        left = [*stashed, *self.mailbox.close()]
         self.node.actor_ended(self.actor, left, reason, self._failure)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
@@ -279,6 +291,7 @@ class Life(Handling):
 class ThreadLife(Life):
     """The machinery of an actor whose hooks and handlers run on a thread of its own."""
 
+    interruptible = False  # nobody can end a call on its thread, and the next one may not begin before it has ended
     _thread: concurrent.futures.ThreadPoolExecutor
 
     def live(self, node: Node, ref: Ref, incarnation: int) -> None:

@@ -95,7 +95,10 @@ class LocalNode:
             actor = ready.popleft()
             actor.scheduled = False
             CURRENT.set(None)
-            actor.pump()
+            try:
+                actor.pump()
+            except Exception as error:  # noqa: BLE001 - a fault in here must not keep the others from their turns
+                self.loop.call_exception_handler({"message": f"the machinery of {actor.ref}", "exception": error})
         CURRENT.set(None)
         if ready and not self._pumping:
             self._pumping = True
@@ -118,7 +121,10 @@ class LocalNode:
     def _land(self) -> None:
         self._hop_scheduled = False
         while self._hopping:
-            self._hopping.popleft()()
+            try:
+                self._hopping.popleft()()
+            except Exception as error:  # noqa: BLE001 - what other threads wanted is done all the same
+                self.loop.call_exception_handler({"message": "what another thread wanted", "exception": error})
 
     # --- envelopes ---
 

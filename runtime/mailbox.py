@@ -8,7 +8,9 @@ What happens when the bound is reached is the actor's policy:
 
     reject        the new message is not taken: an ask fails with `MailboxFull`, a tell is a dead letter (the default)
     drop_oldest   the oldest message gives way, in the same manner: for readings of which only the last ones count
-    block         it is taken, and whoever sent it handles nothing more before half of the mailbox is empty
+    block         it is taken, and the actor of this worker that sent it handles nothing more before half of the
+                  mailbox is empty; who cannot be held up so (no actor, or the actor itself) is rejected. What comes
+                  from other workers is taken, too: flow control bounds it (`flow`)
 
 A queue costs 600 bytes even when empty, so there is none before the first message: most of 100,000 actors are idle.
 """
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from .envelope import Envelope, Kind
+from .messages import Terminated
 
 if TYPE_CHECKING:
     from .life import Life
@@ -43,7 +46,6 @@ class Mailbox:
     __slots__ = (
         "_rejected",
         "bound",
-        "cancelled",
         "closed",
         "draining",
         "dropped_total",
@@ -69,8 +71,6 @@ class Mailbox:
         self.dropped_total = 0
         self.system: deque[Envelope] | None = None
         self.ordinary: deque[Envelope] | None = None
-        self.cancelled: set[int] | None = None
-        """Ids of asks that wait here and whose askers have given up."""
         self.held: list[Life] | None = None
         """Senders that handle nothing before there is room."""
         self.waiters: list[asyncio.Future[None]] | None = None
@@ -88,13 +88,13 @@ class Mailbox:
     def put(self, envelope: Envelope, /, *, forced: bool = False) -> Envelope | None:
         """Take an ordinary message; return the one that had to go, if any: this one, or the oldest.
 
-        `forced` ignores the bound (a `Terminated`).
+        `forced` ignores the bound (a `Terminated`; a message whose sender is slowed instead).
         """
         assert not self.closed, "the node looks before it puts"
         ordinary = self.ordinary
         if ordinary is None:
             ordinary = self.ordinary = deque()
-        if forced or len(ordinary) - self._rejected < self.bound or self.policy == "block":
+        if forced or len(ordinary) - self._rejected < self.bound:
             ordinary.append(envelope)
             return None
         if self.policy == "drop_oldest":
@@ -162,9 +162,14 @@ class Mailbox:
             self.ordinary = deque()
         self.ordinary.extendleft(reversed(envelopes))
 
-    def holds_ask(self, ask_id: int) -> bool:
-        """Say whether an ask waits here."""
-        return self.ordinary is not None and any(one.id == ask_id and one.kind == Kind.ASK for one in self.ordinary)
+    def withdraw(self, ask_id: int) -> Envelope | None:
+        """Take out an ask whose asker has given up; None when it does not wait here."""
+        for index, envelope in enumerate(self.ordinary or ()):
+            if envelope.id == ask_id and envelope.kind == Kind.ASK:
+                assert self.ordinary is not None
+                del self.ordinary[index]
+                return envelope
+        return None
 
     def has_room_again(self) -> None:
         """Let those go on who were held, or wait, since it was full."""
@@ -187,9 +192,9 @@ class Mailbox:
         return left
 
     def _take_oldest(self, ordinary: deque[Envelope]) -> Envelope | None:
-        """Remove and return the oldest real message."""
+        """Remove and return the oldest message that may go: a `Terminated` comes once, and must come."""
         for index, envelope in enumerate(ordinary):
-            if type(envelope.body) is not Rejected and envelope.kind != Kind.SYSTEM:
+            if type(envelope.body) not in (Rejected, Terminated) and envelope.kind != Kind.SYSTEM:
                 del ordinary[index]
                 return envelope
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -70,7 +70,7 @@ class Cancel(Message, frozen=True):
 class Settled(Message, frozen=True):
     """A worker to another: so many of your tells to these actors here have been dealt with (see `flow`)."""
 
-    rows: tuple[tuple[str, int, int], ...]
+    rows: tuple[tuple[str, Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]], ...]
     """Actor, how many more, and its window: how many may be under way."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .address import Address
-from .codec import MAX_CHAIN, Codec
+from .codec import Codec
 from .context import CURRENT, current
 from .delivery import Delivery
 from .envelope import ASK, TELL, Envelope, Kind, Message
@@ -26,7 +26,6 @@ from .messages import Link, Stop, Terminated, Unlink, Unwatch, Watch
 from .recorder import Event, Recorder
 from .ref import DEFAULT_ASK_TIMEOUT_S, Ref
 from .reply import FarReply, NearReply, Reply
-from .watches import Tie
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -88,10 +87,14 @@ class Node(Delivery):
         for envelope in left:
             self.undeliverable(envelope, ActorDead(f"{envelope.to} ended ({reason}) before it handled this"))
         self.groups.ended(address)
-        for watcher, watch in self.watches.of_target(address):
+        watchers = self.watches.of_target(address)
+        for watcher, watch in watchers:
             self.system(watcher, Terminated(address, reason, actor.incarnation, failure, watch), sender=address)
+        told = {watcher for watcher, _ in watchers}
         for target, tie in self.watches.forget_watcher(address):
-            self._untie(address, target, tie, reason, actor.incarnation)
+            self.system(target, Unwatch(tie.id), sender=address)
+            if tie.linked and target not in told:  # its half of the link is still on its way to us
+                self.system(target, Terminated(address, reason, actor.incarnation), sender=address)
         self.on_exit(actor, reason, failure)
 
     # --- sending ---
@@ -140,7 +143,7 @@ class Node(Delivery):
         if context is not None:
             envelope.chain = context.chain
             if context.kind in (TELL, ASK):  # its handler waits for this, as far as we know
-                envelope.chain = (*context.chain[1 - MAX_CHAIN :], (context.to, context.id))
+                envelope.chain = (*context.chain, (context.to, context.id))
         if threading.get_ident() == self.thread:
             near = NearReply(loop=self.loop)
             near.abandoned = self._abandoned
@@ -211,16 +214,14 @@ class Node(Delivery):
             raise RuntimeError("only an actor can watch: call this in a handler or a hook")
         return context.to
 
-    def _untie(self, address: str, target: str, tie: Tie, reason: str, incarnation: int) -> None:
-        """A local actor has ended: what it watched need not tell it, what it was linked to is told."""
-        self.system(target, Unwatch(tie.id), sender=address)
-        if tie.linked:
-            self.system(target, Terminated(address, reason, incarnation), sender=address)
-
     def _ask_from_afar(self, envelope: Envelope, timeout_s: float) -> Reply:
         far = FarReply(timeout_s)
         far.ask_id = envelope.id
-        far.abandoned = lambda ask_id: (self.hop(lambda: self._abandoned(ask_id)), None)[1]
+
+        def abandoned(ask_id: int) -> None:
+            self.hop(lambda: self._abandoned(ask_id))
+
+        far.abandoned = abandoned
 
         def begin() -> None:
             self.asks.begin(envelope.id, envelope.to, far, timeout_s, self.loop.time())

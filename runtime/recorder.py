@@ -23,6 +23,7 @@ Layout, little endian::
 from __future__ import annotations
 
 import bisect
+import itertools
 import mmap
 import os
 import struct
@@ -290,8 +291,9 @@ class HandledIds:
         records = read_ring(path).records if path is not None else []
         ranges = sorted((record.id, record.count) for record in records if record.event in _BEGUN)
         self._firsts = [first for first, _ in ranges]
-        self._counts = [count for _, count in ranges]
+        # A message that was stashed is begun twice, the second time within another range: look at all before it, too.
+        self._ends = list(itertools.accumulate((first + count for first, count in ranges), max))
 
     def __contains__(self, message_id: int) -> bool:
         index = bisect.bisect_right(self._firsts, message_id) - 1
-        return index >= 0 and message_id < self._firsts[index] + self._counts[index]
+        return index >= 0 and message_id < self._ends[index]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
@@ -84,6 +85,7 @@ class FarReply:
         self.abandoned: Callable[[int], None] | None = None
         self._timeout_s = timeout_s
         self._future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._future.add_done_callback(self._done)
 
     def done(self) -> bool:
         """Say whether it has resolved."""
@@ -91,20 +93,16 @@ class FarReply:
 
     def cancel(self) -> bool:
         """Give up."""
-        if not self._future.cancel():
-            return False
-        if self.abandoned is not None:
-            self.abandoned(self.ask_id)
-        return True
+        return not self._future.done() and self._future.cancel()
 
     def resolve(self, value: Any) -> None:
         """Be answered (the node does this)."""
-        if not self._future.done():
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled just now, by its thread
             self._future.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         """End with an error (the node does this)."""
-        if not self._future.done():
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
             self._future.set_exception(error)
 
     def get(self, *, timeout: float | None = None) -> Any:
@@ -119,6 +117,11 @@ class FarReply:
             raise AskTimeout(f"no answer within {timeout} s") from None
         except concurrent.futures.CancelledError:
             raise ActorDead("the ask was abandoned") from None
+
+    def _done(self, future: concurrent.futures.Future[Any]) -> None:
+        # Here, since what is cancelled may be the future that another loop awaits in place of this one.
+        if future.cancelled() and self.abandoned is not None:
+            self.abandoned(self.ask_id)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait on a loop without blocking it."""

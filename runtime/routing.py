@@ -52,7 +52,7 @@ class Routing(LocalNode):
         self.watches = Watches()
         self.malformed_total: int = 0
         self.carrier: Carrier | None = None
-        self.outboxes = Outboxes(self.loop, self._leave)
+        self.outboxes = Outboxes(self._leave)
         self._accounts = Accounts(self.loop, self._report, self._window)
         self._workers: dict[str, str] = {}
 
@@ -138,8 +138,8 @@ class Routing(LocalNode):
             return
         box = self.outboxes.of(to)
         if box.outstanding < box.window and not box.waiting:
-            if self._leave(envelope):
-                box.sent(envelope)
+            if not self.outboxes.send(box, envelope):
+                self.outboxes.forget_idle(to)
         elif len(box.waiting) >= WAITING_BOUND:
             self.undeliverable(envelope, MailboxFull(f"{WAITING_BOUND} messages for {to} wait here"))
         else:
@@ -154,7 +154,7 @@ class Routing(LocalNode):
         try:
             if self.carrier is not None and self.carrier.send(worker, envelope):
                 return True
-        except UnknownMessage as error:
+        except (UnknownMessage, Unencodable) as error:
             self._unencodable(envelope, error)
         else:
             self.undeliverable(envelope, ActorDead(f"{envelope.to}: no such worker"))
@@ -167,13 +167,13 @@ class Routing(LocalNode):
             if actor is None or len(actor.mailbox) < actor.mailbox.bound:
                 return None
             room: asyncio.Future[None] = self.loop.create_future()
-            actor.mailbox.waiters = [*(actor.mailbox.waiters or ()), room]
+            actor.mailbox.waiters = [*(one for one in actor.mailbox.waiters or () if not one.done()), room]
             return room
         box = self.outboxes.known(to)
         if box is None or box.has_room:
             return None
         waiter: asyncio.Future[None] = self.loop.create_future()
-        box.waiters.append(waiter)
+        box.waiters = [*(one for one in box.waiters if not one.done()), waiter]
         return waiter
 
     def settled(self, origin: str, address: str, count: int) -> None:
@@ -182,7 +182,13 @@ class Routing(LocalNode):
 
     def withdraw(self, ask_id: int, to: str) -> None:
         """Tell a recipient that nobody waits for its answer any more."""
-        self.system_because(None, to, Cancel(ask_id), sender=self.outside)
+        box = self.outboxes.known(to)
+        unsent = box.take_back(ask_id) if box is not None else None
+        if unsent is not None:
+            self.record(Event.CANCELLED, unsent)
+            self.outboxes.send_on(to)
+        else:
+            self.system_because(None, to, Cancel(ask_id), sender=self.outside)
 
     def _report(self, worker: str, rows: list[tuple[str, int, int]]) -> None:
         if self.carrier is not None and self.carrier.knows(worker):
@@ -199,6 +205,7 @@ class Routing(LocalNode):
         box = self.outboxes.known(envelope.to)
         if envelope.kind == TELL and box is not None:
             box.withdraw(envelope.id)
+            self.loop.call_soon(self.outboxes.send_on, envelope.to)  # there is room; later, for order's sake
         self._unencodable(envelope, error)
 
     def _unencodable(self, envelope: Envelope, error: ExeuntError) -> None:

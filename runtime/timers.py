@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .context import CURRENT
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 class Timer:
     """One timer of an actor; `Actor.after` and `Actor.every` make it."""
 
-    __slots__ = ("_actor", "_due_s", "_handle", "_message", "_period_s", "skipped_total")
+    __slots__ = ("_actor", "_due_s", "_handle", "_message", "_over", "_period_s", "skipped_total")
 
     def __init__(self, actor: Life, message: Message, delay_s: float, period_s: float | None) -> None:
         self._actor = actor
@@ -24,16 +26,35 @@ class Timer:
         self.skipped_total = 0
         """Of a periodic one: how often it was due while its last message still waited."""
         self._due_s = actor.node.loop.time() + delay_s
-        self._handle: asyncio.TimerHandle | None = actor.node.loop.call_at(self._due_s, self._due)
-        actor.timers.add(self)
+        self._handle: asyncio.TimerHandle | None = None
+        self._over = False
+        self._on_loop(self._begin)
 
     @property
     def pending(self) -> bool:
         """Whether its message is still to come."""
-        return self._handle is not None
+        return not self._over
 
     def cancel(self) -> None:
         """No message comes any more, but for one that waits in the mailbox already. Idempotent."""
+        self._over = True
+        self._on_loop(self._end)
+
+    def _on_loop(self, action: Callable[[], None]) -> None:
+        node = self._actor.node
+        if threading.get_ident() == node.thread:
+            action()
+        else:  # a BlockingActor's
+            node.hop(action)
+
+    def _begin(self) -> None:
+        if self._actor.state == "exited":
+            self._over = True
+        elif not self._over:
+            self._handle = self._actor.node.loop.call_at(self._due_s, self._due)
+            self._actor.timers.add(self)
+
+    def _end(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -41,9 +62,11 @@ class Timer:
 
     def _due(self) -> None:
         CURRENT.set(None)  # what a timer brings begins a trace of its own
+        if self._over or self._actor.mailbox.draining:  # which takes no more
+            self.cancel()
+            return
         if self._period_s is None:
-            self._handle = None
-            self._actor.timers.discard(self)
+            self.cancel()
             self._actor.node.tell_self(self._actor, self._message)
             return
         if self._actor.mailbox.ordinary and any(one.body is self._message for one in self._actor.mailbox.ordinary):

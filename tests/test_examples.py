@@ -90,6 +90,10 @@ def test_the_guides_program_can_export_its_trace(guide: Path) -> None:
     assert {"Text", "Words", "mailbox counter", "restart"} <= names
 
 
+def test_the_guides_kettle_pours_as_the_guide_says(guide: Path) -> None:
+    assert run(guide, "kettle.py") in blocks("text")
+
+
 def test_the_guides_test_passes(guide: Path) -> None:
     assert run(guide, "test_words.py") == blocks("text")[1]
 

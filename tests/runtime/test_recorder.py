@@ -181,7 +181,8 @@ def test_a_damaged_ring_or_random_bytes_give_records_or_are_unreadable(
             read_total += 1
             assert len(found.records) <= 4
             traces = group(spans_of([(found.worker, found.records)]))
-            assert sum(len(trace.spans) for trace in traces) <= 4
+            # What was sent as one run and handled in part is a span more.
+            assert sum(len(trace.spans) for trace in traces) <= 8
             assert all(trace.duration_ns >= 0 and trace.outcome for trace in traces)
 
     damage()
