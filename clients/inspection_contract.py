@@ -31,6 +31,8 @@ class ActorRow(Struct, frozen=True, kw_only=True):
     """The worker's, since the last question."""
     rss_bytes: int | None
     """The worker's."""
+    worker_epoch: int | None = None
+    """Another one in each life of the worker, also where that is no process."""
 
 
 class TreeNode(Struct, frozen=True, kw_only=True):
@@ -41,12 +43,22 @@ class TreeNode(Struct, frozen=True, kw_only=True):
     state: ActorState
     pid: int | None = None
     strategy: str | None = None
+    """A supervisor's: `one_for_one`, `one_for_all`, `rest_for_one`."""
+    worker_strategy: str | None = None
+    """The root's, for its workers."""
     class_: str | None = field(name="class", default=None)
     restart: str | None = None
     """`permanent`, `transient` or `temporary`; null for who is nobody's child."""
     restarts: int = 0
     answering: bool = True
+    address: str | None = None
+    """An actor's."""
+    worker: str | None = None
+    """Where an actor lives."""
     children: list["TreeNode"] = []
+    """Of the root its workers, of a worker the actors that live there, of a supervisor below the root its children."""
+    supervises: list["TreeNode"] = []
+    """Of the root only: its children, actors and supervisors, in order of start."""
 
 
 class Spec(Struct, frozen=True, kw_only=True):
@@ -56,7 +68,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     args: dict[str, Any]
     """What may be a secret is hidden."""
     restart: str
-    shutdown_ms: int
+    shutdown_ms: int | Literal["infinity"]
     significant: bool
 
 
@@ -185,7 +197,7 @@ class DeadLetters(Struct, frozen=True, kw_only=True):
     """The dead letters of a program."""
 
     totals: dict[str, int]
-    """By worker, since it started."""
+    """By worker, over all its lives, since the program started."""
     letters: list[DeadLetterRow]
     """The last ones, the oldest first."""
 
@@ -193,9 +205,12 @@ class DeadLetters(Struct, frozen=True, kw_only=True):
 class Restart(Struct, frozen=True, kw_only=True):
     """A restart that was asked for, and has happened."""
 
-    kind: Literal["actor", "worker"]
+    kind: Literal["actor", "worker", "supervisor"]
     name: str
     restarted_after_ms: float
     pid: int | None
-    """The new process's."""
+    """The new process's, or that of the actor's worker; null for a supervisor."""
     incarnation: int | None
+    """An actor's."""
+    actors: int | None = None
+    """How many actors a supervisor started again."""

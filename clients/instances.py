@@ -83,6 +83,8 @@ class Connection:
         try:
             return self._client.request(command, args, timeout_s=timeout_s)
         except ControlError as error:
+            if error.code == "usage" and error.message.startswith("no such command"):
+                raise _not_offered(self.instance, command) from error
             raise Failure(error.code, error.message, error.hint) from error
         except ControlUnavailable as error:
             raise Failure("not_running", f"{self.instance.name} has left.", "exeunt endings shows why.") from error
@@ -99,6 +101,17 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_OF_ACTORS = frozenset({"show", "restart", "dead_letters"})
+
+
+def _not_offered(instance: Instance, command: str) -> Failure:
+    """Say that a program is not of the kind that has what was asked for."""
+    if command in _OF_ACTORS:
+        hint = "exeunt ps, exeunt stack and exeunt logs say what it does."
+        return Failure("not_offered", f"{instance.name} has no actors: it is one process.", hint)
+    return Failure("not_offered", f"{instance.name} does not offer {command}.", "exeunt ps says what runs there.")
 
 
 class Hello(msgspec.Struct, frozen=True):

@@ -98,18 +98,19 @@ class Children:
                 return incarnation
 
     async def stop(self, spec: ChildSpec, incarnation: int, reason: str, within_s: float | None) -> None:
-        """Stop an actor. A worker that does not even answer by the deadline is killed."""
+        """Stop an actor. A worker that does not even answer by the deadline is killed, and so is one whose actor does
+        not let itself be killed, where a successor waits for its place.
+        """
         shutdown_ms = -1 if within_s is None else round(within_s * 1000)
         timeout_s = _FOREVER_S if within_s is None else within_s + _HOST_GRACE_S
         message = StopActor(spec.id, reason, shutdown_ms, incarnation)
         try:
             await self._workforce.host(spec.worker).ask(message, timeout_s=timeout_s)
         except AskTimeout:
-            process = self._workforce.processes.get(spec.worker)
-            if process is not None:
-                logger.error("A worker hangs and is killed", extra={"event": "worker_killed", "of": spec.worker})
-                process.kill()
-                await process.ended.wait()
+            await self._kill_worker(spec.worker, "it hangs")
+        except Refused as refused:
+            if reason == "restart":
+                await self._kill_worker(spec.worker, refused.message)
         except ExeuntError:
             pass  # its worker is gone, and it with it
 
@@ -137,6 +138,13 @@ class Children:
 
     def _address(self, spec: ChildSpec) -> str:
         return str(Address(self._name, spec.worker, spec.id))
+
+    async def _kill_worker(self, worker: str, why: str) -> None:
+        process = self._workforce.processes.get(worker)
+        if process is not None:
+            logger.error("Worker %s is killed: %s", worker, why, extra={"event": "worker_killed", "of": worker})
+            process.kill()
+            await process.ended.wait()
 
     async def _start(self, spec: ChildSpec, incarnation: int) -> None:
         args = msgspec.Raw(msgspec.msgpack.encode(spec.args))

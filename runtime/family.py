@@ -13,6 +13,10 @@ from .backoff import Backoff
 from .child_spec import ROOT_ID, Patience, Restart, Strategy, SupervisorSpec
 from .errors import NameTaken
 
+_FALLEN_KEPT = 100
+"""How many that were given up a supervisor remembers; the oldest are forgotten."""
+_FATAL = "fatal"
+
 
 class Kept(Protocol):
     """What the decision needs to know of whatever is kept: a `ChildSpec`, or a `WorkerSpec`."""
@@ -63,7 +67,9 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """`supervisor`, `actor`, or `worker` in the tree of workers."""
     state: str
-    """A leaf's state; of a supervisor `running` when everything below it runs, else `restarting`."""
+    """A leaf's state; of a supervisor `running` when everything below it runs, else `restarting`; `fatal` for who was
+    given up.
+    """
     restarts: int
     restart: str
     worker: str = ""
@@ -129,12 +135,28 @@ class Branch(Member[LeafSpec]):
         super().__init__(spec, parent)
         self.spec: SupervisorSpec = spec
         self.children: dict[str, Member[LeafSpec]] = {}
+        self.fallen: dict[str, Member[LeafSpec]] = {}
+        """Who was a child, and was given up. Nothing is decided about them any more, but people ask."""
         self._window: deque[float] = deque()
 
     def begin(self) -> None:
         """Be as new: no children yet, and no restarts to remember."""
         self.children = {}
+        self.fallen = {}
         self._window.clear()
+
+    def give_up(self, member: Member[LeafSpec]) -> None:
+        """Remember a child that won't be started again although it should."""
+        self.fallen[member.spec.id] = member
+        if len(self.fallen) > _FALLEN_KEPT:
+            del self.fallen[next(iter(self.fallen))]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget who was given up and has one of these names, or somebody below who has: there is a new one."""
+        gone = set(names)
+        self.fallen = {
+            id_: member for id_, member in self.fallen.items() if not gone & {one.spec.id for one in _members(member)}
+        }
 
     def has_restarted_too_much(self, now: float) -> bool:
         """Count one more restart; say whether that is more than it may in its period."""
@@ -184,6 +206,8 @@ class Family(Generic[LeafSpec]):
         taken += [name for name in set(names) if names.count(name) > 1]
         if taken:
             raise NameTaken(f"there is a child {taken[0]} already")
+        for branch in self._branches.values():
+            branch.forget(names)
         return tuple(leaf.spec.id for leaf in leaves_of(self._grow(parent, spec, {})))
 
     def spec(self, leaf_id: str) -> LeafSpec | None:
@@ -233,6 +257,15 @@ class Family(Generic[LeafSpec]):
         """Describe it all."""
         return describe(self.root)
 
+    def given_up(self) -> list[Leaf[LeafSpec]]:
+        """Return the leaves that are not started again although they should be."""
+        branches = self._branches.values()
+        return [leaf for branch in branches for fallen in branch.fallen.values() for leaf in leaves_of(fallen)]
+
+    def knows(self, member_id: str) -> bool:
+        """Say whether there is a member of that id other than the root, be it that it was given up."""
+        return self._member(member_id) is not None
+
     # --- for the decision ---
 
     def _grow(self, parent: Branch[LeafSpec], spec: Any, known: dict[str, Member[LeafSpec]]) -> Member[LeafSpec]:
@@ -247,7 +280,9 @@ class Family(Generic[LeafSpec]):
                 self._grow(branch, child, known)
         else:
             if spec.id in self._barred and known:
-                return Leaf(spec, parent)
+                barred: Leaf[LeafSpec] = Leaf(spec, parent)
+                parent.give_up(barred)
+                return barred
             found = known.get(spec.id)
             leaf: Leaf[LeafSpec] = found if isinstance(found, Leaf) else Leaf(spec, parent)
             self._leaves[spec.id] = member = leaf
@@ -265,6 +300,15 @@ class Family(Generic[LeafSpec]):
             self._grow(member.parent, member.spec, known)
         return [leaf.spec.id for leaf in leaves_of(member)]
 
+    def _member(self, member_id: str) -> Member[LeafSpec] | None:
+        """Find whom somebody may restart."""
+        if member_id in self._leaves:
+            return self._leaves[member_id]
+        if member_id in self._branches:
+            return self._branches[member_id] if member_id != ROOT_ID else None
+        fallen = [branch.fallen[member_id] for branch in self._branches.values() if member_id in branch.fallen]
+        return fallen[0] if fallen and member_id not in self._barred else None
+
     def _remove(self, member: Member[LeafSpec]) -> None:
         if member.parent is not None:
             member.parent.children.pop(member.spec.id, None)
@@ -273,16 +317,17 @@ class Family(Generic[LeafSpec]):
             self._branches.pop(one.spec.id, None)
 
 
-def describe(member: Member[Any]) -> TreeNode:
-    """Describe a member, and all below it, as plain data."""
+def describe(member: Member[Any], *, fallen: bool = False) -> TreeNode:
+    """Describe a member, and all below it, as plain data. `fallen`: it was given up."""
     restart = str(member.spec.restart)
     if isinstance(member, Branch):
-        children = tuple(describe(child) for child in member.children.values())
-        state = "running" if all(child.state == State.RUNNING for child in children) else "restarting"
+        living = tuple(describe(child, fallen=fallen) for child in member.children.values())
+        state = "running" if all(child.state == State.RUNNING for child in living) else "restarting"
+        children = (*living, *(describe(child, fallen=True) for child in member.fallen.values()))
         return TreeNode(
             id=member.spec.id,
             kind="supervisor",
-            state=state,
+            state=_FATAL if fallen else state,
             restarts=member.restarts,
             restart=restart,
             strategy=str(member.spec.strategy),
@@ -293,7 +338,7 @@ def describe(member: Member[Any]) -> TreeNode:
     return TreeNode(
         id=member.spec.id,
         kind="actor" if worker else "worker",
-        state=str(member.state),
+        state=_FATAL if fallen else str(member.state),
         restarts=member.restarts,
         restart=restart,
         worker=worker,

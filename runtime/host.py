@@ -108,6 +108,8 @@ class Host(Actor):
         if actor is not None and message.incarnation in (0, actor.incarnation):  # a successor is not meant
             within_s = message.shutdown_ms / 1000 if message.shutdown_ms >= 0 else None
             await stop_one(self.node, actor, message.reason, within_s=within_s)
+            if actor.state != "exited":
+                raise Refused("does_not_end", f"{message.name} goes on although it was killed")
         return Done()
 
     @receive(Describe)
@@ -155,9 +157,8 @@ async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float | N
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(actor.until_ended(), within_s)
             return
-        logger.warning(
-            "An actor did not stop in time and is killed", extra={"event": "actor_killed", "of": str(actor.ref)}
-        )
+        extra = {"event": "actor_killed", "of": str(actor.ref)}
+        logger.warning("%s did not stop in time and is killed", actor.ref, extra=extra)
     actor.kill()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(actor.until_ended(), _KILL_S)

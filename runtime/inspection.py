@@ -20,8 +20,8 @@ import contextlib
 import hashlib
 import os
 import stat
-import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,7 +99,7 @@ class Inspection:
             "instance": self.name,
             "program": self.name,
             "pid": os.getpid(),
-            "version": f"Python {sys.version_info.major}.{sys.version_info.minor}",
+            "version": _version(),
             "started_at": rfc3339(self._started_ns),
         }
 
@@ -110,6 +110,14 @@ class Inspection:
         else:
             self._leave = asyncio.create_task(self._supervisor.leave(str(args.get("reason", "shutdown"))))
         return {"trace": None}
+
+
+def _version() -> str:
+    """Exeunt's; nothing where it runs without having been installed."""
+    try:
+        return metadata.version("exeunt")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def short_enough(run_dir: Path) -> Path:

@@ -21,6 +21,7 @@ from .errors import ActorDead, ExeuntError
 from .events import ActorEnded, ActorStarted, ChildRestarted, Event, GaveUp
 from .evidence import handled_per_s, of_actor, spans_at, under_way
 from .facts import Detail, Letters, Look, Snapshot, look
+from .family import TreeNode
 from .lookout import SUPERVISOR, Lookout
 from .messages import Description
 from .portrait import (
@@ -34,9 +35,11 @@ from .portrait import (
     spec_document,
     stacks_document,
 )
+from .recorder import dead_letters_of
 from .supervisor import Supervisor
 from .targets import Target, find
 from .trace import Span
+from .tree_document import address_of, branches, leaves, tree_document
 from .usage import Usage
 
 _LAST = 10  # messages and restarts that `show` has
@@ -84,74 +87,58 @@ class Inspector:
         """One row an actor, in order of worker and start; then children that are to be started again, or gave up."""
         seen, answering = await self._descriptions()
         usage = {worker: self._usage.of(self._pid(worker)) for worker in (SUPERVISOR, *self._supervisor.workers)}
-        restarts = self._supervisor.restarts
+        kept = {address_of(leaf, self._supervisor.name): leaf for leaf in leaves(self._supervisor.tree())}
         rows = [
             living_row(
                 actor,
                 worker,
-                restarts=restarts.get(name_of(actor.address), 0),
+                restarts=kept[actor.address].restarts if actor.address in kept else 0,
                 usage=usage[worker],
+                epoch=self._epoch(worker),
                 answering=worker in answering,
             )
             for worker, description in seen.items()
             for actor in description.actors
         ]
         living = {row["address"] for row in rows}
-        for child_id, spec in self._supervisor.children.items():
-            address = self._address(child_id, spec)
-            if address not in living:
+        specs = self._specs
+        for address, leaf in kept.items():
+            if address not in living and leaf.id in specs:
                 # A worker that does not answer may well host it, and has not said so yet.
-                silent = spec.worker not in answering and self._supervisor.worker_state(spec.worker) == "running"
-                state, since_ns = ("running", 0) if silent else self._absent(address, child_id)
+                silent = leaf.worker not in answering and self._supervisor.worker_state(leaf.worker) == "running"
+                silent = silent and leaf.state != "fatal"
+                state, since_ns = ("running", 0) if silent else self._absent(address, leaf)
                 row = kept_row(
                     address,
-                    spec,
+                    specs[leaf.id],
                     state,
-                    restarts=restarts.get(child_id, 0),
+                    restarts=leaf.restarts,
                     since_ns=since_ns,
+                    incarnation=leaf.incarnation,
+                    epoch=self._epoch(leaf.worker),
                     answering=not silent,
-                    usage=usage[spec.worker],
+                    usage=usage[leaf.worker],
                 )
                 rows.append(row)
         self._usage.keep({row["pid"] for row in rows})
         return rows
 
     async def tree(self, _args: dict[str, Any]) -> dict[str, Any]:
-        """The supervisor, its workers, their actors."""
+        """Who supervises whom, and which worker hosts whom: see `tree_document`."""
         rows = await self.ps({})
-        children = self._supervisor.children
-        return {
-            "name": self._supervisor.name,
-            "kind": "supervisor",
-            "state": "stopping" if self._supervisor.leaving else "running",
-            "pid": os.getpid(),
-            "strategy": str(self._supervisor.strategy),
-            "children": [
-                {
-                    "name": worker,
-                    "kind": "worker",
-                    "state": self._supervisor.worker_state(worker),
-                    "pid": self._pid(worker),
-                    "restart": str(spec.restart),
-                    "restarts": self._supervisor.worker_restarts.get(worker, 0),
-                    "children": [
-                        self._leaf(row, children.get(name_of(row["address"])))
-                        for row in rows
-                        if row["worker"] == worker and name_of(row["address"]) != "host"
-                    ],
-                }
-                for worker, spec in self._supervisor.workers.items()
-            ],
-        }
+        program = self._supervisor
+        lives = {name: {"state": program.worker_state(name), "pid": self._pid(name)} for name in program.workers}
+        document = tree_document(program.tree(), program.worker_tree(), rows, lives, leaving=program.leaving)
+        return {**document, "pid": os.getpid()}
 
     async def show(self, args: dict[str, Any]) -> dict[str, Any]:
         """One actor: its spec, state, mailbox, last messages and restarts, and its own account of itself."""
         rows = await self.ps({})
-        address = find(str(args["actor"]), [row["address"] for row in rows]).name
+        address = self._actor(str(args["actor"]), [row["address"] for row in rows])
         row = next(row for row in rows if row["address"] == address)
         worker, name = row["worker"], name_of(address)
         detail = await self._detail(worker, name)
-        spec = self._supervisor.children.get(name)
+        spec = self._specs.get(name)
         spec = spec if spec is not None and spec.worker == worker else None
         snapshot = await self._lookout.snapshot(worker, name) if detail is not None and detail.has_snapshot else None
         spans = of_actor(await self._spans(worker), address)
@@ -183,28 +170,33 @@ class Inspector:
         return documents
 
     async def restart(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Have a worker or a child started again; answers what lives there now, for who wants to wait."""
-        target = await self._find(str(args["target"]))
+        """Have a worker, a child or a supervisor started again; answers what lives there now, for who wants to wait:
+        of a worker its `pid` and `epoch`, else `members`, the incarnations of all actors concerned by address.
+        """
+        target = await self._find(str(args["target"]), with_supervisors=True)
         if target.kind == "worker" and target.name == SUPERVISOR:
             raise ControlError("not_supervised", "Nobody restarts the supervisor.", "exeunt stop ends the program.")
-        before = next((row for row in await self.ps({}) if row["address"] == target.name), None)
-        pid = self._pid(target.name) if target.kind == "worker" else None
-        wanted = target.name if target.kind == "worker" else name_of(target.name)
-        child = self._supervisor.children.get(wanted)
-        if target.kind == "actor" and (child is None or self._address(wanted, child) != target.name):
+        pid, epoch = (self._pid(target.name), self._epoch(target.name)) if target.kind == "worker" else (None, None)
+        before = self._members(target)
+        if target.kind == "actor" and not before:
             message = f"{target.name} is nobody's child: the actor that started it decides."
             raise ControlError("not_supervised", message, "exeunt tree shows who supervises whom.")
-        if not await self._supervisor.restart(wanted if target.kind == "worker" else target.name):
-            raise ControlError("no_such_actor", f"{target.name} does not live just now.", "exeunt ps shows its state.")
-        incarnation = before["incarnation"] if before is not None else None
-        return {"kind": target.kind, "name": target.name, "pid": pid, "incarnation": incarnation}
+        if not await self._supervisor.restart(target.name):
+            raise self._why_not(target)
+        # A restarted supervisor has the children of its spec: neither fewer nor more.
+        members = {address: before.get(address, 0) for address in self._members(target)}
+        document = {"kind": target.kind, "name": target.name, "pid": pid, "epoch": epoch}
+        return {**document, "incarnation": members.get(target.name), "members": members}
 
     async def dead_letters(self, _args: dict[str, Any]) -> dict[str, Any]:
-        """The dead letters of all workers, the oldest first."""
+        """The dead letters of all workers, the oldest first. The totals count those of earlier lives as well."""
         found = await self._lookout.everywhere("dead_letters", Letters)
         rows = [letter_document(letter, worker) for worker, one in found.items() for letter in one.recent]
         rows.sort(key=lambda row: str(row["at"]))
-        return {"totals": {worker: one.total for worker, one in found.items()}, "letters": rows}
+        totals = {worker: one.total for worker, one in found.items()}
+        for worker, ring in self._supervisor.rings_left:
+            totals[worker] = totals.get(worker, 0) + dead_letters_of(ring)
+        return {"totals": totals, "letters": rows}
 
     # --- inside ---
 
@@ -220,29 +212,23 @@ class Inspector:
         process = self._supervisor.processes.get(worker)
         return process.pid if process is not None else os.getpid() if worker == SUPERVISOR else None
 
-    def _address(self, child_id: str, spec: ChildSpec) -> str:
-        return f"{self._supervisor.name}/{spec.worker}/{child_id}"
+    def _epoch(self, worker: str) -> int | None:
+        process = self._supervisor.processes.get(worker)
+        return process.boot.epoch if process is not None else None
 
-    def _absent(self, address: str, child_id: str) -> tuple[str, int]:
+    @property
+    def _specs(self) -> dict[str, ChildSpec]:
+        return {**self._supervisor.given_up, **self._supervisor.children}
+
+    def _absent(self, address: str, leaf: TreeNode) -> tuple[str, int]:
         """The state of a child that does not live, and since when."""
         recent = self._supervisor.events.recent
         ended = next((e for e in reversed(recent) if isinstance(e, ActorEnded) and e.of == address), None)
         since_ns = ended.at_ns if ended is not None else 0
-        if any(isinstance(event, GaveUp) and event.child in (child_id, address) for event in recent):
-            return "fatal", since_ns
-        return "exited" if self._supervisor.leaving else "backoff", since_ns
-
-    def _leaf(self, row: dict[str, Any], spec: ChildSpec | None) -> dict[str, Any]:
-        supervised = spec is not None and spec.worker == row["worker"]
-        return {
-            "name": name_of(row["address"]),
-            "kind": "actor",
-            "state": row["state"],
-            "class": row["kind"],
-            "restart": str(spec.restart) if supervised and spec is not None else None,
-            "restarts": row["restarts"] if supervised else 0,
-            "answering": row["answering"],
-        }
+        if self._supervisor.leaving:
+            gave_up = any(isinstance(event, GaveUp) and event.child in (leaf.id, address) for event in recent)
+            return "fatal" if gave_up else "exited", since_ns
+        return leaf.state if leaf.state in {"fatal", "starting", "stopping"} else "backoff", since_ns
 
     async def _detail(self, worker: str, name: str) -> Detail | None:
         try:
@@ -251,9 +237,37 @@ class Inspector:
         except ExeuntError:
             return None
 
-    async def _find(self, text: str) -> Target:
+    async def _find(self, text: str, *, with_supervisors: bool = False) -> Target:
         rows = await self.ps({})
-        return find(text, [row["address"] for row in rows], [SUPERVISOR, *self._supervisor.workers])
+        addresses, workers = [row["address"] for row in rows], [SUPERVISOR, *self._supervisor.workers]
+        nested = branches(self._supervisor.tree()) if with_supervisors else []
+        return find(text, addresses, workers, [f"{self._supervisor.name}/{one.id}" for one in nested])
+
+    def _actor(self, text: str, addresses: list[str]) -> str:
+        if not any(text in (one, name_of(one)) for one in addresses):
+            others = {one.id: "supervisor" for one in branches(self._supervisor.tree())}
+            others |= {**dict.fromkeys(self._supervisor.workers, "worker"), self._supervisor.name: "program"}
+            if kind := others.get(text.rstrip("/").removeprefix(f"{self._supervisor.name}/")):
+                hint = "exeunt tree shows it, and who is below it."
+                raise ControlError("no_such_actor", f"{text} is no actor but a {kind}.", hint)
+        return find(text, addresses).name
+
+    def _why_not(self, target: Target) -> ControlError:
+        """Say why a target cannot be restarted."""
+        lost = [one for one in branches(self._supervisor.tree()) if one.state == "fatal"]
+        above = [one for one in lost if name_of(target.name) in {leaf.id for leaf in leaves(one)}]
+        if above and not self._supervisor.leaving:
+            message = f"{target.name} was given up with its supervisor {above[0].id}."
+            return ControlError("not_supervised", message, f"Start both again: exeunt restart {above[0].id}")
+        message = f"{target.name} can't be restarted: its worker is gone for good, or everybody leaves."
+        return ControlError("not_supervised", message, "exeunt ps shows its state.")
+
+    def _members(self, target: Target) -> dict[str, int]:
+        """The actors that live and end with a target, and their incarnations; not those of a worker."""
+        tree, name = self._supervisor.tree(), self._supervisor.name
+        found = [leaf for leaf in leaves(tree) if target.name == address_of(leaf, name)]
+        found += [leaf for one in branches(tree) if target.name == f"{name}/{one.id}" for leaf in leaves(one)]
+        return {address_of(leaf, name): leaf.incarnation for leaf in found}
 
     def _one_a_process(self, workers: list[str]) -> list[str]:
         """Leave out workers whose process is that of an earlier one: inline, they have the same threads."""

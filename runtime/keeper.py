@@ -168,11 +168,14 @@ class Keeper(Generic[LeafSpec]):
         """Say whether an operation is just stopping it: its end is no news."""
         return any(one.spec.id == leaf_id for operation in self._operations for one in operation.stops)
 
-    def restart(self, supervisor_id: str) -> bool:
-        """Restart a supervisor with all its children; False when there is none of that id."""
-        if self.closing or not self.supervision.is_supervisor(supervisor_id):
+    def restart(self, member_id: str) -> bool:
+        """Restart a leaf, or a supervisor with all its children; False when there is none of that id.
+
+        Who lives has its `shutdown_ms` to stop, and is killed then. Who waits by back-off waits no longer.
+        """
+        if self.closing or not self.supervision.knows(member_id):
             return False
-        self._apply(self.supervision.handle_restart(supervisor_id))
+        self._apply(self.supervision.handle_restart(member_id))
         return True
 
     def close(self) -> None:
@@ -259,7 +262,7 @@ class Keeper(Generic[LeafSpec]):
                 has_started = await self._start(leaf_id, patient=True)
             except ExeuntError as error:
                 fields = {"event": "restart_failed", "child": leaf_id, "reason": "crashed", "error": str(error)}
-                logger.warning("A restart failed", extra=fields)
+                logger.warning("%s could not be started again: %s", leaf_id, error, extra=fields)
                 return leaf_id
             if has_started:  # else it is gone, or somebody else has started it
                 self._report(operation, leaf_id)
@@ -305,9 +308,12 @@ def _say(decision: Decision[Any]) -> None:
     for before, exit_ in zip(decision.exits, decision.exits[1:], strict=False):
         if exit_.reason == RESTART_INTENSITY:
             extra = {"event": "supervisor_gave_up", "child": before.id, "of": exit_.id}
-            logger.warning("A supervisor has restarted too much, and ends", extra=extra)
+            logger.warning("The supervisor %s has restarted too much, and ends", exit_.id, extra=extra)
     if decision.give_up:
-        logger.error("Too many restarts; giving up", extra={**fields, "event": "gave_up"})
+        logger.error("%s ended too often; giving up", first.id, extra={**fields, "event": "gave_up"})
     elif decision.start:
         fields |= {"event": "child_restarted", "delay_s": decision.delay_s}
-        logger.warning("A child ended and is restarted", extra=fields)
+        if first.reason == "restart":
+            logger.warning("%s is restarted on request", first.id, extra=fields)
+        else:
+            logger.warning("%s ended (%s) and is restarted", first.id, first.reason, extra=fields)

@@ -30,7 +30,7 @@ def name_of(address: str) -> str:
 
 
 def living_row(
-    actor: ActorRow, worker: str, *, restarts: int, usage: Mapping[str, Any], answering: bool
+    actor: ActorRow, worker: str, *, restarts: int, usage: Mapping[str, Any], epoch: int | None, answering: bool
 ) -> dict[str, Any]:
     """One line of `ps`."""
     return {
@@ -45,6 +45,7 @@ def living_row(
         "incarnation": actor.incarnation,
         "restarts": restarts,
         "since_s": _age_s(actor.started_ns),
+        "worker_epoch": epoch,
         "answering": answering,
         **usage,
     }
@@ -57,6 +58,8 @@ def kept_row(
     *,
     restarts: int,
     since_ns: int,
+    incarnation: int,
+    epoch: int | None,
     answering: bool,
     usage: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -70,9 +73,10 @@ def kept_row(
         "mailbox_bound": 0,
         "handled_total": 0,
         "handling": None,
-        "incarnation": 0,
+        "incarnation": incarnation,
         "restarts": restarts,
         "since_s": _age_s(since_ns) if since_ns else 0.0,
+        "worker_epoch": epoch,
         "answering": answering,
         **usage,
     }

@@ -136,7 +136,7 @@ def stop_start_helpers() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         stop = getattr(helper, "_stop", None)
-        if stop is not None:
+        if stop is not None and getattr(helper, "_pid", 0) is not None:  # None: an inherited one, not ours to end
             stop()
 
 

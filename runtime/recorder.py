@@ -248,6 +248,18 @@ def read_ring(path: Path, *, after: int = 0) -> Ring:
     return Ring(worker, epoch, pid, written, records, handled, dead_letters)
 
 
+def dead_letters_of(path: Path) -> int:
+    """Return how many dead letters a worker had, by its ring; 0 where that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_DEAD_LETTERS + 8)
+    except OSError:
+        return 0
+    if len(header) < _DEAD_LETTERS + 8 or header[:8] != MAGIC:
+        return 0
+    return int(_U64.unpack_from(header, _DEAD_LETTERS)[0])
+
+
 def _read_strings(data: bytes, used: int) -> Iterator[str]:
     position, end = _HEADER_BYTES, _HEADER_BYTES + used
     while position + 2 <= end:

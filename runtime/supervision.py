@@ -147,17 +147,27 @@ class Supervision(Family[LeafSpec]):
             decisions.extend(self._again(parent, exits))
         return decisions
 
-    def handle_restart(self, supervisor_id: str) -> Decision[LeafSpec]:
-        """Somebody asks for the restart of a whole supervisor (not the root)."""
-        branch = self._branches.get(supervisor_id)
-        if branch is None or branch.parent is None:
+    def handle_restart(self, member_id: str) -> Decision[LeafSpec]:
+        """Somebody asks for the restart of a leaf, or of a whole supervisor (not the root), also of one that was given
+        up. Nothing is counted against anybody, and nobody waits.
+        """
+        member = self._member(member_id)
+        if member is None or member.parent is None:
             return Decision()
-        scope = _scope(branch)
-        stop = tuple(self._leaving(branch, ()))
-        branch.restarts += 1
-        start = tuple(self._restore(branch))
-        exits = (Exit(supervisor_id, "restart"),)
-        return Decision(by=_by(branch), exits=exits, stop=stop, start=start, scope=scope | {*start})
+        scope = _scope(member)
+        if member.parent.fallen.pop(member_id, None) is None:
+            stop = tuple(self._leaving(member, ()))
+        else:
+            stop = ()  # was decided when it was given up; whoever does it still is overtaken, and does it first
+            for leaf in leaves_of(member):
+                leaf.state, leaf.since = State.WAITING, None
+            if isinstance(member, Leaf):
+                self._grow(member.parent, member.spec, {member_id: member})
+        if isinstance(member, Branch):
+            member.restarts += 1
+        start = tuple(self._restore(member))
+        exits = (Exit(member_id, "restart"),)
+        return Decision(by=_by(member), exits=exits, stop=stop, start=start, scope=scope | {*start})
 
     def handle_removal(self, member_id: str) -> Decision[LeafSpec]:
         """A member is to go, with all below it."""
@@ -186,6 +196,8 @@ class Supervision(Family[LeafSpec]):
             gave_up = False
             if for_good or not wants_restart(member.spec.restart, reason):
                 self._remove(member)
+                if for_good or reason == RESTART_INTENSITY:
+                    parent.give_up(member)
                 if not member.spec.significant:
                     return Decision(by=parent.spec.id, exits=tuple(exits), stop=tuple(stop), scope=scope)
                 reason = AUTO_SHUTDOWN

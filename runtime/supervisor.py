@@ -14,6 +14,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -87,6 +88,8 @@ class Supervisor:
         """The phases of the end; add tasks to them."""
         self.before_leave: Callable[[str], Awaitable[None]] | None = None
         """Called first by `leave`: lets the application say its goodbyes in its own order."""
+        self.rings_left: list[tuple[str, Path]] = []
+        """The flight recorders of workers that have ended, each with its worker's name, the oldest first."""
         self._messages = tuple(messages)
         self.engine = make(engine, directories=directories, preload=preload) if isinstance(engine, str) else engine
         """Where the workers run."""
@@ -139,6 +142,13 @@ class Supervisor:
     def children(self) -> dict[str, ChildSpec]:
         """The specs of all children, by id, in order of start, whichever supervisor they have."""
         return self._children.specs
+
+    @property
+    def given_up(self) -> dict[str, ChildSpec]:
+        """The specs of children that are not started again although they should be: their supervisor failed too often
+        and is not restarted, or their worker is gone for good.
+        """
+        return {leaf.spec.id: leaf.spec for leaf in self._children.supervision.given_up()}
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -232,18 +242,24 @@ class Supervisor:
         await self._add(spec, under)
 
     async def restart(self, target: str) -> bool:
-        """Restart a worker (by name), a child (by id or address) or a supervisor (by id); False when there is none.
+        """Restart a worker (by name), a child (by id or address) or a supervisor (by id, or `program/id`); False when
+        there is none. This does not wait for it.
 
-        A supervisor is restarted with all its children.
+        A worker is killed at once; so write a child that is called as a worker by its address. A child ends after the
+        message that it handles, or is killed when its `shutdown_ms` is over. A supervisor is restarted with all its
+        children. Who waits to be started again, or was given up, is started at once.
         """
         if target in self.processes:
             self.processes[target].kill()
             return True
-        child_id = target.rsplit("/", 1)[-1]
-        if child_id not in self.children:
-            return self._children.keeper.restart(child_id)
-        self.ref(child_id).stop("restart")
-        return True
+        if target in self.workers:
+            return not self._workforce.has_given_up(target) and self._workforce.keeper.restart(target)
+        member_id = target.rsplit("/", 1)[-1]
+        spec = self.children.get(member_id) or self.given_up.get(member_id)
+        meant = f"{self.name}/{member_id}" if spec is None else f"{self.name}/{spec.worker}/{member_id}"
+        if "/" in target and target != meant:
+            return False
+        return self._children.keeper.restart(member_id)
 
     async def describe(self) -> dict[str, Description]:
         """Ask every worker who lives there; a worker that doesn't answer within a second is left out."""
@@ -295,11 +311,13 @@ class Supervisor:
 
     def _worker_died(self, process: Worker) -> None:
         boot = process.boot
+        if boot.trace_file:
+            self.rings_left.append((boot.worker, Path(boot.trace_file)))
         self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
         if self._ending.has_begun or self._workforce.keeper.is_stopping(boot.worker):
             return
         fields = {"of": boot.worker, "of_pid": process.pid, "reason": process.exit_reason}
-        logger.error("A worker died", extra={"event": "worker_died", **fields})
+        logger.error("Worker %s died: %s", boot.worker, process.exit_reason, extra={"event": "worker_died", **fields})
         self.events.publish(WorkerDied(boot.worker, reason=process.exit_reason, pid=process.pid))
         self._workforce.keeper.exited(boot.worker, "worker_died")
 

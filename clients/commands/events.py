@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 
 from ..inspection_contract import EventRow
 from ..instances import connect, pick
-from ..output import DEFAULTS, Options, console, emit_line
+from ..output import DEFAULTS, Options, console, emit_line, talk
 from ..paths import current
 
 _KEPT = 500
@@ -43,6 +43,8 @@ def run(
         if not follow:
             for event in found[passed_over:]:
                 _show(event, options)
+            if not found:
+                talk(options, f"{program.instance.name} has told of no {'such ' if actor or type else ''}event.")
             return
         # What happened before is sent again, on the connection that carries what follows: nothing is missed between.
         for number, event in enumerate(filter(wanted, program.follow(recent=_KEPT))):

@@ -1,6 +1,7 @@
-"""`exeunt restart`: an actor or a worker is started again, and lives when this returns."""
+"""`exeunt restart`: an actor, a worker or a supervisor is started again, and lives when this returns."""
 
 import time
+from typing import Literal
 
 import msgspec
 
@@ -16,49 +17,67 @@ POLL_S = 0.01
 class _Accepted(msgspec.Struct, frozen=True):
     """What lived there when the program was asked."""
 
-    kind: str
+    kind: Literal["actor", "worker", "supervisor"]
     name: str
     pid: int | None = None
-    incarnation: int | None = None
+    """A worker's."""
+    epoch: int | None = None
+    """A worker's."""
+    members: dict[str, int] = {}
+    """The incarnation of each actor that is to be replaced, by address; 0 where none ever lived."""
 
 
 def run(target: str, /, *, options: Options = DEFAULTS) -> None:
-    """Have the supervisor restart an actor or a worker; return once its successor lives.
+    """Have an actor, a worker or a supervisor with all its actors started again; return once they live.
+
+    An actor may first finish its message; it is killed when its shutdown_ms are over. A worker is killed at once.
 
     Args:
-        target: An actor (address, worker/name or name) or a worker's name; NAME/ is the worker where both fit.
+        target: An actor (address, worker/name or name), a worker's or a supervisor's name; NAME/ is the worker, and
+            PROGRAM/NAME the supervisor, where others have the same name.
         options: The options that every command takes.
     """
     began = time.monotonic()
     with connect(pick(current(), options), options) as program:
         before = program.request(_Accepted, "restart", args={"target": target})
-        after = _successor(program, before, began + options.timeout_s)
+        after = _successors(program, before, began + options.timeout_s)
     if after is None:
         message = f"{before.name} does not live again after {options.timeout_s:g} s."
-        fail("timeout", message, f"exeunt stack {before.name} shows what it still does; a worker is restarted at once.")
+        fail("timeout", message, "exeunt ps and exeunt stack show what becomes of it.")
+    one = after[0] if after and before.kind != "supervisor" else None
     restart = Restart(
-        kind="worker" if before.kind == "worker" else "actor",
+        kind=before.kind,
         name=before.name,
         restarted_after_ms=round((time.monotonic() - began) * 1000, 3),
-        pid=after.pid,
-        incarnation=None if before.kind == "worker" else after.incarnation,
+        pid=one.pid if one is not None else None,
+        incarnation=one.incarnation if one is not None and before.kind == "actor" else None,
+        actors=len(after) if before.kind == "supervisor" else None,
     )
     emit("exeunt.restart/1", restart, options=options, human=lambda: _sentence(restart))
 
 
-def _successor(program: Connection, before: _Accepted, deadline: float) -> ActorRow | None:
-    """Return the row of the successor (of a worker: of any actor there), or None when there is none in time."""
+def _successors(program: Connection, before: _Accepted, deadline: float) -> list[ActorRow] | None:
+    """Return the rows of the successors (of a worker: of who lives there), or None when not all live in time."""
     while time.monotonic() < deadline:
-        for row in program.request(list[ActorRow], "ps"):
-            living = row.state == "running" and row.answering
-            if before.kind == "worker" and row.worker == before.name and living and row.pid != before.pid:
-                return row
-            if row.address == before.name and living and row.incarnation != before.incarnation:
-                return row
+        living = [row for row in program.request(list[ActorRow], "ps") if row.state == "running" and row.answering]
+        if before.kind == "worker":
+            found = [row for row in living if row.worker == before.name and row.worker_epoch != before.epoch]
+            if found:
+                return found
+        else:
+            found = [row for row in living if row.incarnation != before.members.get(row.address, row.incarnation)]
+            if len(found) == len(before.members):
+                return found
         time.sleep(POLL_S)
     return None
 
 
 def _sentence(restart: Restart) -> str:
-    what = f"as process {restart.pid}" if restart.kind == "worker" else f"in {restart.name.split('/')[1]}"
+    match restart.kind:
+        case "worker":
+            what = f"as process {restart.pid}"
+        case "supervisor":
+            what = f"with {restart.actors} actor{'' if restart.actors == 1 else 's'}"
+        case "actor":
+            what = f"in {restart.name.split('/')[1]}"
     return f"{restart.name} lives again {what}, after {restart.restarted_after_ms:.0f} ms."

@@ -135,7 +135,8 @@ def _write(spans: list[Span], to: Format, out: str, options: Options, *, traces:
         size = sum(os.write(file, piece) for piece in text)
     document = TraceFile(file=str(path), format=to, traces=traces, spans=len(spans), file_bytes=size, lost_records=lost)
     messages = sum(span.count for span in spans)
-    said = f"Wrote {_count(messages, 'message')} of {_count(traces, 'trace')} to {path}. {_VIEWERS[to]}"
+    what = f"{_count(messages, 'message')} of {_count(traces, 'trace')}"
+    said = f"Wrote {what} to {path}. {_VIEWERS[to]}" if messages else f"Nothing was sent: {path} has no message."
     emit("exeunt.trace-file/1", document, options=options, human=lambda: said)
 
 

@@ -29,12 +29,19 @@ Say = Callable[[str, str], None]
 
 
 class Target(NamedTuple):
-    """An actor or a worker."""
+    """An actor, a worker or a supervisor."""
 
     name: str
-    """What it is restarted, and found in logs, by: an actor's address, a worker's name."""
+    """What it is restarted, and found in logs, by: an actor's address, a worker's name, `program/name`."""
     row: ActorRow | None
-    """None for a worker."""
+    """None for all but an actor."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        if self.row is not None:
+            return "actor"
+        return "supervisor" if "/" in self.name else "worker"
 
     @property
     def short(self) -> str:
@@ -75,6 +82,9 @@ class Errands:
         workers = {row.worker for row in self._model.actor_rows or ()}
         if name in workers:
             return Target(name, None)
+        for line in self._model.tree_lines():
+            if line.node.kind == "supervisor" and line.node.name == name and line.target is not None:
+                return Target(line.target, None)
         self._say(f"There is no actor or worker {name}.", "yellow")
         return None
 
@@ -157,6 +167,11 @@ class Errands:
             return (
                 f"Restart the actor {target.short}?",
                 "What waits in its mailbox is lost. Its supervisor starts a successor at the same address.",
+            )
+        if target.kind == "supervisor":
+            return (
+                f"Restart the supervisor {target.short}?",
+                "All actors below it are stopped, from right to left, and started again, from left to right.",
             )
         hosted = sum(row.worker == target.name for row in self._model.actor_rows or ())
         return (

@@ -91,7 +91,7 @@ class ControlConversation:
         try:
             return self._connection.request(type_, command, args=args)
         except Failure as failure:
-            if failure.error.code == "usage" and failure.error.message.startswith("no such command"):
+            if failure.error.code == "not_offered":
                 raise NotOffered(f"This program does not offer {command}.") from failure
             raise
 

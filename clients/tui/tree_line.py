@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..inspection_contract import TreeNode
+from ..views.supervision import arranged
 from .filter import Filter
 
 
@@ -21,20 +22,22 @@ class TreeLine(NamedTuple):
 
     @property
     def target(self) -> str | None:
-        """What `restart` calls it; None for the supervisor, which nobody here restarts."""
-        return None if self.node.kind == "supervisor" else self.node.name
+        """What `restart` calls it; None for the program itself and for its workers as a whole."""
+        node = self.node
+        if node.kind != "supervisor":
+            return node.name
+        return None if node.restart is None else f"{self.path.partition('/')[0]}/{node.name}"
 
 
 def tree_lines(root: TreeNode, filter: Filter = Filter()) -> list[TreeLine]:  # noqa: A002, B008 - immutable
     """Every node that the filter admits, and those above it."""
-    return list(_lines(root, root.name, branch="", indent="", worker=None, shown=filter))
+    return list(_lines(arranged(root), root.name, branch="", indent="", worker=None, shown=filter))
 
 
 def _lines(
     node: TreeNode, path: str, *, branch: str, indent: str, worker: str | None, shown: Filter
 ) -> Iterator[TreeLine]:
-    if node.kind == "worker":
-        worker = node.name
+    worker = node.name if node.kind == "worker" else node.worker or worker
     yield TreeLine(path, branch, node, worker)
     kept = [child for child in node.children if _found(child, shown)]
     for number, child in enumerate(kept):

@@ -33,6 +33,8 @@ def _is_filling(actor: ActorRow) -> bool:
     return actor.mailbox * 2 >= actor.mailbox_bound > 0
 
 
+_ABSENT = frozenset({"backoff", "exited", "fatal"})
+
 _NUMBERS = frozenset({"QUEUE", "HANDLED", "RESTARTS", "FOR", "PID", "CPU", "MEMORY", "ACTORS"})
 
 
@@ -40,7 +42,7 @@ def _workers(actors: Sequence[ActorRow]) -> RenderableType:
     listed = table("WORKER", "PID", "ACTORS", "CPU", "MEMORY", right=_NUMBERS)
     by_worker = {actor.worker: actor for actor in actors}
     for name, actor in by_worker.items():
-        hosted = sum(other.worker == name for other in actors)
+        hosted = sum(other.worker == name and other.state not in _ABSENT for other in actors)
         cpu = None if actor.cpu_percent is None else f"{actor.cpu_percent:.1f}"
         listed.add_row(printable(name), dash(actor.pid), str(hosted), dash(cpu, " %"), size(actor.rss_bytes))
     return listed

@@ -40,7 +40,7 @@ def _facts(detail: ActorDetail) -> list[Text]:
     pid = f" (pid {detail.pid})" if detail.pid is not None else ""
     cpu = "" if detail.cpu_percent is None else f" · {detail.cpu_percent:g} % CPU · {size(detail.rss_bytes)}"
     lived = "dead for" if detail.state in {"backoff", "exited", "fatal"} else "for"
-    life = f"incarnation {detail.incarnation}, {lived} {show_duration(detail.since_s)}"
+    life = f"incarnation {detail.incarnation or '–'}, {lived} {show_duration(detail.since_s)}"
     facts = [
         _fact("worker", f"{detail.worker}{pid}{cpu}"),
         _fact("life", f"{life} · {detail.restarts} restart{'' if detail.restarts == 1 else 's'}"),
@@ -53,7 +53,8 @@ def _facts(detail: ActorDetail) -> list[Text]:
         facts.append(_fact("spec", "none: another actor started it"))
     else:
         significant = " · significant" if spec.significant else ""
-        facts.append(_fact("spec", f"{spec.start} · {spec.restart} · shutdown {spec.shutdown_ms} ms{significant}"))
+        patience = "no limit" if spec.shutdown_ms == "infinity" else f"{spec.shutdown_ms} ms"
+        facts.append(_fact("spec", f"{spec.start} · {spec.restart} · shutdown {patience}{significant}"))
         if spec.args:
             facts.append(_fact("args", ", ".join(f"{name}={value!r}" for name, value in spec.args.items())))
     if not detail.answering:

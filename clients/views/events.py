@@ -43,7 +43,8 @@ def text_of(event: Mapping[str, Any], *, with_of: bool = True) -> Text:
     line.append(f"{mark} {printable(kind):<{_TYPE_WIDTH}}", style=f"not dim {style}".strip())
     if with_of and event.get("of"):
         line.append(f" {printable(event['of'])}", style=f"not dim {ACCENT}")
-    for key, value in event.items():
+    # What may be long comes last.
+    for key, value in sorted(event.items(), key=lambda item: item[0] == "error"):
         if key not in {"type", "at", "of"} and value not in ("", None):
             line.append(f"  {printable(key)}={_value(key, value)}", style="dim")
     return line

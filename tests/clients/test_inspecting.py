@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.runtime.exhibits import Block, Count
+from tests.runtime.exhibits import Block, Count, Exhibit
 
 from exeunt.clients import inspection_contract
 from exeunt.clients.inspection_contract import ActorDetail, ProcessStacks, TreeNode
 from exeunt.clients.paths import Paths, current
-from exeunt.runtime import ChildSpec, Directories, Supervisor, WorkerSpec
+from exeunt.runtime import ChildSpec, Directories, Supervisor, SupervisorSpec, WorkerSpec
 from exeunt.runtime.events import ActorEnded, ChildRestarted, WorkerDied
 from exeunt.runtime.inspection import Inspection, short_enough
 
@@ -24,7 +24,7 @@ from .conftest import Cli, StartProgram
 DETAIL: dict[str, Any] = {
     "address": "shop/w1/till", "kind": "Till", "state": "running", "worker": "w1", "pid": 7, "mailbox": 3,
     "mailbox_bound": 100, "handled_total": 12, "handling": "Buy", "incarnation": 4, "restarts": 2, "since_s": 124.0,
-    "answering": True, "cpu_percent": 2.1, "rss_bytes": 42_991_616,
+    "answering": True, "cpu_percent": 2.1, "rss_bytes": 42_991_616, "worker_epoch": 492_945,
     "spec": {"start": "shop:Till", "args": {"token": "(hidden)"}, "restart": "permanent", "shutdown_ms": 5000,
              "significant": True},
     "queue": {"waiting": 3, "bound": 100, "policy": "drop_oldest", "rejected_total": 0, "dropped_total": 9},
@@ -48,7 +48,9 @@ class Served:
             workers=[WorkerSpec(name="w1"), WorkerSpec(name="w2")],
             children=[
                 ChildSpec(id="till", worker="w1", start="tests.runtime.exhibits:Exhibit"),
-                ChildSpec(id="shy", worker="w2", start="tests.runtime.exhibits:Unwilling"),
+                SupervisorSpec(
+                    id="back", children=[ChildSpec(id="shy", worker="w2", start="tests.runtime.exhibits:Unwilling")]
+                ),
             ],
             messages=["tests.runtime.exhibits:MESSAGES"],
             directories=Directories(ipc=home / "ipc", logs=home / "log", traces=home / "trace"),
@@ -119,8 +121,21 @@ def test_a_program_of_the_runtime_alone_is_found(cli: Cli, served: Served) -> No
 
 def test_the_tree_has_classes_and_restart_types(cli: Cli, served: Served) -> None:
     lines = cli("tree").out.splitlines()
-    assert lines[0].startswith("● shop  one_for_one · pid ")
-    assert lines[2] == "│   └── ● till  Exhibit · permanent"
+    assert lines == [
+        f"● shop  one_for_one · pid {os.getpid()}",
+        "├── ● till  Exhibit · in w1 · permanent",
+        "├── ● back  one_for_one · permanent",
+        "│   └── ● shy  Unwilling · in w2 · permanent",
+        "└── ● workers  one_for_one",
+        f"    ├── ● w1  permanent · pid {os.getpid()}",
+        f"    └── ● w2  permanent · pid {os.getpid()}",
+    ]
+
+
+def test_who_is_nobodys_child_stands_below_its_worker(cli: Cli, served: Served) -> None:
+    worker: Any = served.supervisor.processes["w1"]
+    served.do(lambda: worker.node.start(Exhibit(), "helper"))
+    assert "    │   └── ● helper  Exhibit" in cli("tree").out.splitlines()
 
 
 def test_show_of_a_living_actor(cli: Cli, served: Served) -> None:
@@ -156,11 +171,21 @@ def test_restart_returns_when_the_successor_lives(cli: Cli, served: Served) -> N
     assert served.supervisor.restarts == {"till": 1}
 
 
+def test_restart_of_a_supervisor_and_of_a_worker_that_is_no_process(cli: Cli, served: Served) -> None:
+    back = cli("restart", "back", "--json").data
+    assert (back["kind"], back["name"], back["actors"], back["pid"]) == ("supervisor", "shop/back", 1, None)
+    assert served.supervisor.restarts == {"back": 1, "shy": 1}
+    assert "shop/back lives again with 1 actor" in cli("restart", "back").out
+    worker = cli("restart", "w2", "--json").data
+    assert (worker["kind"], worker["pid"]) == ("worker", os.getpid())
+    assert served.supervisor.worker_restarts == {"w2": 1}
+
+
 def test_a_restart_that_does_not_come_about_times_out(cli: Cli, start_program: StartProgram) -> None:
-    start_program(restart={"kind": "actor", "name": "a/b/c", "incarnation": 1}, ps=[])
+    start_program(restart={"kind": "actor", "name": "a/b/c", "incarnation": 1, "members": {"a/b/c": 1}}, ps=[])
     late = cli("restart", "c", "--timeout", "50ms")
     assert late.code == 5
-    assert "exeunt stack a/b/c" in late.err
+    assert "a/b/c does not live again after 0.05 s" in late.err
 
 
 def test_dead_letters(cli: Cli, served: Served) -> None:
@@ -278,3 +303,19 @@ def _nothing_lost(given: Any, kept: Any) -> None:
 @pytest.mark.parametrize("home", ["/h", "/h" * 27, "/h" * 28, "/h" * 29, "/a/deep/home" * 9])
 def test_a_program_serves_where_commands_look(home: str) -> None:
     assert short_enough(Path(home) / "run") == current({"EXEUNT_HOME": home}).run_dir
+
+
+@pytest.mark.parametrize("argv", [("show", "main"), ("restart", "main"), ("ps", "--dead-letters")])
+def test_a_program_without_actors_says_so(argv: tuple[str, ...], cli: Cli, start_program: StartProgram) -> None:
+    start_program("portal", ps=[])
+    refused = cli(*argv, "--json")
+    assert (refused.code, refused.document["error"]["code"]) == (1, "not_offered")
+    assert "portal has no actors" in refused.err
+    assert "exeunt stack" in refused.err
+
+
+def test_no_events_are_said_to_be_none(cli: Cli, start_program: StartProgram) -> None:
+    start_program("portal", events=[])
+    assert (cli("events").out, cli("events").err) == ("", "portal has told of no event.\n")
+    assert cli("events", "--type", "GaveUp").err == "portal has told of no such event.\n"
+    assert cli("events", "--json").out == ""

@@ -14,11 +14,12 @@ from .conftest import Cli, StartProgram
 PS: list[dict[str, Any]] = [
     {"address": "client/control/session", "kind": "Session", "state": "running", "worker": "control", "pid": 4711,
      "mailbox": 0, "mailbox_bound": 100, "handling": None, "incarnation": 1, "answering": True,
-     "handled_total": 12, "restarts": 0, "since_s": 124.0, "cpu_percent": 2.1, "rss_bytes": 42_991_616},
+     "handled_total": 12, "restarts": 0, "since_s": 124.0, "cpu_percent": 2.1, "rss_bytes": 42_991_616,
+     "worker_epoch": 492_945},
     {"address": "client/peers-1/peer:gateway-1", "kind": "PeerConnection", "state": "backoff", "worker": "peers-1",
      "pid": None, "mailbox": 3, "mailbox_bound": 100, "handling": "Deliver", "incarnation": 4, "answering": True,
      "handled_total": 8812, "restarts": 2, "since_s": 0.4, "cpu_percent": None,
-     "rss_bytes": None},
+     "rss_bytes": None, "worker_epoch": None},
 ]  # fmt: skip
 
 TREE: dict[str, Any] = {

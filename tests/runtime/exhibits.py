@@ -1,6 +1,7 @@
 """Actors that are looked at in tests. Worker processes import them by this module's name."""
 
 import asyncio
+import contextlib
 import os
 import re
 import threading
@@ -72,6 +73,23 @@ class Exhibit(Actor):
 def block_at(pipe: str) -> None:
     """Block until the test opens the pipe for writing."""
     os.close(os.open(pipe, os.O_RDONLY))
+
+
+class Mortal(Exhibit):
+    """Fails at what others count."""
+
+    @receive(Count)
+    def on_count(self, _message: Count) -> Counted:
+        raise RuntimeError("that was too much")
+
+
+class Stubborn(Exhibit):
+    """Doesn't let itself be killed."""
+
+    async def forever(self) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.deeper()
 
 
 class Unwilling(Exhibit):

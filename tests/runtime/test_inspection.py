@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,19 @@ import msgspec
 import pytest
 from tests.runtime.exhibits import Block, Count, Counted
 
-from exeunt.runtime import ChildSpec, Directories, RemoteFailure, Supervisor, WorkerSpec
+from exeunt.runtime import (
+    ActorDead,
+    ChildSpec,
+    Directories,
+    Intensity,
+    RemoteFailure,
+    Restart,
+    Strategy,
+    Supervisor,
+    SupervisorSpec,
+    WorkerSpec,
+)
+from exeunt.runtime.backoff import Backoff
 from exeunt.runtime.control import ControlClient, ControlError, ControlTaken
 from exeunt.runtime.engine import Kind
 from exeunt.runtime.errors import LocalError
@@ -38,8 +51,12 @@ def engine(request: pytest.FixtureRequest) -> Kind:
 async def open_program(directories: Directories) -> AsyncIterator[Open]:
     started: list[Supervisor] = []
 
-    async def start(*children: ChildSpec, engine: Kind = "inline") -> tuple[Supervisor, Inspector]:
-        workers = [WorkerSpec(name=name) for name in dict.fromkeys(child.worker for child in children)]
+    def workers_of(specs: Iterable[ChildSpec | SupervisorSpec]) -> list[str]:
+        names = [[spec.worker] if isinstance(spec, ChildSpec) else workers_of(spec.children) for spec in specs]
+        return list(dict.fromkeys(itertools.chain(*names)))
+
+    async def start(*children: ChildSpec | SupervisorSpec, engine: Kind = "inline") -> tuple[Supervisor, Inspector]:
+        workers = [WorkerSpec(name=name) for name in workers_of(children)]
         supervisor = Supervisor(
             "t",
             workers=workers,
@@ -121,6 +138,71 @@ async def test_looking_leaves_no_traces(open_program: Open, engine: Kind) -> Non
     await inspector.stack({})
     await inspector.dead_letters({})
     assert [row["handled_total"] for row in await inspector.ps({})] == before
+
+
+def outline(node: dict[str, Any]) -> Any:
+    """Names and states, nested as the tree is."""
+    if node["kind"] == "actor":
+        return f"{node['name']} {node['worker']} {node['state']}"
+    return {f"{node['name']} {node['state']}": list(map(outline, node["children"]))}
+
+
+async def test_the_tree_has_supervisors_below_supervisors(open_program: Open, engine: Kind) -> None:
+    inner = SupervisorSpec(id="inner", restart=Restart.TEMPORARY, children=[exhibit("c", "w2")])
+    outer = SupervisorSpec(id="outer", strategy=Strategy.REST_FOR_ONE, children=[exhibit("b"), inner])
+    _, inspector = await open_program(exhibit("a"), outer, engine=engine)
+    tree = await inspector.tree({})
+    assert list(map(outline, tree["supervises"])) == [
+        "a w1 running",
+        {"outer running": ["b w1 running", {"inner running": ["c w2 running"]}]},
+    ]
+    below = tree["supervises"][1]
+    assert (below["strategy"], below["restart"], below["restarts"]) == ("rest_for_one", "permanent", 0)
+    assert below["children"][1]["restart"] == "temporary"
+    assert below["children"][0]["address"] == "t/w1/b"
+    # Where everybody lives is the other tree.
+    assert [[actor["name"] for actor in worker["children"]] for worker in tree["children"]] == [["a", "b"], ["c"]]
+    assert {actor["restart"] for worker in tree["children"] for actor in worker["children"]} == {"permanent"}
+    assert (tree["strategy"], tree["worker_strategy"]) == ("one_for_one", "one_for_one")
+
+
+async def test_who_was_given_up_is_still_listed_and_can_be_started_again(open_program: Open, engine: Kind) -> None:
+    frail = SupervisorSpec(
+        id="frail",
+        restart=Restart.TEMPORARY,
+        intensity=Intensity(restarts=0),
+        children=[exhibit("b", actor="Mortal"), exhibit("c")],
+    )
+    supervisor, inspector = await open_program(exhibit("a"), frail, engine=engine)
+    supervisor.ref("b").tell(Count())
+    await until(lambda: "b" not in supervisor.children)
+    assert set(supervisor.given_up) == {"b", "c"}
+    await eventually(lambda: inspector.ps({}), lambda rows: [row["state"] for row in rows].count("fatal") == 2)
+    rows = {row["address"]: row for row in await inspector.ps({})}
+    assert (rows["t/w1/b"]["state"], rows["t/w1/b"]["incarnation"]) == ("fatal", 2)
+    assert outline((await inspector.tree({}))["supervises"][1]) == {"frail fatal": ["b w1 fatal", "c w1 fatal"]}
+    assert (await inspector.show({"actor": "b"}))["spec"]["start"] == "tests.runtime.exhibits:Mortal"
+    with pytest.raises(ActorDead):
+        supervisor.ref("b")
+    with pytest.raises(ControlError, match="given up with its supervisor frail"):
+        await inspector.restart({"target": "b"})
+    assert (await inspector.restart({"target": "frail"}))["members"] == {"t/w1/b": 2, "t/w1/c": 3}
+    await until(lambda: supervisor.tree().state == "running")
+    assert set(supervisor.given_up) == set()
+    rows = {row["address"]: row for row in await inspector.ps({})}
+    assert (rows["t/w1/b"]["state"], rows["t/w1/b"]["incarnation"]) == ("running", 4)
+
+
+async def test_a_new_child_takes_the_name_of_one_that_was_given_up(open_program: Open) -> None:
+    frail = SupervisorSpec(
+        id="frail", restart=Restart.TEMPORARY, intensity=Intensity(restarts=0), children=[exhibit("b", actor="Mortal")]
+    )
+    supervisor, inspector = await open_program(exhibit("a"), frail)
+    supervisor.ref("b").tell(Count())
+    await until(lambda: "b" not in supervisor.children)
+    await supervisor.start_child(exhibit("b"))
+    assert supervisor.given_up == {}
+    assert list(map(outline, (await inspector.tree({}))["supervises"])) == ["a w1 running", "b w1 running"]
 
 
 async def test_a_child_that_is_to_be_restarted_is_listed(open_program: Open) -> None:
@@ -285,6 +367,81 @@ async def test_restart_says_what_lived_there(open_program: Open, engine: Kind) -
         with pytest.raises(ControlError) as refused:
             await inspector.restart({"target": target})
         assert refused.value.code == "not_supervised"
+
+
+@pytest.mark.parametrize("how", ["await", "later"])
+async def test_an_actor_that_is_stuck_is_killed_and_restarted(
+    open_program: Open, engine: Kind, pipe: str, how: str
+) -> None:
+    supervisor, inspector = await open_program(exhibit("a", shutdown_ms=10), exhibit("b"), engine=engine)
+    await block(supervisor, "a", how, pipe)
+    before = await inspector.restart({"target": "a"})
+    assert before["members"] == {"t/w1/a": 1}
+    await until(lambda: supervisor.restarts == {"a": 1} and supervisor.tree().state == "running")  # and nobody else
+    assert await supervisor.ref("a").ask(Count()) == Counted(1)
+
+
+@pytest.mark.parametrize(("how", "actor"), [("pipe", "Exhibit"), ("await", "Stubborn")])
+async def test_a_worker_goes_down_with_an_actor_that_cannot_be_killed(
+    open_program: Open, pipe: str, how: str, actor: str
+) -> None:
+    """`pipe` blocks its loop, and so its host; a Stubborn one passes over its cancellation."""
+    supervisor, inspector = await open_program(
+        exhibit("a", actor=actor, shutdown_ms=10), exhibit("b"), engine="processes"
+    )
+    await block(supervisor, "a", how, pipe)
+    await inspector.restart({"target": "a"})
+    await until(lambda: supervisor.restarts == {"w1": 1, "a": 1, "b": 1} and supervisor.tree().state == "running")
+    assert await supervisor.ref("a").ask(Count()) == Counted(1)
+
+
+async def test_a_restart_counts_against_nobody(open_program: Open, engine: Kind) -> None:
+    strict = SupervisorSpec(id="s", intensity=Intensity(restarts=0), children=[exhibit("a", restart=Restart.TEMPORARY)])
+    supervisor, inspector = await open_program(strict, engine=engine)
+    for restarts in (1, 2, 3):
+        await inspector.restart({"target": "a"})
+        await until(lambda: supervisor.restarts == {"a": restarts} and supervisor.tree().state == "running")  # noqa: B023
+    before = await inspector.restart({"target": "t/s"})
+    assert (before["kind"], before["members"]) == ("supervisor", {"t/w1/a": 4})
+    await until(lambda: supervisor.restarts == {"s": 1, "a": 4})
+
+
+async def test_who_waits_to_be_started_is_started_at_once(open_program: Open, engine: Kind) -> None:
+    patient = Backoff(first_s=3600, max_s=3600)
+    supervisor, inspector = await open_program(exhibit("a", actor="Mortal", backoff=patient), engine=engine)
+    supervisor.ref("a").tell(Count())
+    await until(lambda: supervisor.restarts == {"a": 1} and supervisor.tree().state == "running")  # the first: at once
+    supervisor.ref("a").tell(Count())
+    await until(lambda: supervisor.tree().children[0].state == "waiting")
+    assert [row["state"] for row in await inspector.ps({}) if row["address"] == "t/w1/a"] == ["backoff"]
+    assert (await inspector.restart({"target": "a"}))["members"] == {"t/w1/a": 2}
+    await until(lambda: supervisor.restarts == {"a": 2} and supervisor.tree().state == "running")
+
+
+async def test_a_worker_and_a_supervisor_of_one_name_are_told_apart(open_program: Open) -> None:
+    inner = SupervisorSpec(id="inner", children=[exhibit("b")])
+    supervisor, inspector = await open_program(SupervisorSpec(id="w1", children=[exhibit("a"), inner]))
+    with pytest.raises(ControlError, match=r"w1/ \(the worker\), t/w1 \(the supervisor\)"):
+        await inspector.restart({"target": "w1"})
+    assert (await inspector.restart({"target": "t/w1"}))["kind"] == "supervisor"
+    await until(lambda: supervisor.restarts == {"w1": 1, "a": 1, "b": 1})
+    assert supervisor.worker_restarts == {}
+    for name, kind in (("inner", "supervisor"), ("t/inner", "supervisor"), ("w1", "worker"), ("t", "program")):
+        with pytest.raises(ControlError, match=f"{name} is no actor but a {kind}"):
+            await inspector.show({"actor": name})
+
+
+async def test_dead_letters_survive_their_worker(open_program: Open, engine: Kind) -> None:
+    supervisor, inspector = await open_program(exhibit("a"), engine=engine)
+    for _ in range(3):
+        supervisor.node.tell("t/w1/nobody", Count())
+    await supervisor.ref("a").ask(Count())  # it comes after them
+    assert (await inspector.dead_letters({}))["totals"] == {"supervisor": 0, "w1": 3}
+    supervisor.processes["w1"].kill()
+    await until(lambda: supervisor.restarts == {"w1": 1, "a": 1} and supervisor.tree().state == "running")
+    supervisor.node.tell("t/w1/nobody", Count())
+    await supervisor.ref("a").ask(Count())
+    assert (await inspector.dead_letters({}))["totals"] == {"supervisor": 0, "w1": 4}
 
 
 async def test_dead_letters_of_all_workers(open_program: Open, engine: Kind) -> None:

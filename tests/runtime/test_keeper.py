@@ -160,14 +160,14 @@ def test_whatever_happens_meanwhile_everybody_lives_once_in_the_end(
         await theatre.keeper.start_all()
         theatre.stage_fright = stage_fright
         rng = random.Random(seed + 1)
+        everybody_known = _leaf_ids(children)
         for _ in range(40):
             await asyncio.sleep(rng.random() * rng.choice([0.1, 3.0]))
             if rng.random() < 0.1:
                 theatre.lose(rng.choice(["w0", "w1"]))
-            elif rng.random() < 0.1 and (
-                supervisors := [one.id for one in children if len(one.id) and one.id[0] == "s"]
-            ):
-                theatre.keeper.restart(rng.choice(supervisors))
+            elif rng.random() < 0.15:
+                supervisors = [one.id for one in children if len(one.id) and one.id[0] == "s"]
+                theatre.keeper.restart(rng.choice([*supervisors, *sorted(everybody_known)]))
             elif theatre.alive:
                 theatre.crash(rng.choice(sorted(theatre.alive)))
         theatre.stage_fright = 0.0

@@ -239,6 +239,66 @@ def test_a_restarted_supervisor_has_the_children_of_its_spec() -> None:
     assert stage.tree.handle_restart("nobody") == stage.tree.handle_restart("/") == Decision()
 
 
+def test_a_leaf_is_restarted_on_request_whatever_its_kind() -> None:
+    stage = Stage(abc(b=Restart.TEMPORARY), Strategy.ONE_FOR_ALL, restarts=0)
+    for _ in range(3):  # counts against nobody, and concerns nobody else
+        decision = stage.carry_out(stage.tree.handle_restart("b"))
+        assert (decision.exits, decision.delay_s) == ((Exit("b", "restart"),), 0)
+        assert stage.said() == "-b +b"
+    assert stage.tree.restarts == {"b": 3}
+    assert stage.tree.handle_restart("nobody") == Decision()
+
+
+def test_who_was_given_up_is_remembered_until_it_is_started_again() -> None:
+    frail = SupervisorSpec(
+        id="s", children=[leaf("x"), leaf("y")], restart=Restart.TEMPORARY, intensity=Intensity(restarts=0)
+    )
+    stage = Stage([leaf("a"), frail])
+    stage.exit("y")
+    assert stage.said() == "-x"
+    assert (stage.ids, [one.spec.id for one in stage.tree.given_up()]) == (["a"], ["x", "y"])
+    fallen = stage.tree.tree().children[1]
+    assert [fallen.state, *(one.state for one in fallen.children)] == ["fatal"] * 3
+    assert stage.tree.tree().state == "running"  # nothing is to be done about them
+    assert stage.tree.handle_restart("x") == Decision()  # not without its supervisor
+    stage.carry_out(stage.tree.handle_restart("s"))
+    assert stage.said() == "+x +y"
+    assert (stage.ids, stage.tree.given_up()) == (["a", "x", "y"], [])
+    assert stage.tree.restarts == {"s": 1, "x": 1, "y": 1}
+    stage.exit("x")
+    stage.tree.add(leaf("x"))  # somebody else takes the name
+    assert stage.tree.given_up() == []
+
+
+def test_who_ended_as_asked_was_not_given_up() -> None:
+    stage = Stage(abc(a=Restart.TRANSIENT, b=Restart.TEMPORARY))
+    stage.exit("a", "normal")
+    stage.exit("b", "crashed")
+    assert (stage.ids, stage.tree.given_up()) == (["c"], [])
+
+
+def test_leaves_whose_worker_is_gone_for_good_were_given_up_for_good() -> None:
+    stage = Stage(abc())
+    for decision in stage.tree.handle_loss(["b"], "worker_died", 0.0, for_good=True):
+        stage.carry_out(decision)
+    assert (stage.ids, [one.spec.id for one in stage.tree.given_up()]) == (["a", "c"], ["b"])
+    assert stage.tree.handle_restart("b") == Decision()
+
+
+def test_only_so_many_who_were_given_up_are_remembered() -> None:
+    stage = Stage([])
+    for number in range(150):
+        spec = SupervisorSpec(
+            id=f"s{number}",
+            children=[leaf(f"x{number}")],
+            restart=Restart.TEMPORARY,
+            intensity=Intensity(restarts=0),
+        )
+        stage.start(stage.tree.add(spec))
+        stage.exit(f"x{number}")
+    assert [one.spec.id for one in stage.tree.given_up()] == [f"x{number}" for number in range(50, 150)]
+
+
 def test_a_child_that_does_not_start_fails_the_start_of_its_supervisor() -> None:
     stage = Stage([leaf("a"), nested(), leaf("b")], Strategy.ONE_FOR_ALL)
     stage.exit("a", "crashed")

@@ -271,6 +271,14 @@ class Trees(RuleBasedStateMachine):
         self.carry_out(self.tree.handle_restart(sup.id))
 
     @precondition(lambda self: not self.over and self.alive)
+    @rule(data=st.data())
+    def a_leaf_is_restarted_on_request(self, data: st.DataObject) -> None:
+        leaf_id = data.draw(st.sampled_from(sorted(self.alive)))
+        sup, kid = self.world.keeper_of(leaf_id)
+        self.world.renew(sup, None, [kid])
+        self.carry_out(self.tree.handle_restart(leaf_id))
+
+    @precondition(lambda self: not self.over and self.alive)
     @rule(data=st.data(), reason=st.sampled_from(REASONS))
     def a_stale_exit_arrives(self, data: st.DataObject, reason: str) -> None:
         leaf_id = data.draw(st.sampled_from(sorted(self.alive)))

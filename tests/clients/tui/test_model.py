@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from exeunt.clients.contract import Peer
 from exeunt.clients.inspection_contract import ActorRow, TreeNode
@@ -241,6 +242,23 @@ def test_the_tree_is_drawn() -> None:
     ]  # fmt: skip
     assert [line.target for line in lines][:3] == [None, "w1", "session"]
     assert lines[-1].worker == "w2"
+
+
+def test_nested_supervisors_stand_before_the_workers() -> None:
+    actor = TreeNode(name="device", kind="actor", state="running", restart="permanent", worker="w2")
+    nested = replace(
+        TREE,
+        supervises=[
+            TreeNode(name="io", kind="supervisor", state="running", restart="permanent", children=[actor]),
+        ],
+    )
+    lines = tree_lines(nested)
+    assert [f"{line.branch}{line.node.name}" for line in lines] == [
+        "client", "├ io", "│ └ device",
+        "└ workers", "  ├ w1", "  │ ├ session", "  │ └ portal", "  └ w2", "    └ device",
+    ]  # fmt: skip
+    assert [line.target for line in lines][:5] == [None, "client/io", "device", None, "w1"]
+    assert lines[2].worker == "w2"
 
 
 def test_a_filtered_tree_keeps_what_leads_to_what_was_found() -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from exeunt.clients.contract import Peer
@@ -376,6 +377,20 @@ async def test_a_worker_is_restarted_from_the_tree() -> None:
         assert "its actors (3) end without a goodbye" in " ".join(shown.text.replace("│", " ").split())
         await shown.press("y")
         assert shown.feed.orders == [("restart", {"target": "w1"})]
+
+
+async def test_a_supervisor_is_restarted_by_its_name() -> None:
+    async with scene(WIDE, write=True) as shown:
+        nested = TreeNode(name="paths", kind="supervisor", state="running", restart="permanent")
+        await shown.tell(shown.feed.look([], tree=replace(TREE, supervises=[nested])))
+        shown.feed.answers["restart"] = {"target": "client/paths"}
+        await shown.press("colon")
+        await shown.type("restart paths")
+        await shown.press("enter")
+        assert "Restart the supervisor paths?" in shown.text
+        assert "All actors below it" in shown.text
+        await shown.press("y")
+        assert shown.feed.orders == [("restart", {"target": "client/paths"})]
 
 
 @BOTH
