@@ -101,8 +101,9 @@ class Codec:
         """Begin a run with this envelope. Raises UnknownMessage when its type may not cross, and Unencodable for an ask
         within too many.
         """
-        if not self.knows(envelope.body):
-            raise UnknownMessage(_unknown(type(envelope.body)))
+        body: object = envelope.body
+        if not self.knows(body):
+            raise UnknownMessage(_unknown(type(body)))
         if len(envelope.chain) > MAX_CHAIN:
             raise Unencodable(f"{len(envelope.chain)} asks wait for one another; {MAX_CHAIN} may")
         trace = 0 if envelope.trace == envelope.id else envelope.trace
