@@ -119,8 +119,10 @@ class Mailbox:
     def reject(self, envelope: Envelope) -> None:
         """Count a message that is not taken. Where it came from, it takes up room until all before it are done with."""
         self.rejected_total += 1
-        if not envelope.origin or self.ordinary is None:
+        if not envelope.origin:
             return
+        if self.ordinary is None:
+            self.ordinary = deque()
         last = self.ordinary[-1] if self.ordinary else None
         if last is not None and type(last.body) is Rejected and last.origin == envelope.origin:
             last.body.count += 1

@@ -82,7 +82,6 @@ class Transport:
         """Called after: to have actors handle it at once, rather than a turn later."""
         self._context = zmq.Context()
         self._pull = self._context.socket(zmq.PULL)
-        self._pull.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_ENVELOPE_BYTES)  # who sends more is cut off before it is read
         self._pull.setsockopt(zmq.RCVHWM, 0)  # bounds are the mailboxes': a high-water mark counts frames
         self._pull.setsockopt(zmq.LINGER, 0)
         self._pull.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_ENVELOPE_BYTES)  # who sends more is cut off before we hold it

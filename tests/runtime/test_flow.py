@@ -14,6 +14,8 @@ from tests.runtime.test_transport import (
 from tests.runtime.troupe import Number, Open, Say
 
 from exeunt.runtime import Actor, ActorDead, Message, receive
+from exeunt.runtime import messages as runtime_messages
+from exeunt.runtime.codec import Codec
 from exeunt.runtime.errors import MailboxFull
 from exeunt.runtime.flow import FIRST_WINDOW, Outbox
 from exeunt.runtime.host import stop_all
@@ -237,6 +239,34 @@ async def test_a_tell_to_nobodys_worker_leaves_nothing_behind(network: MemoryNet
         a.ref(f"test/nowhere/x{n}").tell(Number(n))
     assert a.dead_letters.total == 50
     assert not any(a.outboxes.known(f"test/nowhere/x{n}") for n in range(50))
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_cannot_be_read_is_settled_in_its_turn(network: MemoryNetwork, first: bool) -> None:
+    """The sender knows a message that the recipient's worker does not: there it is a dead letter."""
+
+    class Unknown(Message, frozen=True):
+        pass
+
+    a, b = network.nodes.values()
+    sink = Sink()
+    b.start(sink, "sink")
+    a.codec = Codec([*MESSAGES, *runtime_messages.MESSAGES, Unknown])
+    vars(a.transport)["_codec"] = a.codec
+    ref = a.ref("test/b/sink")
+    if not first:
+        ref.tell(Number(1))
+    ref.tell(Unknown())
+    box = a.outboxes.of("test/b/sink")
+    await until(lambda: b.malformed_total == 1)
+    if not first:
+        await until(lambda: sink.lifecycle.busy)
+        b._accounts.flush()  # pyright: ignore[reportPrivateUsage]
+        await network.nodes["a"].loop.run_in_executor(None, lambda: None)
+        assert box.outstanding == 2  # neither counts before the first is done
+        sink.gate.set()
+    await until(lambda: not box.outstanding)
+    assert b.dead_letters.total == 1
 
 
 async def test_dead_letters_at_the_other_end_are_settled_too(network: MemoryNetwork) -> None:
