@@ -101,9 +101,8 @@ class Codec:
         """Begin a run with this envelope. Raises UnknownMessage when its type may not cross, and Unencodable for an ask
         within too many.
         """
-        body: object = envelope.body
-        if not self.knows(body):
-            raise UnknownMessage(_unknown(type(body)))
+        if not self.knows(envelope.body):
+            raise UnknownMessage(_unknown(envelope.body))
         if len(envelope.chain) > MAX_CHAIN:
             raise Unencodable(f"{len(envelope.chain)} asks wait for one another; {MAX_CHAIN} may")
         trace = 0 if envelope.trace == envelope.id else envelope.trace
@@ -201,7 +200,8 @@ def _kinds(runs: list[Run]) -> str:
     return ", ".join(sorted({type(body).__name__ for run in runs for body in run.bodies}))
 
 
-def _unknown(kind: type) -> str:
+def _unknown(body: object) -> str:
+    kind = type(body)
     if kind.__module__ == "__main__":
         # The workers import the same file by its name: for Python, that makes other classes.
         return f"{kind.__name__} is of __main__, which is no module to the workers: import your program, then run it"

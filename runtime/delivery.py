@@ -19,6 +19,7 @@ from .errors import (
     UnknownMessage,
     to_error,
 )
+from .events import Event as Happening
 from .events import MailboxFull as MailboxWasFull
 from .events import StrangerRefused
 from .flow import HELD_AT_MOST_S
@@ -165,6 +166,9 @@ class Delivery(Routing):
         body = envelope.body
         if isinstance(body, Settled):
             self._settled(envelope, body)
+            return
+        if isinstance(body, Happening):
+            self.happened(body)  # of a worker, for whoever listens to the whole program
             return
         if isinstance(body, Terminated):
             self._taken_care_of(envelope)

@@ -10,7 +10,6 @@ import msgspec
 from .actor import Actor, Later, receive
 from .child_spec import ChildSpec
 from .errors import ExeuntError, Refused
-from .events import EVENTS, Event
 from .messages import ActorExited, ActorStarted, GroupJoined, GroupLeft, StartChild, WorkerReady
 from .ref import Ref
 
@@ -27,14 +26,12 @@ class Root(Actor):
         actor_exited: Callable[[ActorExited], None],
         start_child: Callable[[ChildSpec, str], Awaitable[Ref | None]],
         group_changed: Callable[[GroupJoined | GroupLeft], None],
-        happened: Callable[[Event], None],
     ) -> None:
         super().__init__()
         self._worker_ready = worker_ready
         self._actor_exited = actor_exited
         self._start_child = start_child
         self._group_changed = group_changed
-        self._happened = happened
 
     @receive(WorkerReady)
     def on_worker_ready(self, message: WorkerReady) -> None:
@@ -50,11 +47,6 @@ class Root(Actor):
     def on_start_child(self, message: StartChild) -> Later:
         """Start a further child for an actor."""
         return Later(self._started(message))
-
-    @receive(*EVENTS)
-    def on_event(self, message: Event) -> None:
-        """Publish what has happened in a worker."""
-        self._happened(message)
 
     @receive(GroupJoined, GroupLeft)
     def on_group_changed(self, message: GroupJoined | GroupLeft) -> None:

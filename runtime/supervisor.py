@@ -289,7 +289,6 @@ class Supervisor:
             actor_exited=self._actor_exited,
             start_child=self.start_child,
             group_changed=self._workforce.group_changed,
-            happened=self.events.publish,
         )
         self.node.events.subscribe(self.events.publish)
         self.node.start(root, "root")

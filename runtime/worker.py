@@ -116,7 +116,7 @@ def begin(node: Node, boot: Boot) -> asyncio.Event:
         node.tell(supervisor, msgspec.structs.replace(message, worker=boot.worker, epoch=boot.epoch))
 
     def happened(event: Event) -> None:
-        node.tell(supervisor, event)
+        node.system_because(None, f"{boot.node}/supervisor/$node", event, sender=node.outside)
 
     node.on_exit = exited
     node.events.subscribe(happened)

@@ -213,3 +213,10 @@ def test_a_new_field_with_a_default_reads_old_messages() -> None:
     frame = encoded(Codec([Old]), Envelope(1, 1, 0, "a", "b", 1, 0, Old("hi")))
     (found,) = Codec([New]).decode(frame)
     assert found.body == New("hi")
+
+
+@pytest.mark.parametrize(("module", "reason"), [("__main__", "import your program"), ("m", "not among the program's")])
+def test_a_type_of_the_script_that_was_started_is_told_from_one_that_was_not_listed(module: str, reason: str) -> None:
+    stray = type("Stray", (Message,), {"__module__": module}, frozen=True)
+    with pytest.raises(UnknownMessage, match=reason):
+        Codec(()).run(Envelope(1, 1, 0, "n/w/a", "n/w/b", Kind.TELL, 0, stray()))
