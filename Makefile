@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 
-.PHONY: demo test lint types bench bench-runtime bench-tunnel lock ray clean
+.PHONY: demo test lint types bench bench-runtime bench-tunnel lock ray chaos soak clean
 
 $(STAMP): pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv .venv
@@ -55,6 +55,15 @@ lock:
 	  --no-annotate -o .ci/requirements-bench.lock --quiet
 	uv pip compile pyproject.toml --group dev --extra ray --constraint .ci/requirements.lock --generate-hashes --universal --no-header \
 	  --no-annotate -o .ci/requirements-ray.lock --quiet
+
+# The tests of the runtime's reliability at length: 1,000 faults that hit a program of real processes, and 100 seeds of virtual
+# ones; and ten minutes of traffic and killed workers, in which no process may grow. Neither is part of `make test`.
+chaos: $(STAMP)
+	EXEUNT_CHAOS_FAULTS=$${EXEUNT_CHAOS_FAULTS:-1000} EXEUNT_CHAOS_EXAMPLES=$${EXEUNT_CHAOS_EXAMPLES:-100} \
+	  $(BIN)/python -m pytest -s --show-capture=no --timeout 1800 tests/runtime/chaos $(ARGS)
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.runtime.chaos.soak
 
 clean:
 	rm -rf .venv .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -63,9 +63,7 @@ class Delivery(Routing):
         """Put a whole run into a mailbox that has room for it; else each of it where it belongs."""
         if run.id + len(run.bodies) > _IDS:
             raise MalformedFrame("an id is no 64-bit number")
-        origin = self.worker_of(run.sender)
-        if self.carrier is None or not self.carrier.knows(origin):
-            origin = ""  # nobody there waits to hear that they have been dealt with
+        origin = self.origin(run.sender, run.id) if self.carrier is not None else ""
         sender, to, cause, trace = run.sender, run.to, run.cause, run.trace
         envelopes = [
             Envelope(id_, trace or id_, cause, sender, to, TELL, 0, body, (), now_ns, origin)
@@ -199,9 +197,9 @@ class Delivery(Routing):
 
     def _settled(self, envelope: Envelope, body: Settled) -> None:
         worker = self.worker_of(envelope.sender)
-        for address, count, window in body.rows:
+        for address, last, window in body.rows:
             if self.worker_of(address) == worker:  # each speaks for its own actors
-                self.outboxes.settled(address, count, window)
+                self.outboxes.settled(address, last, window)
 
     def _stop(self, actor: Actor, envelope: Envelope, stop: Stop) -> None:
         if stop.how == "kill":

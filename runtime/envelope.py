@@ -44,6 +44,11 @@ class Kind(IntEnum):
 TELL, ASK, REPLY, FAILURE, SYSTEM = (int(kind) for kind in Kind)
 
 
+LIFE_SHIFT = 40
+"""The bits of an id that count; those above say which life of a worker it is of."""
+LIVES = 1 << 24
+
+
 class Envelope(msgspec.Struct, gc=False):
     """A message under way."""
 

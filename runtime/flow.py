@@ -13,17 +13,19 @@ recorder says what it had begun to handle, and the rest are dead letters here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .envelope import TELL, Envelope
+from .envelope import LIFE_SHIFT, TELL, Envelope
 
 if TYPE_CHECKING:
     from .life import Life
 
 FIRST_WINDOW = 1_024  # messages, before the recipient's worker has named its own
 WINDOWS = (16, 8_192)  # the smallest and the largest that it names: half of the mailbox's bound, if that is between
+NARROW_KEPT = 1_000  # outboxes that are idle, and remember a window narrower than the first
 WAITING_BOUND = 100_000  # messages for one actor that wait here; only who ignores the flow gets so far
 HELD_AT_MOST_S = 1.0  # two actors that hold each other up go on after this: slowed, never stopped
 REPORT_AFTER_S = 0.05  # what has been dealt with is reported by then, however little it is
@@ -63,19 +65,23 @@ class Outbox:
             unsettled.append(_Sent(envelope, 1))
         self.next_id = envelope.id + 1
 
-    def settle(self, count: int) -> None:
-        """The oldest `count` tells have been dealt with; all of them, if it is said to have been more."""
-        count = max(0, min(count, self.outstanding))
-        self.outstanding -= count
+    def settle(self, last: int) -> None:
+        """The tell with that id has been dealt with, and so have all that were sent before it.
+
+        Ids, not numbers: what was our predecessor's, of the same name, is none of ours; and if a network loses one
+        after all, or brings it twice, the account is right again with the next.
+        """
         unsettled = self.unsettled
-        while count and unsettled:
+        if not unsettled or (last ^ unsettled[0].first.id) >> LIFE_SHIFT:
+            return
+        while unsettled and (count := last - unsettled[0].first.id + 1) > 0:
             run = unsettled[0]
-            if count >= run.count:
-                unsettled.popleft()
-                count -= run.count
-            else:
+            if count < run.count:
                 run.first, run.count = run.nth(count), run.count - count
-                count = 0
+                self.outstanding -= count
+                return
+            unsettled.popleft()
+            self.outstanding -= run.count
 
     def withdraw(self, tell_id: int) -> None:
         """This one did not leave after all."""
@@ -139,6 +145,7 @@ class Outboxes:
     def __init__(self, send: Callable[[Envelope], bool]) -> None:
         self._send = send
         self._by_address: dict[str, Outbox] = {}
+        self._news: asyncio.Future[None] | None = None
 
     def of(self, address: str) -> Outbox:
         """Return the outbox for an actor."""
@@ -146,6 +153,22 @@ class Outboxes:
         if box is None:
             box = self._by_address[address] = Outbox()
         return box
+
+    def unsettled(self, *, but: str) -> list[str]:
+        """Name the actors of whose tells something is not known, except those whose address begins so."""
+        return [
+            address
+            for address, box in self._by_address.items()
+            if (box.outstanding or box.waiting) and not address.startswith(but)
+        ]
+
+    async def until_settled(self, within_s: float, *, but: str) -> None:
+        """Wait until there are none, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.unsettled(but=but):
+                    self._news = asyncio.get_running_loop().create_future()
+                    await self._news
 
     def known(self, address: str) -> Outbox | None:
         """Return it if there is one."""
@@ -156,12 +179,12 @@ class Outboxes:
         if sender.hold(HELD_AT_MOST_S) and sender not in box.held:
             box.held.append(sender)
 
-    def settled(self, address: str, count: int, window: int) -> None:
-        """The recipient's worker has dealt with `count` more tells; send what waited for that."""
+    def settled(self, address: str, last: int, window: int) -> None:
+        """The recipient's worker has dealt with the tells up to this one; send what waited for that."""
         box = self._by_address.get(address)
         if box is None:
             return
-        box.settle(count)
+        box.settle(last)
         box.window = max(WINDOWS[0], min(WINDOWS[1], window))
         self.send_on(address)
 
@@ -191,10 +214,15 @@ class Outboxes:
         self.forget_idle(address)
 
     def forget_idle(self, address: str) -> None:
-        """Drop an outbox that says nothing: all is settled, and the window is no narrower than a new one's."""
+        """Drop an outbox that says nothing: all is settled, and the window is no narrower than a new one's. Where there
+        are many, names come and go, and narrow windows are forgotten, too.
+        """
         box = self._by_address.get(address)
-        if box is not None and not box.outstanding and not box.waiting and box.window >= FIRST_WINDOW:
+        if box is None or box.outstanding or box.waiting:
+            return
+        if box.window >= FIRST_WINDOW or len(self._by_address) > NARROW_KEPT:
             del self._by_address[address]
+        self._tell_news()
 
     def lost(self, prefix: str) -> list[tuple[list[Envelope], list[Envelope]]]:
         """A worker is gone: for each of its actors, return what is in doubt and what never left."""
@@ -204,7 +232,12 @@ class Outboxes:
             found.append((box.in_doubt(), list(box.waiting)))
             box.waiting.clear()
             _release(box)
+        self._tell_news()
         return found
+
+    def _tell_news(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
 
 def _release(box: Outbox) -> None:
@@ -226,22 +259,24 @@ class Accounts:
         report: Callable[[str, list[tuple[str, int, int]]], None],
         window_of: Callable[[str], int],
     ) -> None:
-        """`report` is given a worker, and rows of: actor, how many more, its window."""
+        """`report` is given an origin (`WORKER/LIFE`), and rows of: actor, id of its last tell, its window."""
         self._loop = loop
         self._report = report
         self._window_of = window_of
-        self._unreported: dict[str, dict[str, int]] = {}
+        self._unreported: dict[str, dict[str, tuple[int, int]]] = {}
         self._scheduled = False
 
-    def settle(self, worker: str, address: str, count: int) -> None:
-        """So many tells of a worker to an actor have been dealt with."""
-        rows = self._unreported.get(worker)
+    def settle(self, origin: str, address: str, count: int, last: int) -> None:
+        """So many tells of a worker to an actor have been dealt with, up to that with the id `last`."""
+        rows = self._unreported.get(origin)
         if rows is None:
-            rows = self._unreported[worker] = {}
-        total = rows[address] = rows.get(address, 0) + count
+            rows = self._unreported[origin] = {}
+        total, latest = rows.get(address, (0, 0))
+        total, latest = total + count, max(latest, last)  # an older one may still be handled when the next is dropped
+        rows[address] = (total, latest)
         if total * 2 >= (window := self._window_of(address)) or total * 2 >= FIRST_WINDOW:
             del rows[address]
-            self._report(worker, [(address, total, window)])
+            self._report(origin, [(address, latest, window)])
         elif not self._scheduled:
             self._scheduled = True
             self._loop.call_later(REPORT_AFTER_S, self.flush)
@@ -250,10 +285,11 @@ class Accounts:
         """Report all that has not been."""
         self._scheduled = False
         unreported, self._unreported = self._unreported, {}
-        for worker, rows in unreported.items():
+        for origin, rows in unreported.items():
             if rows:
-                self._report(worker, [(address, count, self._window_of(address)) for address, count in rows.items()])
+                self._report(origin, [(address, last, self._window_of(address)) for address, (_, last) in rows.items()])
 
     def forget(self, worker: str) -> None:
         """A worker is gone: it need not be told."""
-        self._unreported.pop(worker, None)
+        for origin in [one for one in self._unreported if one.startswith(f"{worker}/")]:
+            del self._unreported[origin]

@@ -193,8 +193,8 @@ class Handling:
                     recorder.u16[count_at] = count  # before its handler starts
             else:
                 if count:
-                    share = self._close(number, count, began_ns, origin)
-                    count = 0
+                    share = self._close(number, count, began_ns, origin, next_id - 1)
+                    count, next_id = 0, -1  # what comes next is not of this record, whatever is skipped meanwhile
                 if not self._is_to_be_handled(envelope):
                     continue
                 count, sender, shared_kind, origin = 1, envelope.sender, kind, envelope.origin
@@ -231,12 +231,12 @@ class Handling:
                     return following
                 count, next_id, share = 0, -1, 1
                 continue
-            share = self._close(number, count, began_ns, origin)
+            share = self._close(number, count, began_ns, origin, envelope.id)
             self._answer(envelope, answer)
             count, next_id = 0, -1
             self.envelope = None
         if count:
-            share = self._close(number, count, began_ns, origin)
+            share = self._close(number, count, began_ns, origin, next_id - 1)
         self._share = share
         return self._after_batch()
 
@@ -250,7 +250,7 @@ class Handling:
             except Exception as wrong:  # noqa: BLE001 - as if the handler had raised it
                 error = wrong
             else:
-                self._close(self._record, 1, self._began_ns, envelope.origin)
+                self._close(self._record, 1, self._began_ns, envelope.origin, envelope.id)
                 self._answer(envelope, answer)
                 self.envelope = None
                 self.withdrawn = False  # too late: it has answered
@@ -262,11 +262,13 @@ class Handling:
 
     # --- inside ---
 
-    def _close(self, number: int, count: int, began_ns: int, origin: str, event: Event = Event.ENDED) -> int:
-        """Complete a record of `count` messages; return how many may share the next one."""
+    def _close(  # noqa: PLR0917 - called for every record
+        self, number: int, count: int, began_ns: int, origin: str, last: int, event: Event = Event.ENDED
+    ) -> int:
+        """Complete a record of `count` messages, up to the id `last`; return how many may share the next one."""
         self.handled_total += count
         if origin:
-            self.node.settled(origin, str(self.ref), count)
+            self.node.settled(origin, str(self.ref), count, last)
         recorder = self.node.recorder
         if recorder is None:
             return _SHARED_AT_MOST
@@ -289,7 +291,7 @@ class Handling:
         if count > 1:
             if recorder is not None and recorder.written < number + recorder.capacity:
                 recorder.u16[count_at] = count - 1
-            self._close(number, count - 1, began_ns, origin)
+            self._close(number, count - 1, began_ns, origin, envelope.id - 1)
             if recorder is not None:
                 began_ns = time.time_ns()
                 number = recorder.start(envelope, began_ns)
@@ -301,7 +303,7 @@ class Handling:
         withdrawn = self.withdrawn and isinstance(error, asyncio.CancelledError)
         event = Event.REFUSED if refused else Event.CANCELLED if withdrawn else Event.FAILED
         cause = ActorDead(f"{self.ref} was killed") if self.killed and not refused else error
-        self._close(self._record, 1, self._began_ns, envelope.origin, event)
+        self._close(self._record, 1, self._began_ns, envelope.origin, envelope.id, event)
         if not withdrawn:
             self.node.answer(envelope, to_failure(cause), sender=str(self.ref))
         if self.stashed and self.stashed[-1] is envelope:
@@ -347,7 +349,7 @@ class Handling:
             self.node.record(Event.RECEIVED, envelope)
             self.node.record(Event.ENDED, envelope)
         elif isinstance(body, Rejected):
-            self.node.settled(envelope.origin, str(self.ref), self.mailbox.passed(envelope))
+            self.node.settled(envelope.origin, str(self.ref), self.mailbox.passed(envelope), envelope.id)
 
     def _after_batch(self) -> Any:
         if self.killed or self.exit_reason:

@@ -32,6 +32,7 @@ from .node import Node
 
 logger = logging.getLogger(__name__)
 
+_SETTLE_S = 0.3  # for other workers to say what became of the last tells; they do so within 0.05 s, if they live
 _KILL_S = 0.1  # for an actor to notice its cancellation; one that still goes on ends with its process
 
 
@@ -134,9 +135,13 @@ class Host(Actor):
         return await snapshot(actor)
 
     @receive(Leave)
-    async def on_leave(self, message: Leave) -> None:
-        """Stop everybody, last started first, then let the process end."""
+    def on_leave(self, message: Leave) -> Later:
+        """Stop everybody, last started first, then let the process end. News of other workers is heard meanwhile."""
+        return Later(self._leave(message))
+
+    async def _leave(self, message: Leave) -> None:
         await stop_all(self.node, message.reason, except_=self)
+        await self.node.until_settled(_SETTLE_S)
         self._finished.set()
         self.stop()
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .codec import Run
 from .context import CURRENT, stand_in
 from .dead_letters import DeadLetters
-from .envelope import Envelope, Kind, Message
+from .envelope import LIFE_SHIFT, LIVES, Envelope, Kind, Message
 from .errors import Failure
 from .events import Event as Happening
 from .events import Events
@@ -53,7 +53,9 @@ class LocalNode:
         """What happens here."""
         self.dead_letters = DeadLetters(self.events, self.loop)
         """What could not be delivered."""
-        self.ids = itertools.count((secrets.randbits(24) << 40) | 1)
+        self.life = 1 + secrets.randbelow(LIVES - 1)
+        """Tells this life of the worker from others: the ids of its envelopes begin so."""
+        self.ids = itertools.count((self.life << LIFE_SHIFT) | 1)
         self.thread = threading.get_ident()
         """The loop's."""
         self._hopping: deque[Callable[[], None]] = deque()

@@ -35,7 +35,9 @@ Policy = Literal["reject", "drop_oldest", "block"]
 
 
 class Rejected(msgspec.Struct):
-    """Stands where messages of one worker were rejected, so that flow control settles all in their order."""
+    """Stands where messages of one worker were rejected, so that flow control settles all in their order. Its envelope
+    has the id of the last one.
+    """
 
     count: int = 1
 
@@ -126,8 +128,9 @@ class Mailbox:
         last = self.ordinary[-1] if self.ordinary else None
         if last is not None and type(last.body) is Rejected and last.origin == envelope.origin:
             last.body.count += 1
+            last.id = envelope.id
             return
-        stand_in = Envelope(0, 0, 0, "", envelope.to, Kind.SYSTEM, 0, Rejected(), origin=envelope.origin)
+        stand_in = Envelope(envelope.id, 0, 0, "", envelope.to, Kind.SYSTEM, 0, Rejected(), origin=envelope.origin)
         self.ordinary.append(stand_in)
         self._rejected += 1
 

@@ -68,10 +68,10 @@ class Cancel(Message, frozen=True):
 
 
 class Settled(Message, frozen=True):
-    """A worker to another: so many of your tells to these actors here have been dealt with (see `flow`)."""
+    """A worker to another: what became of your tells to these actors here has been decided (see `flow`)."""
 
     rows: tuple[tuple[str, Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]], ...]
-    """Actor, how many more, and its window: how many may be under way."""
+    """Actor, the id of the last tell that has been dealt with, and its window: how many may be under way."""
 
 
 class StartActor(Message, frozen=True):

@@ -113,7 +113,7 @@ class Node(Delivery):
             else:
                 envelope.received_ns = time.time_ns()
                 self.put(actor, envelope)
-        elif not self.hop(lambda: self.route(envelope)):
+        elif not self.hop(lambda: self._land_tell(envelope)):
             self.dead_letters.add(envelope, "this process's loop has ended")
 
     def tell_self(self, actor: Life, message: Message) -> None:
@@ -207,6 +207,14 @@ class Node(Delivery):
         self.groups.worker_down(worker)
 
     # --- inside ---
+
+    def _land_tell(self, envelope: Envelope) -> None:
+        """Send what another thread has told. It gets its id now: ids are in the order of sending."""
+        begins = envelope.trace == envelope.id
+        envelope.id = next(self.ids)
+        if begins:
+            envelope.trace = envelope.id
+        self.route(envelope)
 
     def _me(self) -> str:
         context = current()

@@ -45,6 +45,8 @@ class WorkerProcess:
         """Done with the pid when the worker listens; fails when it ends before that."""
         self.ended = asyncio.Event()
         process_type: Any = vars(type(context))["Process"]  # the base context's stub does not know it
+        self._pid = 0
+        self._exit_code: int | None = None
         self._process: BaseProcess = process_type(
             target=worker_module.main,
             args=(msgspec.msgpack.encode(boot),),
@@ -55,13 +57,16 @@ class WorkerProcess:
     def start(self, on_end: Callable[[WorkerProcess], None]) -> None:
         """Start the process; `on_end` is called on the loop at once when it has ended, by its sentinel."""
         self._process.start()
+        self._pid = self._process.pid or 0
         loop = asyncio.get_running_loop()
         sentinel: int = self._process.sentinel
 
         def gone() -> None:
             loop.remove_reader(sentinel)
             self._process.join()
+            self._exit_code = self._process.exitcode
             self._lost_track()
+            self._process.close()  # its two descriptors need not wait for whoever still looks at this one
             self.ended.set()
             if not self.ready.done():
                 self.ready.set_exception(
@@ -84,13 +89,12 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """Its process id; 0 before it started."""
-        return self._process.pid or 0
+        return self._pid
 
     @property
     def exit_code(self) -> int | None:
         """As multiprocessing's: negative for a signal, None while it lives."""
-        code: int | None = self._process.exitcode
-        return code
+        return self._exit_code if self.ended.is_set() else self._process.exitcode
 
     @property
     def exit_reason(self) -> str:
@@ -108,13 +112,13 @@ class WorkerProcess:
 
         multiprocessing then gives 255 as its exit code, which no worker uses.
         """
-        if self.exit_code == _FORK_SERVER_DIED:
+        if self._exit_code == _FORK_SERVER_DIED:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """SIGKILL it."""
-        if self._process.is_alive():
+        if not self.ended.is_set() and self._process.is_alive():
             self._process.kill()
 
 

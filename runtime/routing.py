@@ -14,7 +14,7 @@ from pathlib import Path
 from .asks import Asks
 from .carrier import Carrier
 from .codec import Codec
-from .envelope import ASK, FAILURE, REPLY, TELL, Envelope, Kind
+from .envelope import ASK, FAILURE, LIFE_SHIFT, REPLY, TELL, Envelope, Kind
 from .errors import (
     ActorDead,
     ExeuntError,
@@ -55,6 +55,7 @@ class Routing(LocalNode):
         self.outboxes = Outboxes(self._leave)
         self._accounts = Accounts(self.loop, self._report, self._window)
         self._workers: dict[str, str] = {}
+        self._origins: dict[tuple[str, int], str] = {}
 
     @property
     def transport(self) -> Carrier | None:
@@ -86,6 +87,8 @@ class Routing(LocalNode):
         for ask_id, to in self.asks.to_prefix(prefix):
             self.asks.fail(ask_id, ActorDead(f"{to}: its worker died"))
         self._accounts.forget(worker)
+        for key in [key for key in self._origins if key[0] == worker]:
+            del self._origins[key]
         self._lose_tells(prefix, ring)
         for watcher, target in self.watches.by_target_prefix(prefix):
             self.terminated(watcher, Terminated(target, "worker_died"), None)
@@ -101,6 +104,16 @@ class Routing(LocalNode):
                 if handled is None or envelope.id not in handled:
                     self.undeliverable(envelope, ActorDead(f"{envelope.to}: its worker died"))
 
+    async def until_settled(self, within_s: float) -> None:
+        """Return when it is known what became of every tell to another worker. What is not known by then is a dead
+        letter: call it last. Tells to the supervisor don't count, who outlives us.
+        """
+        self._accounts.flush()
+        supervisor = f"{self.name}/supervisor/"
+        await self.outboxes.until_settled(within_s, but=supervisor)
+        for address in self.outboxes.unsettled(but=supervisor):
+            self._lose_tells(address, None)
+
     def worker_of(self, address: str) -> str:
         """Return the worker of an address of this program; nothing for any other."""
         worker = self._workers.get(address)
@@ -111,6 +124,20 @@ class Routing(LocalNode):
                 self._workers.clear()
             self._workers[address] = worker
         return worker
+
+    def origin(self, sender: str, id_: int) -> str:
+        """Return whom to tell what has become of a tell: the sender's worker, and the life of it that sent it.
+
+        Its mail may outlive it here, and may overtake the news of it: a worker that was stopped for a while gets both
+        at once.
+        """
+        key = (self.worker_of(sender), id_ >> LIFE_SHIFT)
+        origin = self._origins.get(key)
+        if origin is None:
+            if len(self._origins) > 10_000:  # whoever makes up lives
+                self._origins.clear()
+            origin = self._origins[key] = f"{key[0]}/{key[1]}" if key[0] else ""
+        return origin
 
     def route(self, envelope: Envelope) -> None:
         """Send an envelope on its way."""
@@ -176,9 +203,9 @@ class Routing(LocalNode):
         box.waiters = [*(one for one in box.waiters if not one.done()), waiter]
         return waiter
 
-    def settled(self, origin: str, address: str, count: int) -> None:
-        """Messages of another worker to an actor here have been dealt with."""
-        self._accounts.settle(origin, address, count)
+    def settled(self, origin: str, address: str, count: int, last: int) -> None:
+        """Messages of another worker to an actor here have been dealt with: so many, up to that with the id `last`."""
+        self._accounts.settle(origin, address, count, last)
 
     def withdraw(self, ask_id: int, to: str) -> None:
         """Tell a recipient that nobody waits for its answer any more."""
@@ -190,7 +217,8 @@ class Routing(LocalNode):
         else:
             self.system_because(None, to, Cancel(ask_id), sender=self.outside)
 
-    def _report(self, worker: str, rows: list[tuple[str, int, int]]) -> None:
+    def _report(self, origin: str, rows: list[tuple[str, int, int]]) -> None:
+        worker = origin.partition("/")[0]
         if self.carrier is not None and self.carrier.knows(worker):
             to = f"{self.name}/{worker}/$node"
             self.system_because(None, to, Settled(tuple(rows)), sender=self.prefix + "$node")
@@ -224,7 +252,7 @@ class Routing(LocalNode):
     def undeliverable(self, envelope: Envelope, error: ExeuntError) -> None:
         """Nobody will handle it: tell who waits, or count a dead letter; flow control has one message less."""
         if envelope.origin:
-            self._accounts.settle(envelope.origin, envelope.to, self.standing_for(envelope))
+            self._accounts.settle(envelope.origin, envelope.to, self.standing_for(envelope), envelope.id)
         if type(envelope.body) is not Rejected:
             self.gone(envelope, error)
 

@@ -56,9 +56,10 @@ class MemoryNetwork:
         not live.
         """
         node = self.nodes.pop(worker)
+        ring = str(node.recorder.path) if node.recorder is not None else ""
         tasks = memory.perish(node)
         for other in self.nodes.values():
-            other.worker_down(worker)
+            other.worker_down(worker, ring)
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCEL_S)
 

@@ -219,7 +219,11 @@ async def test_settled_again_and_with_false_counts(line: Line, tmp_path: Path) -
     # Nobody speaks for another worker's actors.
     await line.say(Settled((("n/b/p", 50, 16), ("n/b/nobody", 1, 16))), Settled((("", 1, 1),)))
     assert (box.outstanding, box.window) == (100, 1024)
-    forged = Settled((("n/b/p", 1 << 62, 1 << 62), ("n/b/nobody", 5, 5)))
+    far_ahead = next(node.ids) + 1_000_000
+    never_sent = Settled((("n/b/p", 1 << 62, 16),))
+    await line.send(frame(never_sent, to="n/a/$node", kind=Kind.SYSTEM, sender="n/b/$node"))
+    assert box.outstanding == 100
+    forged = Settled((("n/b/p", far_ahead, 1 << 62), ("n/b/nobody", 5, 5)))
     await line.send(*[frame(forged, to="n/a/$node", kind=Kind.SYSTEM, sender="n/b/$node")] * 3)
     assert (box.outstanding, len(box.unsettled)) == (0, 0)
     assert node.outboxes.known("n/b/nobody") is None

@@ -9,7 +9,7 @@ from tests.runtime.conftest import until
 from tests.runtime.troupe import Number, Open, Say
 
 from exeunt.runtime import Actor, ActorDead, Message, Terminated, receive
-from exeunt.runtime.envelope import Envelope, Kind
+from exeunt.runtime.envelope import LIFE_SHIFT, Envelope, Kind
 from exeunt.runtime.errors import MailboxFull
 from exeunt.runtime.events import MailboxFull as MailboxWasFull
 from exeunt.runtime.host import stop_all
@@ -357,8 +357,9 @@ async def test_what_was_sent_first_is_settled_first(network: MemoryNetwork) -> N
     b.start(slow, "r")
     reports: list[Any] = []
 
-    def note(origin: str, address: str, count: int) -> None:
-        assert (origin, address) == ("a", "test/b/r")
+    def note(origin: str, address: str, count: int, last: int) -> None:
+        assert (origin, address) == (f"a/{a.life}", "test/b/r")
+        assert last >> LIFE_SHIFT == a.life
         reports.append(count)
 
     b.settled = note  # type: ignore[method-assign]

@@ -141,9 +141,9 @@ def settled_by(node: Node) -> list[int]:
     accounts: Any = vars(node)["_accounts"]
     settle = accounts.settle
 
-    def count_and_settle(worker: str, address: str, count: int) -> None:
+    def count_and_settle(worker: str, address: str, count: int, last: int) -> None:
         counts.append(count)
-        settle(worker, address, count)
+        settle(worker, address, count, last)
 
     accounts.settle = count_and_settle
     return counts
