@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, cast
 import msgspec
 
 from .envelope import FAILURE, TELL, Envelope, Kind, Message
-from .errors import ExeuntError, Failure, Unencodable, UnknownMessage
+from .errors import ExeuntError, Failure, LocalError, Unencodable, UnknownMessage
 
 VERSION = 2
 MAX_ENVELOPE_BYTES = 16 * 1024 * 1024  # far above any message, far below what would hurt
@@ -75,6 +75,7 @@ class Codec:
         then cross as the time that is left.
         """
         self._types = frozenset(types)
+        _check_tags(self._types)
         union: Any = Union[(*self._types, Failure, None)]
         encoder = msgspec.msgpack.Encoder()
         self._encode = encoder.encode
@@ -194,6 +195,17 @@ class _RawRun(msgspec.Struct, array_like=True, gc=False):
     deadline_ns: _Unsigned
     chain: _Chain
     bodies: Annotated[list[msgspec.Raw], _Bodies]
+
+
+def _check_tags(types: Iterable[type[Message]]) -> None:
+    """Raise LocalError when two types have one tag: nobody could tell which of them came."""
+    seen: dict[object, type[Message]] = {}
+    for kind in types:
+        tag = kind.__struct_config__.tag
+        other = seen.setdefault(tag, kind)
+        if other is not kind:
+            names = " and ".join(sorted(f"{one.__module__}.{one.__qualname__}" for one in (kind, other)))
+            raise LocalError(f"{names} have the same tag, {tag!r}: give one of them another (tag=...)")
 
 
 def _kinds(runs: list[Run]) -> str:

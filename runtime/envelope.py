@@ -27,6 +27,14 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="tag", tag
     """
 
 
+def _own_tag(name: str) -> str:
+    return f"exeunt.{name}/1"
+
+
+class RuntimeMessage(Message, frozen=True, tag=_own_tag):
+    """A message of the runtime's own: no name of it is taken from those who use the runtime."""
+
+
 class Kind(IntEnum):
     """What an envelope is for."""
 

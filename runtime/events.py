@@ -21,7 +21,7 @@ KEPT = 500  # events that a view which opens later can still show
 
 
 def _tag(name: str) -> str:
-    return f"event.{name}/1"
+    return f"exeunt.event.{name}/1"
 
 
 class Event(Message, frozen=True, tag=_tag):

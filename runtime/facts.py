@@ -18,7 +18,7 @@ import msgspec
 
 from .actor import Actor
 from .dead_letters import DeadLetter
-from .envelope import Message
+from .envelope import Message, RuntimeMessage
 from .messages import ActorRow, Description
 from .node import Node
 from .stacks import handled_by, take
@@ -29,7 +29,7 @@ _SNAPSHOT_BYTES = 256 * 1024  # of JSON; more is no summary
 _SNAPSHOT_S = 1.0
 
 
-class Look(Message, frozen=True):
+class Look(RuntimeMessage, frozen=True):
     """Ask a worker about itself. Answered by `Seen`."""
 
     what: What
@@ -37,19 +37,19 @@ class Look(Message, frozen=True):
     """For `actor`: whose."""
 
 
-class Seen(Message, frozen=True):
+class Seen(RuntimeMessage, frozen=True):
     """What there was to see: msgpack of `Description`, `Detail | None`, `Stacks` or `Letters`."""
 
     document: msgspec.Raw
 
 
-class TakeSnapshot(Message, frozen=True):
+class TakeSnapshot(RuntimeMessage, frozen=True):
     """Ask a worker's host for an actor's `snapshot()`. Answered by `Snapshot`."""
 
     name: str
 
 
-class Snapshot(Message, frozen=True):
+class Snapshot(RuntimeMessage, frozen=True):
     """An actor's own account of its state."""
 
     json: str = ""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from .envelope import Message
+from .envelope import Message, RuntimeMessage
 from .errors import Failure
 from .events import EVENTS
 
@@ -14,28 +14,28 @@ NORMAL_REASONS = frozenset({"normal", "shutdown"})
 ABNORMAL_REASONS = frozenset({"crashed", "killed", "worker_died", "no_such_actor", "linked"})
 
 
-class Watch(Message, frozen=True):
+class Watch(RuntimeMessage, frozen=True):
     """The sender wants to know when the recipient ends."""
 
     watch: int = 0
     """The watch's id."""
 
 
-class Unwatch(Message, frozen=True):
+class Unwatch(RuntimeMessage, frozen=True):
     """The sender no longer wants to know."""
 
     watch: int = 0
 
 
-class Link(Message, frozen=True):
+class Link(RuntimeMessage, frozen=True):
     """The sender has tied itself to the recipient, which is to tie itself to the sender."""
 
 
-class Unlink(Message, frozen=True):
+class Unlink(RuntimeMessage, frozen=True):
     """The sender has undone a link."""
 
 
-class Terminated(Message, frozen=True):
+class Terminated(RuntimeMessage, frozen=True):
     """An actor that you watch has ended."""
 
     address: str
@@ -52,7 +52,7 @@ class Terminated(Message, frozen=True):
         return self.reason in ABNORMAL_REASONS
 
 
-class Stop(Message, frozen=True):
+class Stop(RuntimeMessage, frozen=True):
     """Stop: after the current message, after all that waits (`drain`), or at once (`kill`)."""
 
     reason: str = "shutdown"
@@ -61,20 +61,20 @@ class Stop(Message, frozen=True):
     """Whom this is for; 0: whoever lives there."""
 
 
-class Cancel(Message, frozen=True):
+class Cancel(RuntimeMessage, frozen=True):
     """Nobody waits for the answer of this ask any more."""
 
     ask: int
 
 
-class Settled(Message, frozen=True):
+class Settled(RuntimeMessage, frozen=True):
     """A worker to another: what became of your tells to these actors here has been decided (see `flow`)."""
 
     rows: tuple[tuple[str, Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]], ...]
     """Actor, the id of the last tell that has been dealt with, and its window: how many may be under way."""
 
 
-class StartActor(Message, frozen=True):
+class StartActor(RuntimeMessage, frozen=True):
     """Supervisor to a worker's host: start this actor. Answered by `ActorStarted`, or fails."""
 
     name: str
@@ -85,7 +85,7 @@ class StartActor(Message, frozen=True):
     incarnation: int = 1
 
 
-class StopActor(Message, frozen=True):
+class StopActor(RuntimeMessage, frozen=True):
     """Supervisor to a worker's host: stop this actor, and kill it if that takes too long. Answered with `Done` once it
     has ended, also when there was none.
     """
@@ -98,13 +98,13 @@ class StopActor(Message, frozen=True):
     """Only this one; 0: whoever lives there."""
 
 
-class ActorStarted(Message, frozen=True):
+class ActorStarted(RuntimeMessage, frozen=True):
     """The actor's `on_start` has run."""
 
     address: str
 
 
-class ActorExited(Message, frozen=True):
+class ActorExited(RuntimeMessage, frozen=True):
     """A worker's host to the supervisor: an actor has ended."""
 
     name: str
@@ -114,7 +114,7 @@ class ActorExited(Message, frozen=True):
     failure: Failure | None = None
 
 
-class WorkerReady(Message, frozen=True):
+class WorkerReady(RuntimeMessage, frozen=True):
     """A worker's host to the supervisor: the process is up and listens."""
 
     worker: str
@@ -122,7 +122,7 @@ class WorkerReady(Message, frozen=True):
     pid: int
 
 
-class WorkerUp(Message, frozen=True):
+class WorkerUp(RuntimeMessage, frozen=True):
     """Supervisor to every worker: this one can be reached there. Answered with `Done`."""
 
     worker: str
@@ -132,7 +132,7 @@ class WorkerUp(Message, frozen=True):
     """Between machines: its CURVE key."""
 
 
-class WorkerDown(Message, frozen=True):
+class WorkerDown(RuntimeMessage, frozen=True):
     """Supervisor to every worker: this one is gone; fail what waits for it. Answered with `Done`."""
 
     worker: str
@@ -141,17 +141,17 @@ class WorkerDown(Message, frozen=True):
     """Its flight recorder's file, which says what it had handled."""
 
 
-class Done(Message, frozen=True):
+class Done(RuntimeMessage, frozen=True):
     """Yes, that has happened."""
 
 
-class Leave(Message, frozen=True):
+class Leave(RuntimeMessage, frozen=True):
     """Supervisor to a worker's host: stop every actor, last started first, then end the process."""
 
     reason: str = "shutdown"
 
 
-class Describe(Message, frozen=True):
+class Describe(RuntimeMessage, frozen=True):
     """Ask a worker's host who lives there."""
 
 
@@ -171,14 +171,14 @@ class ActorRow(msgspec.Struct, frozen=True, array_like=True):
     """The type of the message that it handles now."""
 
 
-class Description(Message, frozen=True):
+class Description(RuntimeMessage, frozen=True):
     """Who lives in a worker."""
 
     actors: tuple[ActorRow, ...]
     dead_letters_total: int
 
 
-class StartChild(Message, frozen=True):
+class StartChild(RuntimeMessage, frozen=True):
     """Any actor to the supervisor: start a further child by this spec (msgpack of `ChildSpec`). Answered by
     `ActorStarted`.
     """
@@ -188,7 +188,7 @@ class StartChild(Message, frozen=True):
     """The supervisor that gets it; the root, if not said."""
 
 
-class NamesChanged(Message, frozen=True):
+class NamesChanged(RuntimeMessage, frozen=True):
     """Supervisor to every host: the addresses of its children."""
 
     known: dict[str, str] = msgspec.field(default_factory=dict[str, str])
@@ -196,7 +196,7 @@ class NamesChanged(Message, frozen=True):
     gone: tuple[str, ...] = ()
 
 
-class GroupJoined(Message, frozen=True):
+class GroupJoined(RuntimeMessage, frozen=True):
     """A host to the supervisor, and the supervisor to every host: these have joined a group."""
 
     group: str
@@ -207,7 +207,7 @@ class GroupJoined(Message, frozen=True):
     epoch: int = 0
 
 
-class GroupLeft(Message, frozen=True):
+class GroupLeft(RuntimeMessage, frozen=True):
     """A host to the supervisor, and the supervisor to every host: these have left a group, or ended."""
 
     group: str

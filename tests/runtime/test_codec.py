@@ -12,7 +12,8 @@ from tests.runtime.troupe import NotRegistered, Number, Player, Say
 from exeunt.runtime.batch import Batch
 from exeunt.runtime.codec import MAX_ENVELOPE_BYTES, Codec, Malformed, MalformedFrame
 from exeunt.runtime.envelope import Envelope, Kind, Message
-from exeunt.runtime.errors import Failure, Unencodable, UnknownMessage
+from exeunt.runtime.errors import Failure, LocalError, Unencodable, UnknownMessage
+from exeunt.runtime.messages import MESSAGES
 from exeunt.runtime.node import Node
 
 hostile = settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,7 +32,17 @@ envelopes = st.builds(
     bodies,
 )
 ADDRESSES = ("n/w/p", "n/w/nobody", "n/w2/p", "n/w", "n", "", "//", "n/w/", "x/y/z", "n/w/p/q")
-TAGS = ("Say/1", "Number/1", "Watch/1", "Unwatch/1", "Stop/1", "Terminated/1", "Fail/1", "?/1")
+TAGS = (
+    "Say/1",
+    "Number/1",
+    "exeunt.Watch/1",
+    "exeunt.Unwatch/1",
+    "exeunt.Stop/1",
+    "exeunt.Terminated/1",
+    "exeunt.Settled/1",
+    "Fail/1",
+    "?/1",
+)
 EDGES = (0, 1, 2**40, 2**63, 2**64 - 1, -1)
 SCALARS: tuple[object, ...] = (
     None,
@@ -200,6 +211,23 @@ def test_an_unregistered_message_is_not_sent(codec: Codec) -> None:
 def test_a_message_that_msgpack_cannot_carry_is_not_sent(codec: Codec, body: Message) -> None:
     with pytest.raises(Unencodable):
         encoded(codec, Envelope(1, 1, 0, "a", "b", 1, 0, body))
+
+
+def test_two_types_with_one_tag_are_named() -> None:
+    class Twin(Message, frozen=True, tag="Say/1"):
+        text: str
+
+    with pytest.raises(LocalError, match=r"Twin and .*Say have the same tag, 'Say/1'"):
+        Codec([Say, Twin])
+
+
+def test_the_runtimes_own_names_are_free_for_others() -> None:
+    class Stop(Message, frozen=True):
+        pass
+
+    codec = Codec([*MESSAGES, Stop])
+    sent = Envelope(1, 1, 0, "n/w/a", "n/w/b", Kind.TELL, 0, Stop())
+    assert list(codec.decode(encoded(codec, sent))) == [sent]
 
 
 def test_a_new_field_with_a_default_reads_old_messages() -> None:
