@@ -26,7 +26,7 @@ from .context import CURRENT, stand_in
 from .envelope import Envelope
 from .errors import ActorDead, Failure, to_failure
 from .handling import Handling, Stage
-from .stepping import first_step, first_step_for
+from .stepping import as_task, first_step
 
 if TYPE_CHECKING:
     from .node import Node
@@ -48,6 +48,8 @@ class Life(Handling):
     _wake: asyncio.Future[None] | None = None
     _failure: Failure | None = None
     _killed_because = "killed"
+    _is_task = False
+    """Whether messages are being handled in the name of the task, which waits."""
     _cancel_next = False
     _context: contextvars.Context
     """The task's."""
@@ -91,9 +93,20 @@ class Life(Handling):
         if self.state == "starting":
             work = self._call(Stage.START, self.actor.on_start, self._about)
         else:
-            work = self.handle_waiting()
+            work = self._handle_waiting()
         if work is not None:
             self._hand_over(work)
+
+    def _handle_waiting(self) -> Any:
+        """Handle what waits, as the actor's task if there is one, and it waits."""
+        task, wake = self.task, self._wake
+        if task is None or wake is None or wake.done() or task.done():
+            return self.handle_waiting()
+        self._is_task = True
+        try:
+            return as_task(task, self.node.loop, self._context, self.handle_waiting)
+        finally:
+            self._is_task = False
 
     def kill(self, reason: str = "killed") -> None:
         """Cancel what runs now and end, without `on_stop`. Call it on the loop's thread."""
@@ -148,15 +161,8 @@ class Life(Handling):
             self._cancel_next = True
 
     def first_step(self, coroutine: Any) -> Any:
-        """Take the first step of a handler, as the actor's task if there is one that waits."""
-        task = self.task
-        if task is None or task.done():
-            return coroutine
-        if self.busy:  # this is that task
-            return first_step(coroutine)
-        if self._wake is None or self._wake.done():
-            return coroutine
-        return first_step_for(task, self.node.loop, self._context, self.envelope, coroutine)
+        """Take the first step of a handler, if this is the actor's task, or runs in its name."""
+        return first_step(coroutine) if self.busy or self._is_task else coroutine
 
     async def _await(self, work: Any) -> Any:
         CURRENT.set(self._about)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .codec import Run
 from .context import CURRENT, stand_in
 from .dead_letters import DeadLetters
-from .envelope import LIFE_SHIFT, LIVES, Envelope, Kind, Message
+from .envelope import ASK, FAILURE, LIFE_SHIFT, LIVES, REPLY, SYSTEM, Envelope, Message
 from .errors import Failure
 from .events import Event as Happening
 from .events import Events
@@ -130,7 +130,7 @@ class LocalNode:
 
     # --- envelopes ---
 
-    def envelope(self, to: str, message: Any, kind: Kind, *, deadline_ns: int = 0, sender: str = "") -> Envelope:
+    def envelope(self, to: str, message: Any, kind: int, *, deadline_ns: int = 0, sender: str = "") -> Envelope:
         """Return an envelope that what is handled now has caused. From any thread."""
         id_ = next(self.ids)
         context = CURRENT.get()
@@ -141,7 +141,7 @@ class LocalNode:
 
     def system(self, to: str, message: Message, *, sender: str) -> None:
         """Send one of the runtime's own messages."""
-        self.route(self.envelope(to, message, Kind.SYSTEM, sender=sender))
+        self.route(self.envelope(to, message, SYSTEM, sender=sender))
 
     def system_because(self, because: Envelope | None, to: str, message: Message, *, sender: str) -> None:
         """The same, caused by another envelope."""
@@ -153,8 +153,8 @@ class LocalNode:
 
     def answer(self, ask: Envelope, body: Message | Failure | None, *, sender: str, late: bool = False) -> None:
         """Send the answer of an ask; of anything else, do nothing. `late`: its handler has ended some time ago."""
-        if ask.kind == Kind.ASK:
-            kind = Kind.FAILURE if type(body) is Failure else Kind.REPLY
+        if ask.kind == ASK:
+            kind = FAILURE if type(body) is Failure else REPLY
             answer = Envelope(next(self.ids), ask.trace, ask.id, sender, ask.sender, kind, 0, body)
             if late:
                 self.record(Event.SENT, answer)
@@ -181,7 +181,7 @@ class LocalNode:
     def record_run(self, run: Run) -> None:
         """Write that a run leaves for another worker. Answers are recorded where they arrive."""
         told = isinstance(run.bodies[0], Happening)  # what happens is no message that anybody traces
-        if self.recorder is not None and run.kind not in (Kind.REPLY, Kind.FAILURE) and not told:
+        if self.recorder is not None and run.kind not in (REPLY, FAILURE) and not told:
             self.recorder.sent(run)
 
     def happened(self, event: Happening) -> None:

@@ -19,7 +19,7 @@ from .address import Address
 from .codec import Codec
 from .context import CURRENT, current
 from .delivery import Delivery
-from .envelope import ASK, TELL, Envelope, Kind, Message
+from .envelope import ASK, SYSTEM, TELL, Envelope, Message
 from .errors import ActorDead, Failure, MailboxFull, NameTaken
 from .groups import Groups, Names
 from .messages import Link, Stop, Terminated, Unlink, Unwatch, Watch
@@ -119,7 +119,7 @@ class Node(Delivery):
     def tell_self(self, actor: Life, message: Message) -> None:
         """Put a message into an actor's own mailbox, whatever its bound: a timer's."""
         address = str(actor.ref)
-        self.put(actor.actor, self.envelope(address, message, Kind.TELL, sender=address), forced=True)
+        self.put(actor.actor, self.envelope(address, message, TELL, sender=address), forced=True)
 
     async def offer(self, to: str, message: Message, *, timeout_s: float) -> None:
         """Tell as soon as there is room. Raises MailboxFull when that takes longer."""
@@ -139,7 +139,7 @@ class Node(Delivery):
             timeout_s = DEFAULT_ASK_TIMEOUT_S
             if context is not None and context.deadline_ns:
                 timeout_s = max(0.0, min(timeout_s, context.deadline_ns / 1e9 - now_s))
-        envelope = self.envelope(to, message, Kind.ASK, deadline_ns=int((now_s + timeout_s) * 1e9))
+        envelope = self.envelope(to, message, ASK, deadline_ns=int((now_s + timeout_s) * 1e9))
         if context is not None:
             envelope.chain = context.chain
             if context.kind in (TELL, ASK):  # its handler waits for this, as far as we know
@@ -193,7 +193,7 @@ class Node(Delivery):
         incarnation: int = 0,
     ) -> None:
         """Send a stop, ahead of what waits in the mailbox. From any thread."""
-        envelope = self.envelope(target, Stop(reason, how, incarnation), Kind.SYSTEM)
+        envelope = self.envelope(target, Stop(reason, how, incarnation), SYSTEM)
         if threading.get_ident() == self.thread:
             self.route(envelope)
         else:

@@ -12,9 +12,6 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
-from .context import CURRENT
-from .envelope import Envelope
-
 # Documented for whoever runs tasks ("Extending asyncio"), underscores and all.
 enter: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio, "_enter_task")  # noqa: B009
 leave: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio, "_leave_task")  # noqa: B009
@@ -59,21 +56,12 @@ def first_step(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return Rest(coroutine, waits_for)
 
 
-def first_step_for(
-    task: asyncio.Task[Any],
-    loop: asyncio.AbstractEventLoop,
-    context: Context,
-    envelope: Envelope | None,
-    coroutine: Coroutine[Any, Any, Any],
+def as_task(
+    task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, context: Context, function: Callable[[], Any]
 ) -> Any:
-    """Take it in the name of a task that waits, and in its context, from a callback of its loop."""
+    """Call a function in the name of a task that waits, and in its context, from a callback of its loop."""
     enter(loop, task)
     try:
-        return context.run(_step_about, envelope, coroutine)
+        return context.run(function)
     finally:
         leave(loop, task)
-
-
-def _step_about(envelope: Envelope | None, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    CURRENT.set(envelope)
-    return first_step(coroutine)
