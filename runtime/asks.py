@@ -25,18 +25,19 @@ class Asks:
         """`on_expiry` is told the id and the recipient of an ask that nobody waits for any more."""
         self._loop = loop
         self._on_expiry = on_expiry
-        self._pending: dict[int, NearReply | FarReply] = {}
+        self.pending: dict[int, NearReply | FarReply] = {}
+        """Who waits, by the id of the ask."""
         self._lanes: dict[float, _Lane] = {}
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self.pending)
 
     def __contains__(self, ask_id: int) -> bool:
-        return ask_id in self._pending
+        return ask_id in self.pending
 
     def begin(self, ask_id: int, to: str, reply: NearReply | FarReply, timeout_s: float, now_s: float) -> None:
         """Wait for an answer until the timeout, from now on."""
-        self._pending[ask_id] = reply
+        self.pending[ask_id] = reply
         reply.ask_id, reply.to = ask_id, to
         lane = self._lanes.get(timeout_s)
         # What is left of a caller's deadline is never asked for twice.
@@ -53,7 +54,7 @@ class Asks:
 
     def resolve(self, ask_id: int, value: Any) -> bool:
         """Give the answer to who waits; False when nobody does."""
-        reply = self._pending.pop(ask_id, None)
+        reply = self.pending.pop(ask_id, None)
         if reply is None:
             return False
         reply.resolve(value)
@@ -61,7 +62,7 @@ class Asks:
 
     def fail(self, ask_id: int, error: BaseException) -> bool:
         """End an ask with an error; False when nobody waits."""
-        reply = self._pending.pop(ask_id, None)
+        reply = self.pending.pop(ask_id, None)
         if reply is None:
             return False
         reply.fail(error)
@@ -69,16 +70,16 @@ class Asks:
 
     def forget(self, ask_id: int) -> str:
         """Nobody waits any more; return the recipient, or nothing if nobody did."""
-        reply = self._pending.pop(ask_id, None)
+        reply = self.pending.pop(ask_id, None)
         return "" if reply is None else reply.to
 
     def to_prefix(self, prefix: str) -> list[tuple[int, str]]:
         """List the asks, with their recipients, whose recipient's address begins so."""
-        return [(ask_id, reply.to) for ask_id, reply in self._pending.items() if reply.to.startswith(prefix)]
+        return [(ask_id, reply.to) for ask_id, reply in self.pending.items() if reply.to.startswith(prefix)]
 
     def expire(self, ask_id: int, timeout_s: float) -> None:
         """Its time is over, if it still waits."""
-        reply = self._pending.pop(ask_id, None)
+        reply = self.pending.pop(ask_id, None)
         if reply is not None:
             reply.fail(AskTimeout(f"{reply.to} did not answer within {timeout_s:g} s"))
             self._on_expiry(ask_id, reply.to)
@@ -95,11 +96,11 @@ class _Lane:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, ask_id: int, due_s: float) -> None:
-        queue, asks = self._queue, self._asks
-        while queue and queue[0][1] not in asks:
+        queue, pending = self._queue, self._asks.pending
+        while queue and queue[0][1] not in pending:
             queue.popleft()  # answered
-        if len(queue) > 2 * len(asks) + _ANSWERED_AT_MOST:  # behind one that waits for long
-            queue = self._queue = deque(entry for entry in queue if entry[1] in asks)
+        if len(queue) > 2 * len(pending) + _ANSWERED_AT_MOST:  # behind one that waits for long
+            queue = self._queue = deque(entry for entry in queue if entry[1] in pending)
         queue.append((due_s, ask_id))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._due)

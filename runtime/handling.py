@@ -173,7 +173,7 @@ class Handling:
         recorder, share = self.node.recorder, self._share
         count = began_ns = count_at = overwritten = 0  # of the record that is open, and may be shared
         next_id, number, sender, shared_kind, origin = -1, -1, "", None, ""
-        until_ns, last_turn = time.time_ns() + _TURN_NS, False
+        until_ns, last_turn = 0, False
         for _ in range(_BATCH):
             if last_turn or self.exit_reason or self.killed:
                 break
@@ -201,8 +201,8 @@ class Handling:
                 next_id = envelope.id + 1 if is_tell else -1
                 if recorder is not None:
                     began_ns = time.time_ns()
-                    if began_ns > until_ns:  # this one still, then others
-                        last_turn = True
+                    until_ns = until_ns or began_ns + _TURN_NS
+                    last_turn = began_ns > until_ns  # this one still, then others
                     number = recorder.start(envelope, began_ns)
                     count_at, overwritten = recorder.count_at(number), number + recorder.capacity
             self.envelope = envelope
