@@ -19,13 +19,14 @@ Unsendable = Callable[[Envelope, Unencodable], None]
 class Batch:
     """The runs that wait for the end of the turn."""
 
-    __slots__ = ("_codec", "_next_id", "_run", "runs")
+    __slots__ = ("_codec", "_kind", "_next_id", "_run", "runs")
 
     def __init__(self, codec: Codec) -> None:
         self.runs: list[Run] = []
         self._codec = codec
         self._run: Run | None = None  # the last one
         self._next_id = -1  # that would lengthen it
+        self._kind: type = type(None)  # of its first body, which may cross
 
     def __bool__(self) -> bool:
         return bool(self.runs)
@@ -43,13 +44,15 @@ class Batch:
             and envelope.sender == run.sender
             and envelope.trace == (run.trace or envelope.id)
             and envelope.kind == TELL
-            and self._codec.knows(envelope.body)
+            and (type(envelope.body) is self._kind or self._codec.knows(envelope.body))
         ):
             run.bodies.append(envelope.body)
             self._next_id += 1
             return len(run.bodies) >= MAX_RUN
         self._run = run = self._codec.run(envelope)
         self._next_id = envelope.id + 1 if run.kind == TELL else -1
+        body: object = envelope.body
+        self._kind = type(body)
         self.runs.append(run)
         return len(self.runs) >= _ENOUGH
 

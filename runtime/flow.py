@@ -59,11 +59,20 @@ class Outbox:
         """Note a tell that leaves."""
         self.outstanding += 1
         unsettled = self.unsettled
-        if envelope.id == self.next_id and unsettled and unsettled[-1].goes_on_with(envelope):
-            unsettled[-1].count += 1
-        else:
-            unsettled.append(_Sent(envelope, 1))
-        self.next_id = envelope.id + 1
+        id_ = envelope.id
+        if id_ == self.next_id and unsettled:
+            last = unsettled[-1]
+            first = last.first  # from which this one is to differ in its id and its body only
+            if (
+                envelope.sender == first.sender
+                and envelope.cause == first.cause
+                and type(envelope.body) is type(first.body)
+            ):
+                last.count += 1
+                self.next_id = id_ + 1
+                return
+        unsettled.append(_Sent(envelope, 1))
+        self.next_id = id_ + 1
 
     def settle(self, last: int) -> None:
         """The tell with that id has been dealt with, and so have all that were sent before it.
@@ -122,15 +131,6 @@ class _Sent:
         self.first = first
         self.count = count
 
-    def goes_on_with(self, envelope: Envelope) -> bool:
-        """Say whether this tell, the next by its id, differs from the first in nothing but that, and its body."""
-        first = self.first
-        return (
-            envelope.sender == first.sender
-            and envelope.cause == first.cause
-            and type(envelope.body) is type(first.body)
-        )
-
     def nth(self, number: int) -> Envelope:
         """Return one of them, from 0; all but the first with the first one's body."""
         first = self.first
@@ -144,21 +144,22 @@ class Outboxes:
 
     def __init__(self, send: Callable[[Envelope], bool]) -> None:
         self._send = send
-        self._by_address: dict[str, Outbox] = {}
+        self.by_address: dict[str, Outbox] = {}
+        """Those that hold anything, or know of a window."""
         self._news: asyncio.Future[None] | None = None
 
     def of(self, address: str) -> Outbox:
         """Return the outbox for an actor."""
-        box = self._by_address.get(address)
+        box = self.by_address.get(address)
         if box is None:
-            box = self._by_address[address] = Outbox()
+            box = self.by_address[address] = Outbox()
         return box
 
     def unsettled(self, *, but: str) -> list[str]:
         """Name the actors of whose tells something is not known, except those whose address begins so."""
         return [
             address
-            for address, box in self._by_address.items()
+            for address, box in self.by_address.items()
             if (box.outstanding or box.waiting) and not address.startswith(but)
         ]
 
@@ -172,7 +173,7 @@ class Outboxes:
 
     def known(self, address: str) -> Outbox | None:
         """Return it if there is one."""
-        return self._by_address.get(address)
+        return self.by_address.get(address)
 
     def hold(self, box: Outbox, sender: Life) -> None:
         """Have an actor handle nothing more until what waits has left, or for a second."""
@@ -181,7 +182,7 @@ class Outboxes:
 
     def settled(self, address: str, last: int, window: int) -> None:
         """The recipient's worker has dealt with the tells up to this one; send what waited for that."""
-        box = self._by_address.get(address)
+        box = self.by_address.get(address)
         if box is None:
             return
         box.settle(last)
@@ -198,7 +199,7 @@ class Outboxes:
 
     def send_on(self, address: str) -> None:
         """Send what waits, as far as there is room."""
-        box = self._by_address.get(address)
+        box = self.by_address.get(address)
         if box is None:
             return
         waiting = box.waiting
@@ -217,18 +218,18 @@ class Outboxes:
         """Drop an outbox that says nothing: all is settled, and the window is no narrower than a new one's. Where there
         are many, names come and go, and narrow windows are forgotten, too.
         """
-        box = self._by_address.get(address)
+        box = self.by_address.get(address)
         if box is None or box.outstanding or box.waiting:
             return
-        if box.window >= FIRST_WINDOW or len(self._by_address) > NARROW_KEPT:
-            del self._by_address[address]
+        if box.window >= FIRST_WINDOW or len(self.by_address) > NARROW_KEPT:
+            del self.by_address[address]
         self._tell_news()
 
     def lost(self, prefix: str) -> list[tuple[list[Envelope], list[Envelope]]]:
         """A worker is gone: for each of its actors, return what is in doubt and what never left."""
         found: list[tuple[list[Envelope], list[Envelope]]] = []
-        for address in [one for one in self._by_address if one.startswith(prefix)]:
-            box = self._by_address.pop(address)
+        for address in [one for one in self.by_address if one.startswith(prefix)]:
+            box = self.by_address.pop(address)
             found.append((box.in_doubt(), list(box.waiting)))
             box.waiting.clear()
             _release(box)

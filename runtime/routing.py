@@ -159,13 +159,17 @@ class Routing(LocalNode):
     def route_tell(self, envelope: Envelope) -> None:
         """Send a tell on its way, if its recipient's window allows."""
         to = envelope.to
-        if to.startswith(self.prefix):
-            envelope.received_ns = time.time_ns()
-            self.deliver(envelope)
-            return
-        box = self.outboxes.of(to)
+        box = self.outboxes.by_address.get(to)
+        if box is None:
+            if to.startswith(self.prefix):
+                envelope.received_ns = time.time_ns()
+                self.deliver(envelope)
+                return
+            box = self.outboxes.of(to)
         if box.outstanding < box.window and not box.waiting:
-            if not self.outboxes.send(box, envelope):
+            box.sent(envelope)  # before it leaves: see `Outboxes.send`
+            if not self._leave(envelope):
+                box.withdraw(envelope.id)
                 self.outboxes.forget_idle(to)
         elif len(box.waiting) >= WAITING_BOUND:
             self.undeliverable(envelope, MailboxFull(f"{WAITING_BOUND} messages for {to} wait here"))
@@ -177,7 +181,10 @@ class Routing(LocalNode):
 
     def _leave(self, envelope: Envelope) -> bool:
         """Give an envelope to the transport; False when that is impossible, of which whoever waits has been told."""
-        worker = self.worker_of(envelope.to)
+        to = envelope.to
+        worker = self._workers.get(to)
+        if worker is None:
+            worker = self.worker_of(to)
         try:
             if self.carrier is not None and self.carrier.send(worker, envelope):
                 return True
