@@ -80,18 +80,8 @@ class Codec:
         encoder = msgspec.msgpack.Encoder()
         self._encode = encoder.encode
         self._clock_ns = clock_ns
-        # The bodies' types are only known here: the same struct once more, with them.
-        typed = msgspec.defstruct(
-            "Run",
-            [
-                (field.name, Annotated[list[union], _Bodies] if field.name == "bodies" else field.type)
-                for field in msgspec.structs.fields(Run)
-            ],
-            array_like=True,
-            gc=False,
-        )
-        self._decode_runs = msgspec.msgpack.Decoder(list[typed]).decode  # type: ignore[valid-type]
-        self._decode_raw = msgspec.msgpack.Decoder(list[_RawRun]).decode
+        self._decode_runs = msgspec.msgpack.Decoder(list[_run_of(union)]).decode  # type: ignore[misc]
+        self._decode_raw = msgspec.msgpack.Decoder(list[_run_of(msgspec.Raw)]).decode  # type: ignore[misc]
         self._decode_body = msgspec.msgpack.Decoder(union).decode
 
     def knows(self, body: object) -> bool:
@@ -185,16 +175,13 @@ class Codec:
             return Malformed(str(error))
 
 
-class _RawRun(msgspec.Struct, array_like=True, gc=False):
-    id: _Unsigned
-    trace: _Unsigned
-    cause: _Unsigned
-    sender: _Address
-    to: _Address
-    kind: _Kind
-    deadline_ns: _Unsigned
-    chain: _Chain
-    bodies: Annotated[list[msgspec.Raw], _Bodies]
+def _run_of(body: Any) -> Any:
+    """Return `Run` once more, with the type of its bodies, which only a codec knows."""
+    fields = [
+        (field.name, Annotated[list[body], _Bodies] if field.name == "bodies" else field.type)
+        for field in msgspec.structs.fields(Run)
+    ]
+    return msgspec.defstruct("Run", fields, array_like=True, gc=False)
 
 
 def _check_tags(types: Iterable[type[Message]]) -> None:
