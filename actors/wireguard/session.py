@@ -2,6 +2,10 @@
 
 Counters are the nonces, so a session never seals twice under one; when the counters or the time run out, it neither
 seals nor opens (WireGuard paper, sections 5.4.6 and 6.2).
+
+The topmost counter is reserved for one packet that is sealed ahead, to be sent by somebody else if we die. A receiver
+takes it like any other, but its replay window moves to the end, so nothing sent earlier is accepted after it. That is
+as it should be: it says goodbye.
 """
 
 from cryptography.exceptions import InvalidTag
@@ -21,6 +25,7 @@ class Session:
         "_limits",
         "_open",
         "_seal",
+        "_will",
         "_window",
         "established_at",
         "expires_at",
@@ -35,6 +40,7 @@ class Session:
         self._open = ChaCha20Poly1305(keys.receive_key).decrypt
         self._limits = limits
         self._window = ReplayWindow()
+        self._will: bytes | None = None
         self.local_index = keys.local_index
         self.remote_index = keys.remote_index
         self.initiated = initiated
@@ -46,14 +52,21 @@ class Session:
 
     def can_seal(self, now: float) -> bool:
         """Say whether one more packet may be sent under these keys."""
-        return now < self.expires_at and self.send_counter < self._limits.reject_after_messages
+        return now < self.expires_at and self.send_counter < self._limits.seal_before_messages
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return a transport message; the caller has asked `can_seal`."""
         counter = self.send_counter
         self.send_counter = counter + 1
-        header = encode_transport_header(self.remote_index, counter)
-        return header + self._seal(bytes(4) + header[8:], plaintext, None)
+        return self._sealed(counter, plaintext)
+
+    def seal_last_will(self, plaintext: bytes) -> bytes:
+        """Return the transport message with the reserved counter. There is one: whatever is asked for later, the first
+        one is returned again, since two of them would share a nonce.
+        """
+        if self._will is None:
+            self._will = self._sealed(self._limits.seal_before_messages, plaintext)
+        return self._will
 
     def open(self, counter: int, datagram: bytes | memoryview, now: float) -> bytes | DropReason:
         """Return the plaintext of a transport message, or why there is none."""
@@ -78,3 +91,7 @@ class Session:
     def wants_rekey_on_receive(self, now: float) -> bool:
         """Say whether this receipt should start a new handshake, as the last chance before the end (paper 6.2)."""
         return self.initiated and now >= self.established_at + self._limits.last_chance_s
+
+    def _sealed(self, counter: int, plaintext: bytes) -> bytes:
+        header = encode_transport_header(self.remote_index, counter)
+        return header + self._seal(bytes(4) + header[8:], plaintext, None)

@@ -154,6 +154,17 @@ class Tunnel:
             return None
         return self._seal_data(session, packet, now)
 
+    def seal_last_will(self, packet: bytes, now: float) -> bytes | None:
+        """Seal an inner packet ahead, to be sent by somebody else when we no longer can; None without a session.
+
+        Each session has one such datagram, the one it was first asked for. It is no packet of ours: nothing is counted
+        and no timer moves. Ask again after each `HandshakeCompleted`.
+        """
+        session = self._slots.current
+        if session is None or now >= session.expires_at:
+            return None
+        return session.seal_last_will(pad(packet, self._limits.inner_mtu_bytes))
+
     def handle_datagram(self, datagram: bytes | memoryview, now: float, source: bytes = b"") -> bytes | None:
         """Take in a datagram; return the inner packet if it carried one.
 
