@@ -8,12 +8,15 @@ takes it like any other, but its replay window moves to the end, so nothing sent
 as it should be: it says goodbye.
 """
 
+from typing import Self
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from .drop import DropReason
 from .handshake import TransportKeys
 from .replay import ReplayWindow
+from .snapshot import COUNTER_MARGIN, SessionSnapshot
 from .timing import Limits
 from .wire import TRANSPORT_HEADER_BYTES, encode_transport_header
 
@@ -22,6 +25,7 @@ class Session:
     """One pair of transport keys in use."""
 
     __slots__ = (
+        "_keys",
         "_limits",
         "_open",
         "_seal",
@@ -36,6 +40,7 @@ class Session:
     )
 
     def __init__(self, keys: TransportKeys, limits: Limits, *, initiated: bool, now: float) -> None:
+        self._keys = keys
         self._seal = ChaCha20Poly1305(keys.send_key).encrypt
         self._open = ChaCha20Poly1305(keys.receive_key).decrypt
         self._limits = limits
@@ -49,6 +54,29 @@ class Session:
         self.expires_at = now + limits.reject_after_time_s
         self.send_counter = 0
         """Counter of the next packet."""
+
+    @classmethod
+    def resumed(cls, snapshot: SessionSnapshot, limits: Limits) -> Self:
+        """Go on with a session of a predecessor, above all counters that it may have used."""
+        session = cls(snapshot.keys, limits, initiated=snapshot.initiated, now=snapshot.established_at)
+        session.expires_at = snapshot.expires_at
+        session.send_counter = snapshot.send_counter + COUNTER_MARGIN
+        session._window = ReplayWindow.restored(snapshot.highest, snapshot.words)
+        session._will = snapshot.will
+        return session
+
+    def snapshot(self) -> SessionSnapshot:
+        """Describe it to a successor. Seal nothing more after this."""
+        return SessionSnapshot(
+            keys=self._keys,
+            initiated=self.initiated,
+            established_at=self.established_at,
+            expires_at=self.expires_at,
+            send_counter=self.send_counter,
+            highest=self._window.highest,
+            words=self._window.words,
+            will=self._will,
+        )
 
     def can_seal(self, now: float) -> bool:
         """Say whether one more packet may be sent under these keys."""

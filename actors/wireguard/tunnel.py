@@ -28,6 +28,7 @@ from .mac import MacSigner, has_valid_mac1, mac1_key
 from .noise import SealError
 from .responder import Responder
 from .session import Session
+from .snapshot import TunnelSnapshot
 from .timers import Timer, Timers
 from .timing import Limits
 from .wire import MessageType, classify, decode_cookie_reply, decode_response, decode_transport_header
@@ -130,6 +131,47 @@ class Tunnel:
     def can_send(self, now: float) -> bool:
         """Say whether `encapsulate` would seal at once."""
         return self._slots.current is not None and self._slots.current.can_seal(now)
+
+    # Another process goes on with it.
+
+    def snapshot(self) -> TunnelSnapshot:
+        """Describe the tunnel to a successor. Use it no more after this: two users of one key would repeat a nonce."""
+        previous, current, following = (
+            None if session is None else session.snapshot()
+            for session in (self._slots.previous, self._slots.current, self._slots.next)
+        )
+        return TunnelSnapshot(
+            previous=previous,
+            current=current,
+            next=following,
+            timers=self._timers.snapshot(),
+            queue=tuple(self._queue),
+            sent_timestamp_ns=self._initiator.timestamps.last_ns,
+            received_timestamp=self._responder.newest_timestamp,
+            rx_bytes=self._rx_bytes,
+            tx_bytes=self._tx_bytes,
+            last_received_at=self._last_received_at,
+            last_sent_at=self._last_sent_at,
+            handshake_at=self._handshake_at,
+        )
+
+    def resume(self, snapshot: TunnelSnapshot, now: float) -> None:
+        """Go on where a predecessor stopped; this tunnel is new and has its keys.
+
+        Raises:
+            ValueError: the snapshot contradicts itself.
+        """
+        self._slots.resume(snapshot, self._limits)
+        self._timers.resume(snapshot.timers)
+        self._timers.handshake_ended()
+        self._queue.extend(snapshot.queue)
+        self._initiator.timestamps.last_ns = snapshot.sent_timestamp_ns
+        self._responder.newest_timestamp = snapshot.received_timestamp
+        self._rx_bytes, self._tx_bytes = snapshot.rx_bytes, snapshot.tx_bytes
+        self._last_received_at, self._last_sent_at = snapshot.last_received_at, snapshot.last_sent_at
+        self._handshake_at = snapshot.handshake_at
+        if self._is_initiator and not self.can_send(now):
+            self._renew(now)
 
     # Inputs.
 
