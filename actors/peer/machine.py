@@ -76,6 +76,10 @@ _INITIATED_BY: Final[Mapping[str, Initiator]] = MappingProxyType(
 """Who ended it, where a goodbye's reason says more than that the peer sent it."""
 
 
+LAST_WILL: Final = encode_control(Goodbye(reason="worker_crashed", last_will=True))
+"""What is said for us if our worker dies. It is the same in every session: nothing is known yet of how it will end."""
+
+
 class Connected(msgspec.Struct, frozen=True):
     """The first handshake is complete: packets flow."""
 
@@ -99,7 +103,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: bool | None
 
 
-Event = Connected | PongReceived | Ended
+class SessionChanged(msgspec.Struct, frozen=True):
+    """The tunnel's keys are other ones: `seal_last_will` gives another datagram."""
+
+
+Event = Connected | SessionChanged | PongReceived | Ended
 
 
 class Connection:
@@ -210,6 +218,13 @@ class Connection:
         self._drain_tunnel(now)
         return True
 
+    def seal_last_will(self, now: float) -> bytes | None:
+        """Return the datagram that says goodbye for us if we die without a word; None while there is nobody to hear it.
+
+        It is the same one until `SessionChanged`.
+        """
+        return self.tunnel.seal_last_will(LAST_WILL, now) if self.state == "established" else None
+
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
         if self.state == "closing":
@@ -265,6 +280,7 @@ class Connection:
                     # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
                     self._rtt_ms = min(self._rtt_ms, event.rtt_ms) if self._rtt_ms else event.rtt_ms
                     self._events.append(Connected(event.rtt_ms))
+                self._events.append(SessionChanged())
             elif isinstance(event, HandshakeFailed):
                 evidence = {"reason": "no handshake was answered", "initiations": event.initiations}
                 self.handle_failed(evidence, now)
@@ -296,7 +312,8 @@ class Connection:
         if self.state in ("connecting", "established"):
             plain = goodbye.reason == "unspecified"
             cause = Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason)
-            evidence: dict[str, Any] = {"told": "goodbye without a reason" if plain else f"goodbye: {goodbye.reason}"}
+            kind = "last will" if goodbye.last_will else "goodbye"
+            evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
             if goodbye.text:
                 evidence["text"] = goodbye.text
             self._end(
@@ -304,12 +321,13 @@ class Connection:
                 _INITIATED_BY.get(cause, Initiator.PEER),
                 evidence,
                 # No synchronised clocks: the sender says how long it has been saying it, half a round trip came on top.
-                detection_ms=goodbye.elapsed_ms + self._rtt_ms / 2,
-                acknowledged=True,
+                # A last will does not know.
+                detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + self._rtt_ms / 2,
+                acknowledged=None if goodbye.last_will else True,
             )
         elif self.state == "closing":
-            # Both sides say goodbye at once: theirs proves that they know.
-            self._closed(acknowledged=True, now=now)
+            # Both sides say goodbye at once: theirs proves that they know. Who is spoken for knows nothing any more.
+            self._closed(acknowledged=not goodbye.last_will, now=now)
         else:
             return
         self._move("goodbye")
