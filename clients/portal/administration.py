@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from exeunt.actors.portal.messages import Name, PeerKind, Transport
+from exeunt.actors.portal.messages import PeerKind, Transport
+from exeunt.actors.portal.texts import Name
 
 from .addresses import host_and_port, resource_address
 from .directory import Directory, PeerRecord, ResourceRecord, SiteRecord
