@@ -83,7 +83,10 @@ class Link:
         self._drain()
 
     async def leave(self, reason: str, timeout_s: float = 0.25) -> bool:
-        """Say goodbye and close. Whether the portal acknowledged it within `timeout_s`."""
+        """Say goodbye. Whether the portal acknowledged it within `timeout_s`.
+
+        Ends of connections may still be sent, until `close`.
+        """
         if self._left is None:
             if self._machine.state == "closed":
                 return False
