@@ -38,7 +38,7 @@ def test_the_timers_as_they_are_do_not_contradict_each_other() -> None:
         ("WORKER_LEAVE_S", 2.0, "a worker outlasts its event loop"),
         ("LOST_AFTER_S", 25.0, "a cut network is named before the handshake gives up"),
         ("CONSENT_INTERVAL_S", 4.0, "consent is asked for several times"),
-        ("LOST_AFTER_S", 10.5, None),
+        ("LOST_AFTER_S", 13.5, None),
         ("LOST_AFTER_S", 9.9, "consent is asked for several times"),
     ],
 )

@@ -4,6 +4,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import pytest
 
 from exeunt.actors.device.pump import Pump
 from exeunt.actors.endings import Cause, Ending, Initiator
-from exeunt.actors.ice import Callbacks, IceConfig, Lost, NeverConnected
+from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected
 from exeunt.actors.ice import Path as IcePath
+from exeunt.actors.ice.agent import Credentials
 from exeunt.actors.messages import MESSAGES
-from exeunt.actors.peer import actor as peer_actor
-from exeunt.actors.peer import machine
+from exeunt.actors.peer import farewell, paths
 from exeunt.actors.peer.actor import PeerConnection
 from exeunt.actors.peer.messages import (
     Close,
@@ -55,7 +56,13 @@ class PlayedAgent:
         self.made[config.role] = self
         self.found = asyncio.Event()
         self.closed = 0
-        self.hints = 0
+        self.hints: list[bool] = []
+        self.path: IcePath | None = None
+        self.last_alive: float | None = None
+        self.remote: list[tuple[str | None, int]] = []
+        self.withdrawn: list[tuple[str, int]] = []
+        self.restarts: dict[int, asyncio.Future[IcePath]] = {}
+        self.servers: tuple[IceServer, ...] = ()
         self.cut = False
         self.other: Callable[[], PlayedAgent | None] = lambda: self.made.get(
             "controlled" if config.role == "controlling" else "controlling"
@@ -64,15 +71,23 @@ class PlayedAgent:
     async def gather(self) -> None:
         if self.gather_error is not None:
             raise self.gather_error
-        self.callbacks.on_candidate("candidate:1")
-        self.callbacks.on_candidate("")
+        self.callbacks.on_candidate("candidate:1", 0)
+        self.callbacks.on_candidate("", 0)
 
     async def connect(self, timeout_s: float) -> IcePath:
         if self.connect_error is not None:
             raise self.connect_error
         await self.found.wait()
+        self.path = PATH
         self.callbacks.on_path(PATH)
         return PATH
+
+    async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> IcePath:
+        self.callbacks.on_candidate(f"candidate:{credentials.local_username}", generation)
+        outcome = self.restarts[generation] = asyncio.get_running_loop().create_future()
+        self.path = await outcome
+        self.callbacks.on_path(self.path)
+        return self.path
 
     def send(self, datagram: bytes) -> None:
         other = self.other()
@@ -83,14 +98,20 @@ class PlayedAgent:
         if not self.closed:
             self.callbacks.on_datagram(datagram)
 
-    def add_remote_candidate(self, candidate: str | None) -> None:
-        """Paths come from the test."""
+    def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
+        self.remote.append((candidate, generation))
+
+    def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
+        self.withdrawn.append((candidate, generation))
+
+    def set_servers(self, servers: tuple[IceServer, ...]) -> None:
+        self.servers = servers
 
     def note_alive(self) -> None:
-        """Nobody watches."""
+        self.last_alive = time.monotonic()
 
-    def hint(self) -> None:
-        self.hints += 1
+    def hint(self, urgent: bool = False) -> None:
+        self.hints.append(urgent)
 
     async def close(self, timeout_s: float) -> None:
         self.closed += 1
@@ -160,8 +181,8 @@ class Side:
 
 @pytest.fixture
 async def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Side]]:
-    monkeypatch.setattr(peer_actor, "IceAgent", PlayedAgent)
-    monkeypatch.setattr(machine, "GOODBYE_DEADLINE_S", 0.1)  # where nobody answers, real time passes
+    monkeypatch.setattr(paths, "IceAgent", PlayedAgent)
+    monkeypatch.setattr(farewell, "GOODBYE_DEADLINE_S", 0.1)  # where nobody answers, real time passes
     monkeypatch.setattr(PlayedAgent, "made", {}, raising=False)
     sides = {name: Side(name, tmp_path) for name in KEYS}
     yield sides
