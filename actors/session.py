@@ -79,6 +79,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """IPv6's minimum: it fits every path that carries IPv6, TURN over it included."""
     peer_workers: int = 1
     lost_after_s: float = LOST_AFTER_S
+    idle_after_s: float | None = None
+    """A connection without traffic for so long is ended as `idle`; the next packet makes another. None: never."""
     relay_only: bool = False
     masquerade: bool = True
     manages_device: bool = True
@@ -169,6 +171,7 @@ class Session:
             endings_file=str(config.endings_file),
             peer_workers=names,
             lost_after_s=config.lost_after_s,
+            idle_after_s=config.idle_after_s,
             relay_only=config.relay_only,
             masquerade=config.masquerade,
             manages_device=config.manages_device,
@@ -199,9 +202,11 @@ class Session:
 
     # --- commands ---
 
-    def stop(self, cause: Cause = Cause.SHUTTING_DOWN) -> None:
-        """Begin to leave; `ended` says when it is over. The first cause stands."""
-        self._ref.tell(StopSession(cause))
+    def stop(self, cause: Cause = Cause.SHUTTING_DOWN, text: str = "") -> None:
+        """Begin to leave; `ended` says when it is over. The first cause stands. `text` is shown to people on the other
+        side, as evidence: `upgrade`, say.
+        """
+        self._ref.tell(StopSession(cause, text=text))
         if self._insisting is None:
             self._insisting = asyncio.get_running_loop().create_task(self._insist())
 

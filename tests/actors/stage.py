@@ -36,13 +36,16 @@ from exeunt.actors.peer.messages import (
     Close,
     DescribePeer,
     Hint,
+    Moved,
     PeerConfig,
     PeerConnected,
     PeerDescription,
     PeerEnded,
     Ping,
     Pong,
+    RestartPath,
     SetNetworks,
+    SetServers,
 )
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import (
@@ -110,7 +113,7 @@ class PlayedPeer(Played):
         self.mute = False
         self.is_over = False
 
-    @receive(AddCandidates, Hint, SetNetworks)
+    @receive(AddCandidates, Hint, Moved, RestartPath, SetNetworks, SetServers)
     def on_told(self, message: Message) -> None:
         self.note(message)
 
