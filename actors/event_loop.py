@@ -26,6 +26,7 @@ from .messages import (
     DescribeSession,
     Disconnected,
     EverybodyAsked,
+    IgnoreAddresses,
     NetworkChanged,
     PingPeer,
     Reset,
@@ -86,6 +87,8 @@ class EventLoop(Connections):
         self.problems.pop("portal", None)
         self._set_relays(message.joined.relays)
         self._set_resources(message.joined.resources)
+        addresses = tuple(one for one in (message.joined.address_ipv4, message.joined.address_ipv6) if one)
+        self.node.local("watcher").tell(IgnoreAddresses(addresses))
         if first:
             try:
                 await self.joined_first(message.joined)

@@ -132,6 +132,12 @@ class NetworkChanged(Message, frozen=True):
     reason: str
 
 
+class IgnoreAddresses(Message, frozen=True):
+    """To the watcher: these addresses are the tunnel's own, and no change of network."""
+
+    addresses: tuple[str, ...]
+
+
 class Reset(Message, frozen=True):
     """The network changed: connect to the portal anew, check every path at once."""
 
@@ -194,6 +200,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Taken,
     StopSession,
     NetworkChanged,
+    IgnoreAddresses,
     Reset,
     SetDns,
     SetInternetResource,

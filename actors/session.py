@@ -57,6 +57,7 @@ _PRELOAD = (
     "exeunt.actors.peer.actor",
     "exeunt.actors.device.actor",
     "exeunt.actors.network.actor",
+    "exeunt.actors.network.watch_actor",
 )
 """Imported once in the fork server, so that a worker starts in some tens of milliseconds."""
 

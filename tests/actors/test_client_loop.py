@@ -29,7 +29,7 @@ from exeunt.actors.messages import (
     TunInterfaceUpdated,
 )
 from exeunt.actors.network.messages import OpenDevice, SetRoutes
-from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Pong, SetNetworks
+from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, SetNetworks
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
 from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
@@ -448,7 +448,7 @@ async def test_a_reset_checks_every_path_and_the_portal(stage: Stage) -> None:
     peer = await connected(stage, WEB)
     await stage.tell(Reset("wifi"))
     assert len(stage.link.told(PortalReset)) == 1
-    assert peer.told(Hint) == [Hint("wifi")]
+    assert peer.told(Moved) == [Moved("wifi")]
 
 
 async def test_a_ping_names_a_peer_in_three_ways(stage: Stage) -> None:
