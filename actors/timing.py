@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .ice.consent import PASSIVE_FRACTION, PASSIVE_S
 from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
 
 # --- knowing who is alive ---
@@ -16,17 +17,18 @@ from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
 LOST_AFTER_S: Final = 15.0
 """Nothing authenticated, and no answer to a consent check, for so long: `network_lost`. RFC 7675 allows 30 s."""
 
-CONSENT_INTERVAL_S: Final = 2.0
-"""Seven checks fit into LOST_AFTER_S; with 20 % loss each way all of them fail once in 1,200 times, traffic aside."""
-
-IDLE_CONSENT_INTERVAL_S: Final = 5.0
-"""Between the checks of a client that has nothing else to say; they keep the NAT's mapping, too."""
+CONSENT_INTERVAL_S: Final = 3.6
+"""How long an idle path is left alone. After 5 s without an answer ICE checks every half second: 20 checks before the
+verdict, so loss alone never brings it about."""
 
 SUSPECT_S: Final = 5.0
 """Something was sent, and no sign of life came for so long: probe, and if that stays unanswered, find another path."""
 
-QUIET_S: Final = 7.5
-"""The same where nothing was sent. An idle client shows signs of life every 5 s, a quarter more or less."""
+QUIET_S: Final = 7.0
+"""The same where nothing was sent: later than ICE asks by itself, on either side."""
+
+LOST_LATEST: Final = 1.125
+"""Times LOST_AFTER_S. ICE names a lost network first; while a restart is under way it does not, and this is the end."""
 
 PROBE_REPEAT_S: Final = 0.1
 """Between the probes of a round."""
@@ -63,9 +65,6 @@ RESTART_SPACING_S: Final = 1.0
 
 RESTART_REPEAT_S: Final = 4.0
 """A restart that was asked for and not begun (the portal may be away) is asked for again, if it is still wanted."""
-
-RESTART_GRACE_S: Final = 1.5
-"""What a restart begun just before LOST_AFTER_S may add to it, so that a path found a moment too late still counts."""
 
 NETWORK_SETTLE_S: Final = 0.3
 """A change of network is many changes (an address goes, a route, another address comes): they are told as one, once
@@ -149,16 +148,17 @@ _INEQUALITIES: Final = (
     ("a worker outlasts a peer", PEER_CLOSE_S < WORKER_LEAVE_S),
     ("a worker outlasts its event loop", EVENT_LOOP_LEAVE_S < WORKER_LEAVE_S),
     ("a cut network is named before the handshake gives up", LOST_AFTER_S < ICE_REKEY_ATTEMPT_TIME_S),
-    ("consent is asked for several times", CONSENT_INTERVAL_S * 5 < LOST_AFTER_S),
+    ("consent is asked for long before the verdict", CONSENT_INTERVAL_S * 4 < LOST_AFTER_S),
     ("a keepalive comes before the verdict", KEEPALIVE_TIMEOUT_S < LOST_AFTER_S),
     ("many probes make a round", PROBE_REPEAT_S * 10 < PROBE_S),
     ("a dead process is named within two seconds", PROBE_S + 2 * PROBE_REPEAT_S < 2.0),
     ("who leaves the portal has said goodbye before it is concluded", PORTAL_LEAVE_S + GOODBYE_DEADLINE_S < PROBE_S),
     ("who leaves the portal is waited for until it has left", EVENT_LOOP_LEAVE_S < TOLD_PATIENCE_S),
-    ("an idle peer is not suspected", 1.25 * IDLE_CONSENT_INTERVAL_S < QUIET_S),
+    ("an idle peer is asked by ICE before it is suspected", CONSENT_INTERVAL_S < PASSIVE_S < QUIET_S),
     ("suspicion, probes and a restart come before the verdict", QUIET_S + PROBE_S + RESTART_REPEAT_S < LOST_AFTER_S),
-    ("a restart's grace is still told from the handshake's end", LOST_AFTER_S + RESTART_GRACE_S < HANDSHAKE_S),
-    ("the verdict is at most two seconds late", RESTART_GRACE_S < 2.0),
+    ("the latest verdict is not the handshake's", LOST_AFTER_S * LOST_LATEST < HANDSHAKE_S),
+    ("the latest verdict is at most two seconds late", LOST_AFTER_S * LOST_LATEST < LOST_AFTER_S + 2),
+    ("ICE's verdict comes before the latest", max(1.0, PASSIVE_FRACTION) < LOST_LATEST),
     ("a stopped host probes before it concludes", PROBE_S < STALL_GRACE_S),
     ("a stall is shorter than a suspend", STALL_S < SUSPEND_S),
     ("a relay's end is told before the silence that follows is a verdict", RELAY_LOST_S < LOST_AFTER_S),

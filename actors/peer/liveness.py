@@ -11,8 +11,9 @@ what began it:
     portal: the peer's link fell silent; a hint    find another path; go on listening
     our own suspicion: 5 s without an answer       find another path; go on listening
 
-and without a round, silence for `lost_after_s` is a lost network. So nothing ever ends by a hint alone, and a
-portal that lost its link to a living peer ends nothing.
+So nothing ever ends by a hint alone, and a portal that lost its link to a living peer ends nothing. Silence for
+`lost_after_s` is a lost network: ICE, which knows when it asked, says so, but not while it looks for another path;
+then an eighth more of silence is the end.
 
 A packet that was under way when the peer died still arrives after the hint. So in the first round trip of a round
 nothing but the answer to a probe of that round ends it. A peer that told the portal that it leaves is alive, and
@@ -32,12 +33,12 @@ import msgspec
 
 from ..endings import Cause, Initiator
 from ..timing import (
+    LOST_LATEST,
     PROBE_REPEAT_S,
     PROBE_ROUND_TRIPS,
     PROBE_S,
     QUIET_S,
     RELAY_LOST_S,
-    RESTART_GRACE_S,
     STALL_GRACE_S,
     STALL_S,
     SUSPECT_S,
@@ -99,7 +100,7 @@ class Liveness:
     def __init__(self, *, lost_after_s: float, now: float) -> None:
         self.last_alive = now
         """When the last sign of life arrived."""
-        self._lost_after_s = lost_after_s
+        self._lost_after_s = lost_after_s * LOST_LATEST
         self._suspect_s = min(SUSPECT_S, lost_after_s / 3)
         self._quiet_s = min(QUIET_S, lost_after_s / 2)
         self._rtt_s = 0.0
@@ -170,11 +171,6 @@ class Liveness:
             self._relay_lost_at, self._relay_evidence = now, evidence
             self._wake_at = min(self._wake_at, now + RELAY_LOST_S)
             self._events.append(PathWanted("the relay was lost"))
-
-    def handle_restart(self, now: float) -> None:
-        """A search for another path has begun. What it finds just after the deadline should not be too late."""
-        lost_at = self.last_alive + self._lost_after_s
-        self._grace_until = max(self._grace_until, min(now + 2 * RESTART_GRACE_S, lost_at + RESTART_GRACE_S))
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due. The caller has told the latest sign of life before."""

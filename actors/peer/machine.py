@@ -166,11 +166,7 @@ class Connection:
 
     def handle_restart_began(self, generation: int, now: float) -> bool:
         """The portal has given both sides new credentials; False when they are not the newest, or come too late."""
-        if self.state not in ("connecting", "established") or not self.restarts.handle_began(generation, now):
-            return False
-        if self._liveness is not None:
-            self._liveness.handle_restart(now)
-        return True
+        return self.state in ("connecting", "established") and self.restarts.handle_began(generation, now)
 
     def handle_close(
         self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any], now: float, text: str = ""

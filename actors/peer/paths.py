@@ -204,7 +204,7 @@ def ice_config(config: PeerConfig) -> IceConfig:
         remote_password=config.remote_password,
         servers=ice_servers(config.servers),
         lost_after_s=config.lost_after_s,
-        consent_interval_s=min(CONSENT_INTERVAL_S, config.lost_after_s / 6),
+        consent_interval_s=min(CONSENT_INTERVAL_S, config.lost_after_s / 4),
         relay_only=config.relay_only,
         host_filter=lambda host: host not in excluded and not host.startswith(("127.", "::1", "fe80:")),
     )

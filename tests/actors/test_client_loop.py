@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.actors.stage import PlayedPeer, Stage, created, resource
 
-from exeunt.actors import client_loop, event_loop
+from exeunt.actors import client_loop, connections
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
@@ -565,7 +565,7 @@ async def test_a_peer_that_does_not_answer_is_recorded_unacknowledged(
 ) -> None:
     peer = await connected(stage, WEB)
     peer.mute = True
-    monkeypatch.setattr(event_loop, "PEER_CLOSE_S", 0.03)
+    monkeypatch.setattr(connections, "PEER_CLOSE_S", 0.03)
     loop = stage.nodes["control"].actors["event-loop"]
     stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
     await loop.until_ended()

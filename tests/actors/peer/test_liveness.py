@@ -11,17 +11,18 @@ from exeunt.actors.peer.blame import initiator_of, told_cause
 from exeunt.actors.peer.liveness import Doubt, Liveness, LivenessEvent, PathWanted, ProbeWanted, Verdict
 from exeunt.actors.timing import (
     LOST_AFTER_S,
+    LOST_LATEST,
     PROBE_REPEAT_S,
     PROBE_S,
     QUIET_S,
     RELAY_LOST_S,
-    RESTART_GRACE_S,
     STALL_GRACE_S,
     SUSPECT_S,
     TOLD_PATIENCE_S,
 )
 
 RTT_S = 0.02
+LATEST_S = LOST_AFTER_S * LOST_LATEST
 
 
 class World:
@@ -141,7 +142,7 @@ def test_a_portal_that_only_lost_sight_of_a_silent_peer_concludes_nothing() -> N
     world = World()
     world.lives = False
     world.doubt("silent", "its heartbeats are missing")
-    world.advance(LOST_AFTER_S - 0.1)
+    world.advance(LATEST_S - 0.1)
     assert world.verdicts == []
     assert world.since_start(PathWanted)[0] == PROBE_S
     world.advance(0.2)
@@ -232,11 +233,11 @@ def test_five_seconds_without_an_answer_are_suspicious() -> None:
     world = World()
     world.lives = False
     world.liveness.handle_sent(world.now)
-    world.advance(LOST_AFTER_S + 0.1)
+    world.advance(LATEST_S + 0.1)
     assert world.since_start(ProbeWanted)[0] == SUSPECT_S
     assert world.since_start(PathWanted)[0] == SUSPECT_S + PROBE_S
     assert world.verdict.cause == Cause.NETWORK_LOST
-    assert world.verdict.detection_ms == pytest.approx(LOST_AFTER_S * 1000, abs=1)
+    assert world.verdict.detection_ms == pytest.approx(LATEST_S * 1000, abs=1)
 
 
 def test_an_answer_is_an_answer_to_all_that_was_sent() -> None:
@@ -248,24 +249,13 @@ def test_an_answer_is_an_answer_to_all_that_was_sent() -> None:
     assert world.events == []
 
 
-def test_a_restart_begun_late_may_still_succeed() -> None:
+def test_what_ice_says_of_a_silent_path_is_the_verdict() -> None:
     world = World()
     world.lives = False
-    world.advance(LOST_AFTER_S - 0.5)
-    world.liveness.handle_restart(world.now)
-    world.advance(0.5 + RESTART_GRACE_S - 0.1)
-    assert world.verdicts == []
-    world.advance(0.2)
-    assert world.verdict.detection_ms == pytest.approx((LOST_AFTER_S + RESTART_GRACE_S) * 1000, abs=1)
-
-
-def test_restarts_one_after_the_other_do_not_keep_a_dead_peer() -> None:
-    world = World()
-    world.lives = False
-    for _ in range(40):
-        world.advance(0.5)
-        world.liveness.handle_restart(world.now)
-    assert world.verdict.detection_ms <= (LOST_AFTER_S + RESTART_GRACE_S) * 1000 + 1
+    world.advance(LOST_AFTER_S)
+    world.liveness.handle_path_lost({"ice": "no_answer"}, LOST_AFTER_S, world.now)
+    world.drain()
+    assert (world.verdict.cause, world.verdict.evidence["ice"]) == (Cause.NETWORK_LOST, "no_answer")
 
 
 def test_a_short_patience_is_kept_in_proportion() -> None:
@@ -274,7 +264,7 @@ def test_a_short_patience_is_kept_in_proportion() -> None:
     world.liveness.handle_sent(world.now)
     world.advance(4)
     assert world.since_start(ProbeWanted)[0] == 1.0
-    assert world.verdict.detection_ms == pytest.approx(3000, abs=1)
+    assert world.verdict.detection_ms == pytest.approx(3000 * LOST_LATEST, abs=1)
 
 
 # --- a relay that is gone ---
@@ -355,7 +345,7 @@ def test_what_ice_concludes_just_after_a_sleep_is_not_believed() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["alive", "sent", "hint", "silent", "wait", "restart"]), st.floats(0, 4))))
+@given(st.lists(st.tuples(st.sampled_from(["alive", "sent", "hint", "silent", "wait"]), st.floats(0, 4))))
 def test_without_a_word_of_its_end_silence_is_the_only_cause(steps: list[tuple[str, float]]) -> None:
     world = World()
     world.lives = False
@@ -372,14 +362,12 @@ def test_without_a_word_of_its_end_silence_is_the_only_cause(steps: list[tuple[s
                 world.doubt("hint")
             case "silent":
                 world.doubt("silent")
-            case "restart":
-                world.liveness.handle_restart(world.now)
             case _:
                 pass
     for verdict in world.verdicts:
         assert verdict.cause == Cause.NETWORK_LOST
-        assert verdict.detection_ms >= LOST_AFTER_S * 1000 - 1
-    world.advance(LOST_AFTER_S + RESTART_GRACE_S + 0.1)
+        assert verdict.detection_ms >= LATEST_S * 1000 - 1
+    world.advance(LATEST_S + 0.1)
     assert len(world.verdicts) == 1
 
 
