@@ -119,8 +119,10 @@ async def test_two_peers_find_each_other_and_take_leave(portal: Portal) -> None:
             client.link.send(candidates)
             assert await gateway.message(IceCandidates) == candidates
             assert await client.link.leave("signed_out")
-            assert client.link.state == "closed"
-        assert await gateway.message(PeerGone) == PeerGone(connection=created.connection, reason="left")
+            assert client.link.state == "left"
+        assert await gateway.message(PeerGone) == PeerGone(
+            connection=created.connection, reason="it left", kind="left", cause="signed_out"
+        )
     kinds = [row.kind for row in administration.sessions(portal.store)][::-1]
     assert kinds[:4] == ["signed_in", "signed_in", "authorized", "left"]
 
