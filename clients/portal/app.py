@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Generator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import uvicorn
@@ -142,7 +142,7 @@ async def _attend(portal: PortalIO, websocket: WebSocket, kind: PeerKind) -> Non
     await websocket.accept()
     session_id, queue = portal.open(identity)
     reader = asyncio.create_task(_read(portal, session_id, websocket), name=f"portal-read-{session_id}")
-    tasks = [
+    tasks: list[asyncio.Task[Any]] = [
         reader,
         asyncio.create_task(_write(queue, websocket), name=f"portal-write-{session_id}"),
         asyncio.create_task(_watch(queue, websocket), name=f"portal-watch-{session_id}"),

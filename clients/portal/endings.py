@@ -115,7 +115,7 @@ class EndingsTable:
         if record is None or own is None:
             return Evidence(ref=ref, connection=connection_id)
         stored: dict[Side, EndingReport | None] = {"client": record.client_report, "gateway": record.gateway_report}
-        reports = {
+        reports: dict[Side, EndingReport] = {
             side: report if side == own else shared(report) for side, report in stored.items() if report is not None
         }
         return Evidence(
@@ -156,13 +156,13 @@ def shared(report: EndingReport) -> EndingReport:
 
 
 def agreement(record: ConnectionRecord) -> str:
-    """`agree`, `differ`, or `one side only`.
+    """`agree`, `differ`, or `one_side_only`.
 
     Two ends agree if they name the same cause, and not each the other as who ended it. Both may say "us": they left at
     the same moment.
     """
     if record.client_cause is None or record.gateway_cause is None:
-        return "one side only"
+        return "one_side_only"
     blamed = [
         report is not None and report.initiated_by == Initiator.PEER
         for report in (record.client_report, record.gateway_report)

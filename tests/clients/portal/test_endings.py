@@ -333,8 +333,8 @@ def record(client: tuple[str, str] | None, gateway: tuple[str, str] | None) -> C
         (("worker_crashed", "supervisor"), ("worker_crashed", "peer"), "agree"),
         (("signed_out", "peer"), ("signed_out", "peer"), "differ"),
         (("signed_out", "us"), ("network_lost", "network"), "differ"),
-        (("signed_out", "us"), None, "one side only"),
-        (None, ("process_died", "peer"), "one side only"),
+        (("signed_out", "us"), None, "one_side_only"),
+        (None, ("process_died", "peer"), "one_side_only"),
     ],
 )
 def test_whether_two_ends_agree(client: tuple[str, str] | None, gateway: tuple[str, str] | None, word: str) -> None:

@@ -123,7 +123,7 @@ async def test_two_peers_find_each_other_and_take_leave(portal: Portal) -> None:
         assert await gateway.message(PeerGone) == PeerGone(
             connection=created.connection, reason="it left", kind="left", cause="signed_out"
         )
-    kinds = [row.kind for row in administration.sessions(portal.store)][::-1]
+    kinds = [event.kind for event in portal.store.session_events()][::-1]
     assert kinds[:4] == ["signed_in", "signed_in", "authorized", "left"]
 
 
