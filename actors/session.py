@@ -43,6 +43,8 @@ from .messages import (
     Taken,
 )
 from .peer.messages import Pong
+from .portal.actor_messages import PortalAskEvidence, PortalEvidence
+from .portal.messages import Evidence
 from .portal.url import websocket_url
 from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
 from .tree import PortalConfig, children, hand_over_path, peer_workers, workers
@@ -236,6 +238,12 @@ class Session:
         """Measure a round trip. Raises Refused (`no_such_peer`, `not_connected`, `timeout`)."""
         pong: Pong = await self._ref.ask(PingPeer(peer, timeout_s), timeout_s=timeout_s + 2)
         return pong
+
+    async def evidence(self, connection: str, timeout_s: float = 2.0) -> Evidence | None:
+        """Ask the portal what it knows of a connection that ended; None if it cannot be asked, or does not answer."""
+        question = PortalAskEvidence(connection, timeout_s)
+        answer: PortalEvidence = await self.supervisor.ref("portal-link").ask(question, timeout_s=timeout_s + 1)
+        return answer.evidence
 
     async def ended(self) -> Outcome:
         """Return when everybody has left and no process is left."""
