@@ -7,7 +7,8 @@ from tests.actors.peer.pair import ConnectionPair
 
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.control_packet import Goodbye, decode_control, encode_control
-from exeunt.actors.peer.machine import LAST_WILL, SessionChanged
+from exeunt.actors.peer.events import SessionChanged
+from exeunt.actors.peer.farewell import LAST_WILL
 from exeunt.actors.peer.will import Will
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 from exeunt.runtime.deposits import Deposits
