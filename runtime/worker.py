@@ -43,6 +43,7 @@ from .transport import Transport, endpoint
 logger = logging.getLogger(__name__)
 
 ORPHAN_LEAVE_S = 0.7  # an orphan has a second in all: its actors get most of it for their goodbyes
+INHERIT_S = 2.0  # for what a predecessor has left to come; it waits in a socket, and is there in some milliseconds
 EXIT_ORPHANED = 70
 
 
@@ -64,6 +65,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     unprivileged: bool
     estate: str = ""
     """Where it deposits its last words; nothing where the supervisor could not say them."""
+    inherits: bool = False
+    """Whether its predecessor has left it something; it waits for that before it begins."""
     resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """What it needs of its machine; for the engine that places it."""
 
@@ -161,6 +164,9 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     node.worker_up("supervisor", boot.supervisor)
     door = _open_side_door(node, boot)
     node.deposits = _open_deposits(boot)
+    if boot.inherits and node.deposits.is_kept:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(node.deposits.until_inherited(), INHERIT_S)
     code = await serve(node, boot, _watch_parent(loop))
     node.transport.close()
     if recorder is not None:

@@ -17,6 +17,7 @@ from .directories import Directories
 from .engine import Engine, Worker
 from .errors import ActorDead, ExeuntError
 from .events import Event, WorkerStarted
+from .inheritance import HAND_OVER
 from .keeper import Keeper, Terms
 from .messages import GroupJoined, GroupLeft, Leave, NamesChanged, WorkerDown, WorkerReady, WorkerUp
 from .node import Node
@@ -24,6 +25,8 @@ from .ref import Ref
 from .worker import Boot
 
 logger = logging.getLogger(__name__)
+
+ORDERLY = "exit code 0"  # in an engine's words
 
 _NEWS_TIMEOUT_S = 1.0  # for a worker to take note of another; one that is busy hears of it all the same
 
@@ -45,10 +48,12 @@ class Workforce:
         on_end: Callable[[Decision[WorkerSpec]], None],
         on_death: Callable[[Worker], None],
         on_loss: Callable[[str, bool], None],
+        inherits: Callable[[str], bool],
         publish: Callable[[Event], None],
     ) -> None:
         """`on_death` is called when a worker has ended, however it did; `on_loss` when it is decided what becomes of
-        its actors: the flag says whether it is gone for good.
+        its actors: the flag says whether it is gone for good. `inherits`: whether a worker's predecessor has left
+        something to it.
         """
         self.keeper: Keeper[WorkerSpec] = Keeper(terms.tree(specs), self, spawn=terms.spawn, on_end=on_end)
         self.specs = {spec.name: spec for spec in specs}
@@ -63,6 +68,7 @@ class Workforce:
         """Whether each process keeps a flight recorder."""
         self._on_death = on_death
         self._on_loss = on_loss
+        self._inherits = inherits
         self._publish = publish
         self._engine = engine
         self._given_up: set[str] = set()
@@ -113,7 +119,7 @@ class Workforce:
 
     async def stop(self, spec: WorkerSpec, incarnation: int, reason: str, within_s: float | None) -> None:
         """Have a worker leave; kill it if that takes too long."""
-        await self._end(spec.name, reason, within_s)
+        await self._end(spec.name, HAND_OVER if spec.hands_over and self._estate else reason, within_s)
 
     def decided(self, decision: Decision[WorkerSpec]) -> None:
         """Let the actors of all workers concerned know what becomes of them. Nobody is started there meanwhile."""
@@ -132,6 +138,15 @@ class Workforce:
         """It has said so itself (`ready`)."""
 
     # --- for everybody ---
+
+    def worker_of(self, pid: int) -> str | None:
+        """Name the worker that runs in a process; None for one that is not ours."""
+        return next((worker for worker, process in self.processes.items() if process.pid == pid), None)
+
+    def has_handed_over(self, process: Worker) -> bool:
+        """Say whether a worker that has ended did so in order to be succeeded, and with all in order."""
+        spec = self.specs[process.boot.worker]
+        return spec.hands_over and self.keeper.is_stopping(spec.name) and process.exit_reason == ORDERLY
 
     def ready(self, message: WorkerReady) -> None:
         """Note that a worker listens, if it is the current one of that name."""
@@ -228,6 +243,7 @@ class Workforce:
             messages=self._messages,
             unprivileged=spec.unprivileged,
             estate=self._estate,
+            inherits=self._inherits(spec.name),
             resources=spec.resources,
         )
         process = self.processes[spec.name] = self._engine.start(boot, self._ended)
