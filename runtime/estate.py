@@ -72,6 +72,8 @@ class Estates:
         self._worker_of = worker_of
         self._loop = asyncio.get_running_loop()
         self._estates: dict[int, Estate] = {}
+        """By process id."""
+        self._arrivals: dict[int, asyncio.Event] = {}
         self._passed_on: dict[str, Estate] = {}
         """By worker: what a successor has still to take."""
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
@@ -96,19 +98,36 @@ class Estates:
 
         What a predecessor had passed on to it, and it had not taken, is said as well.
         """
-        return self._say(worker, self._release(pid, worker)) + self.give_up(worker)
+        count = self._say(worker, self._release(pid, worker)) + self.give_up(worker)
+        self._leave_to(worker, None)
+        return count
 
     def pass_on(self, pid: int, worker: str) -> None:
         """A worker has ended that handed over: keep everything for its successor, until it has taken it."""
         self.give_up(worker)
         estate = self._release(pid, worker)
-        if estate is None:
-            return
-        self._passed_on[worker] = estate
-        self._deadlines[worker] = self._loop.call_later(DEADLINE_S, self.give_up, worker)
-        for other in self._estates.values():
-            if other.worker == worker:
-                other.inherit(estate)
+        if estate is not None:
+            self._passed_on[worker] = estate
+            self._deadlines[worker] = self._loop.call_later(DEADLINE_S, self.give_up, worker)
+        self._leave_to(worker, estate)
+
+    async def until_here(self, pid: int, ended: asyncio.Event) -> None:
+        """Return when a process has come and waits for what it inherits, or has ended."""
+        arrival = self._arrivals.setdefault(pid, asyncio.Event())
+        waiting = [asyncio.ensure_future(one.wait()) for one in (arrival, ended)]
+        try:
+            if pid not in self._estates:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._arrivals[pid]
+            for one in waiting:
+                one.cancel()
+
+    def forget(self, pid: int) -> None:
+        """A successor has ended before it had anything."""
+        estate = self._estates.pop(pid, None)
+        if estate is not None:
+            estate.close()
 
     def has_passed_on(self, worker: str) -> bool:
         """Say whether there is anything for a successor."""
@@ -148,6 +167,12 @@ class Estates:
         self._deadlines.clear()
 
     # --- inside ---
+
+    def _leave_to(self, worker: str, estate: Estate | None) -> None:
+        """Let a successor that waits have what there is for it."""
+        for other in self._estates.values():
+            if other.worker == worker:
+                other.inherit(estate)
 
     def _release(self, pid: int, worker: str) -> Estate | None:
         """Take out the estate of a worker that has ended, with everything that it had said."""
@@ -199,7 +224,10 @@ class Estates:
                 caller.close()
             else:
                 estate = self._estates[pid] = Estate(caller, worker, self)
-                estate.inherit(self._passed_on.get(worker))
+                if worker in self._passed_on:
+                    estate.inherit(self._passed_on[worker])
+                if pid in self._arrivals:
+                    self._arrivals[pid].set()
 
     def malformed(self) -> None:
         """Count a message that made no sense."""
@@ -243,16 +271,15 @@ class Estate:
                 self.unsaid_total += 1
 
     def inherit(self, estate: Estate | None) -> None:
-        """Tell this worker what its predecessor has left to it. None: nothing, or not yet."""
-        if estate is None:
-            return
-        estate.awaited = set(estate.bequests.bequests)
-        for key in list(estate.bequests.bequests):
-            bequest = estate.bequests.take(key)
-            assert bequest is not None
-            for part in parts(key, bequest.document):
-                self._line.send(_ENCODER.encode(part), bequest.descriptors if part.number == 0 else ())
-            close_all(bequest.descriptors)
+        """Tell this worker all that its predecessor has left to it; None: nothing."""
+        if estate is not None:
+            estate.awaited = set(estate.bequests.bequests)
+            for key in list(estate.bequests.bequests):
+                bequest = estate.bequests.take(key)
+                assert bequest is not None
+                for part in parts(key, bequest.document):
+                    self._line.send(_ENCODER.encode(part), bequest.descriptors if part.number == 0 else ())
+                close_all(bequest.descriptors)
         self._line.send(_ENCODER.encode(Complete()))
 
     def hang_up(self) -> None:

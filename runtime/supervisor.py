@@ -107,7 +107,6 @@ class Supervisor:
             on_end=self._out_of_workers,
             on_death=self._worker_died,
             on_loss=self._worker_lost,
-            inherits=lambda worker: self._estates is not None and self._estates.has_passed_on(worker),
             publish=self.events.publish,
         )
         self._children = Children(
@@ -289,7 +288,7 @@ class Supervisor:
             undo.pop_all()
         if self.engine.passes_descriptors:
             self._estates = open_estates(self.directories.ipc, epoch, self._workforce.worker_of)
-        self._workforce.open(self.node, at, "" if self._estates is None else str(self._estates.path))
+        self._workforce.open(self.node, at, self._estates)
         root = Root(
             worker_ready=self._workforce.ready,
             actor_exited=self._actor_exited,
@@ -368,6 +367,7 @@ class Supervisor:
         self._workforce.keeper.close()
         for task in self._tasks:
             task.cancel()
+        await self._workforce.dismiss_successors()
         self.engine.take_stock(self.processes.values())
         await self._children.keeper.stop_all(how)
 

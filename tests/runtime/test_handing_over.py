@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from tests.runtime.conftest import SupervisorFactory, until
 from tests.runtime.troupe import Number, Where
@@ -141,3 +143,46 @@ async def test_inline_it_is_restarted_all_the_same(supervise: SupervisorFactory)
     await until(lambda: supervisor.processes.get("w1") not in (None, before))
     await until(lambda: supervisor.worker_state("w1") == "running")
     assert not await supervisor.restart("nobody")
+
+
+async def test_the_worker_works_until_its_successor_waits(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    """Prints how long nobody answers: `pytest -s`."""
+    supervisor = await start(supervise, ear)
+    pid = supervisor.processes["w1"].pid
+    await supervisor.restart("w1")
+    answered_at = time.monotonic()
+    worst_ms, total = 0.0, 0
+    while supervisor.processes.get("w1") is None or supervisor.processes["w1"].pid == pid or total == 0:
+        total = await ask(supervisor, Number(1))
+        worst_ms = max(worst_ms, (time.monotonic() - answered_at) * 1000)
+        answered_at = time.monotonic()
+    assert await ask(supervisor, Number(1)) == total + 1
+    worst_ms = max(worst_ms, (time.monotonic() - answered_at) * 1000)
+    print(f"\nduring a restart with a hand-over nobody answers for {worst_ms:.0f} ms")
+    assert worst_ms < 2000
+
+
+async def test_a_successor_that_dies_while_it_waits_is_replaced(
+    supervise: SupervisorFactory, ear: socket.socket
+) -> None:
+    supervisor = await start(supervise, ear)
+    assert await ask(supervisor, Number(7)) == 7
+    pid = supervisor.processes["w1"].pid
+    known = {child.pid for child in psutil.Process().children(recursive=True)}
+    await supervisor.restart("w1")
+    await until(lambda: successors(known))
+    for successor in successors(known):
+        os.kill(successor, signal.SIGKILL)
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 8
+    assert heard(ear) == b""
+
+
+def successors(known: set[int]) -> list[int]:
+    """Return the processes of workers that were not there before."""
+    found: list[int] = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.pid not in known and child.name() == "t:w1":
+                found.append(child.pid)
+    return found
