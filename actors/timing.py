@@ -136,9 +136,14 @@ INTENT_REPEAT_S: Final = 2.0
 EXCLUDE_GATEWAY_S: Final = 10.0
 """A gateway that said goodbye is not asked for again so soon: the portal may not have noticed yet."""
 
+EXPIRY_PATIENCE_S: Final = 2.0
+"""A client waits so long for the gateway's goodbye after an authorisation's end, before it ends it by itself. Their
+clocks may differ, too."""
+
 PING_S: Final = 5.0
 
 _INEQUALITIES: Final = (
+    ("a client hears that its access has expired before it says so", GOODBYE_DEADLINE_S < EXPIRY_PATIENCE_S),
     ("a repetition fits its deadline", GOODBYE_REPEAT_S * 10 < GOODBYE_DEADLINE_S),
     ("who lingers outlasts who repeats", GOODBYE_DEADLINE_S < LINGER_S),
     ("closing a peer outlasts goodbye and release", GOODBYE_DEADLINE_S + RELEASE_S < PEER_CLOSE_S),

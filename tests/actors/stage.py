@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from exeunt.actors import gateway_loop
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Ending, Initiator
@@ -266,7 +265,7 @@ class Stage:
     """The fakes, and one event loop among them."""
 
     def __init__(self, directory: Path) -> None:
-        codec = Codec([*RUNTIME_MESSAGES, *TUNNEL_MESSAGES, *gateway_loop.MESSAGES])
+        codec = Codec([*RUNTIME_MESSAGES, *TUNNEL_MESSAGES])
         self.log: list[tuple[str, Message]] = []
         self.peers: list[PlayedPeer] = []
         self.nodes = {worker: Node(NODE, worker, codec=codec) for worker in WORKERS}
