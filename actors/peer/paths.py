@@ -15,7 +15,7 @@ from typing import Any
 from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path
 from ..ice.agent import Credentials
 from ..portal.messages import MAX_CANDIDATES, FromPeer, IceCandidates
-from ..timing import CONNECT_S, CONSENT_INTERVAL_S, RELEASE_S, RESTART_S
+from ..timing import CONNECT_S, CONSENT_INTERVAL_S, LOST_AFTER_S, RELEASE_S, RESTART_S
 from .messages import AddCandidates, PeerConfig, RelayServer, RestartPath
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Paths:
         self._say = say
         self._on_failed = on_failed
         self._on_restarted = on_restarted
+        self._restart_s = min(RESTART_S, config.lost_after_s * RESTART_S / LOST_AFTER_S)
         self._loop = asyncio.get_running_loop()
         self._searches: set[asyncio.Task[None]] = set()
         self._found: list[tuple[int, str]] = []
@@ -127,7 +128,7 @@ class Paths:
         extra = {**self._who, "generation": message.generation}
         logger.info("Paths are sought anew", extra={"event": "ice_restarted", **extra})
         try:
-            await self.agent.restart(credentials, RESTART_S, message.generation)
+            await self.agent.restart(credentials, self._restart_s, message.generation)
         except NeverConnected as error:
             if error.reason == "closed":
                 return  # a newer restart has taken over, or the connection has ended
