@@ -288,6 +288,8 @@ class Stage:
         self.nodes["control"].start(self.stream, "event-stream")
         self.nodes["control"].start(self.watcher, "watcher")
         self.endings_file = directory / "endings.jsonl"
+        self.loop: Any = None
+        """The event loop that was started last."""
 
     def start(self, kind: type[EventLoop], **changes: Any) -> Any:
         """Start the event loop; return the actor."""
@@ -304,6 +306,7 @@ class Stage:
         )
         loop = kind(**{**msgspec.structs.asdict(config), **changes})
         self.nodes["control"].start(loop, "event-loop")
+        self.loop = loop
         return loop
 
     async def settle(self) -> None:

@@ -484,7 +484,7 @@ async def test_an_ending_is_reported_to_the_portal_in_full(stage: Stage) -> None
 
 async def test_access_that_expires_is_ended_here_too_if_the_gateway_says_nothing(stage: Stage) -> None:
     peer = await connected(stage, WEB)
-    loop = stage.nodes["control"].actors["event-loop"]
+    loop: ClientLoop = stage.loop
     message = created("c-1", "r-1")
     await stage.say(msgspec.structs.replace(message, expires_at=int(time.time()) + 1000))
     (timer,) = loop._expiries.timers()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -113,7 +114,7 @@ async def test_without_netlink_the_clocks_are_still_compared(monkeypatch: pytest
     def refused(*_arguments: object) -> None:
         raise PermissionError("not here")
 
-    monkeypatch.setattr(watch_actor.socket, "socket", refused)
+    monkeypatch.setattr(socket, "socket", refused)
     story = Story()
     await story.watcher.started
     assert story.watcher.state == "running"

@@ -96,9 +96,9 @@ class PlayedAgent:
     async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> IcePath:
         self.callbacks.on_candidate(f"candidate:{credentials.local_username}", generation)
         outcome = self.restarts[generation] = asyncio.get_running_loop().create_future()
-        self.path = await outcome
-        self.callbacks.on_path(self.path)
-        return self.path
+        self.path = path = await outcome
+        self.callbacks.on_path(path)
+        return path
 
     def send(self, datagram: bytes) -> None:
         other = self.other()
