@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path
+from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
 from ..ice.agent import Credentials
 from ..portal.messages import MAX_CANDIDATES, FromPeer, IceCandidates
 from ..timing import CONNECT_S, CONSENT_INTERVAL_S, LOST_AFTER_S, RELEASE_S, RESTART_S
@@ -27,6 +28,7 @@ class Paths:
     def __init__(
         self,
         config: PeerConfig,
+        sockets: Sockets,
         *,
         say: Callable[[FromPeer], None],
         on_datagram: Callable[[bytes], None],
@@ -50,7 +52,8 @@ class Paths:
         self._telling = False
         self.agent = IceAgent(
             ice_config(config),
-            Callbacks(
+            sockets=sockets,
+            callbacks=Callbacks(
                 on_candidate=self._on_candidate,
                 on_withdrawn=self._on_withdrawn,
                 on_datagram=on_datagram,
@@ -58,6 +61,18 @@ class Paths:
                 on_lost=on_lost,
             ),
         )
+
+    def claim(self, prefix: int) -> int:
+        """Have what WireGuard sends to indices under a prefix come here; return the prefix, another one if this one is
+        taken.
+        """
+        while True:
+            try:
+                self.agent.claim_indices(prefix)
+            except ValueError:
+                prefix = secrets.randbits(24)
+            else:
+                return prefix
 
     # --- searches ---
 
