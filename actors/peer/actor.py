@@ -30,7 +30,7 @@ from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Lost, Path, Sockets
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
-from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S
+from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
 from ..wireguard import Limits, PrefixedIndices, Tunnel
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
@@ -77,6 +77,7 @@ class PeerConnection(Actor):
             initiator=self._initiator,
             allocate_index=self._indices,
             rng=random.Random(),  # noqa: S311 - timer jitter, not a key
+            persistent_keepalive_s=SESSION_KEEPALIVE_S if self._initiator else None,
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
         self._machine = Connection(
