@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .contract_portal import Sessions
+from .contract_portal import Agreement, ReportedEnding, Sessions
 from .contract_terms import Cause, PathKind, Time, TraceId
 from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
 
@@ -184,7 +184,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     at: Time
     text: str
-    source: Literal["record", "log"]
+    source: Annotated[str, Meta(examples=["record", "log", "portal", "peer"])]
+    """Who says so: this side's record or log, the portal, or the other end."""
     fields: dict[str, Any] = {}
 
 
@@ -194,6 +195,12 @@ class Why(Struct, frozen=True, kw_only=True):
     ending: Ending
     explanation: list[str]
     timeline: list[Moment]
+    other_side: ReportedEnding | None = None
+    """How the other end says that it ended; null where it is not known."""
+    told_by: Annotated[str, Meta(examples=["portal", "record"])] | None = None
+    """Who told that: the portal, or the other end's own record on this machine."""
+    agreement: Agreement | None = None
+    """Whether both ends name the same cause; null where the other end's is not known."""
 
 
 class Departure(Struct, frozen=True, kw_only=True):
