@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, field
 
 from .contract_portal import Agreement, ReportedEnding, Sessions
 from .contract_terms import Cause, PathKind, Time, TraceId
+from .exposition import Family
 from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
 
 SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
@@ -203,6 +204,14 @@ class Why(Struct, frozen=True, kw_only=True):
     """Whether both ends name the same cause; null where the other end's is not known."""
 
 
+class MetricsFile(Struct, frozen=True, kw_only=True):
+    """A file that metrics were written into."""
+
+    file: str
+    samples: int
+    file_bytes: int
+
+
 class Departure(Struct, frozen=True, kw_only=True):
     """A program that was asked to leave, and did."""
 
@@ -292,6 +301,8 @@ DOCUMENTS: Mapping[str, Any] = MappingProxyType(
         "exeunt.endings/1": list[Ending],
         "exeunt.events/1": EventRow,
         "exeunt.log/1": dict[str, Any],
+        "exeunt.metrics/1": list[Family],
+        "exeunt.metrics-file/1": MetricsFile,
         "exeunt.paths/1": Directories,
         "exeunt.ping/1": Pong,
         "exeunt.ps/1": list[ActorRow],
