@@ -49,6 +49,8 @@ def timeline(ending: Ending, testimony: Testimony, log_lines: Iterable[dict[str,
         text = f"{ending.peer} was heard for the last time."
         moments.append(Moment(at=ending.last_seen_at, text=text, source="record"))
     for line in log_lines:
+        if line.get("event") == "connection_ended":
+            continue  # the record says it, and when
         fields: dict[str, Any] = {key: line[key] for key in _LOG_FIELDS if key in line}
         moments.append(
             Moment(at=str(line.get("time", "")), text=str(line.get("message", "")), source="log", fields=fields)
