@@ -216,11 +216,15 @@ class Connection:
         self._drain_tunnel(now)
         return True
 
-    def seal_last_will(self, now: float) -> bytes | None:
-        """Return the datagram that says goodbye for us if we die without a word; None while there is nobody to hear it.
+    def resume(self, rtt_ms: float, generation: int, now: float) -> None:
+        """Go on with an established connection of a predecessor, whose tunnel ours has resumed. Nobody is told."""
+        self.has_path, self.restarts.generation = True, generation
+        self._move("handshake")
+        self._begin(rtt_ms, now)
+        self._drain_tunnel(now)
 
-        It is the same one until `SessionChanged`.
-        """
+    def seal_last_will(self, now: float) -> bytes | None:
+        """Return the goodbye that is said if we die, the same one until `SessionChanged`; None: nobody can hear it."""
         return self.tunnel.seal_last_will(LAST_WILL, now) if self.state == "established" else None
 
     def handle_timeout(self, now: float) -> None:
@@ -288,15 +292,18 @@ class Connection:
     def _establish(self, handshake: HandshakeCompleted, now: float) -> None:
         self._move("handshake")
         # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
-        self._rtt_ms = min(self._rtt_ms, handshake.rtt_ms) if self._rtt_ms else handshake.rtt_ms
+        self._begin(min(self._rtt_ms, handshake.rtt_ms) if self._rtt_ms else handshake.rtt_ms, now)
+        self._events.append(Connected(handshake.rtt_ms))
+        for packet in self._waiting.take_all():
+            self._seal(packet, now)
+
+    def _begin(self, rtt_ms: float, now: float) -> None:
+        self._rtt_ms = rtt_ms
         self._liveness = Liveness(lost_after_s=self._lost_after_s, now=now)
         self._liveness.handle_rtt(self._rtt_ms / 1000)
         self._last_traffic_at = now
         if self._idle_after_s is not None:
             self._idle_at = now + self._idle_after_s
-        self._events.append(Connected(handshake.rtt_ms))
-        for packet in self._waiting.take_all():
-            self._seal(packet, now)
 
     def _drain_liveness(self, now: float) -> None:
         while self._liveness is not None and (event := self._liveness.poll_event()) is not None:
@@ -396,8 +403,8 @@ class Connection:
                 cause,
                 initiator_of(cause),
                 evidence,
-                # No synchronised clocks: the sender says how long it has been saying it, half a round trip came on top.
-                # A last will does not know.
+                # No synchronised clocks: the sender says how long it has been saying it, and half a round trip came on
+                # top. A last will does not know.
                 detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + self._rtt_ms / 2,
                 acknowledged=None if goodbye.last_will else True,
             )
