@@ -2,8 +2,8 @@
 
 Only authenticated signs of life count: packets of the WireGuard session, and answers to ICE's checks. Whatever else
 suggests that the peer may be gone is a *hint*, and a hint begins a *round* of probes: one every `PROBE_REPEAT_S`,
-until a sign of life ends the round or `PROBE_S` have passed without one. What an unanswered round means depends on
-what began it:
+until a sign of life ends the round, or `PROBE_S` have passed without one (`DOUBT_S` where nothing would end by it).
+What an unanswered round means depends on what began it:
 
     begun by                                       nobody answered
     portal: its link was reset (a process died)    the peer's process died
@@ -33,6 +33,7 @@ import msgspec
 
 from ..endings import Cause, Initiator
 from ..timing import (
+    DOUBT_S,
     LOST_LATEST,
     PROBE_REPEAT_S,
     PROBE_ROUND_TRIPS,
@@ -139,7 +140,7 @@ class Liveness:
             self._round = None
         else:  # it leaves, and lives until it has
             probing.heard_at = at
-            probing.ends_at = at + self._window_s
+            probing.ends_at = at + self._window_s(probing.doubt)
 
     def handle_doubt(self, doubt: Doubt, reason: str, now: float, cause: str = "") -> None:
         """Something suggests that the peer may be gone; `cause` is what it told the portal, if it did."""
@@ -206,9 +207,8 @@ class Liveness:
 
     # --- inside ---
 
-    @property
-    def _window_s(self) -> float:
-        return max(PROBE_S, PROBE_ROUND_TRIPS * self._rtt_s)
+    def _window_s(self, doubt: Doubt) -> float:
+        return max(PROBE_S if doubt in _CONCLUSIVE else DOUBT_S, PROBE_ROUND_TRIPS * self._rtt_s)
 
     @property
     def _lost_at(self) -> float:
@@ -229,7 +229,7 @@ class Liveness:
     def _begin_round(self, probing: _Round, now: float) -> None:
         probing.began_at = probing.probe_at = now
         probing.in_flight_until = now + max(self._rtt_s, PROBE_REPEAT_S)
-        probing.ends_at = now + self._window_s
+        probing.ends_at = now + self._window_s(probing.doubt)
         self._probe(probing, now, first=True)
         self._wake_at = min(self._wake_at, probing.probe_at)
 
@@ -252,7 +252,7 @@ class Liveness:
             "probed_ms": round((now - probing.began_at) * 1000, 3),
         }
         if probing.doubt not in _CONCLUSIVE:
-            self._not_suspect_until = now + self._window_s
+            self._not_suspect_until = now + PROBE_S
             self._events.append(PathWanted(probing.reason))
             return
         if probing.heard_at is not None:
