@@ -48,6 +48,7 @@ from .messages import (
     PeerPathChanged,
     Ping,
     Pong,
+    PortalDoubted,
     RestartPath,
     SetNetworks,
     SetServers,
@@ -326,10 +327,8 @@ class PeerConnection(Actor):
                     self._renew_will()
                 case PathDoubted():
                     self.paths.agent.hint(urgent=True)
-                case RestartWanted(reason=reason):
-                    extra = {"event": "ice_restart_wanted", **self._who, "reason": reason}
-                    logger.info("Another path is wanted", extra=extra)
-                    self._say(RestartIce(connection=self.config.connection, reason=reason[:_REASON_CHARS]))
+                case RestartWanted():
+                    self._want_restart(event)
                 case Ended():
                     self._ended(event)
         if self._machine.state == "ended" and self._gone is not None:
@@ -342,22 +341,14 @@ class PeerConnection(Actor):
         ice = self.paths.agent.snapshot()
         if ice is None or self._machine.state != "established":
             return False
-        snapshot = PeerSnapshot(
-            tunnel=self._machine.tunnel.snapshot(),
-            ice=ice,
-            indices=(self._indices.prefix, self._indices.next),
-            rtt_ms=self._rtt_ms or 0.0,
-            generation=self._machine.restarts.generation,
-            started_ns=self._started_ns,
-        )
-        leave(self.node, self.config.connection, snapshot)
+        leave(self.node, self.config.connection, self._machine, self._indices, ice=ice, since_ns=self._started_ns)
         logger.info("A connection is handed over", extra={"event": "handed_over", **self._who})
         return True
 
     def _go_on(self, left: PeerSnapshot) -> None:
         """Be the successor."""
         now = self._now()
-        self._indices.next, self._started_ns = left.indices[1], left.started_ns
+        self._indices.next, self._started_ns = left.indices[1], left.since_ns
         self._path, self._rtt_ms = self.paths.agent.path, left.rtt_ms
         self._machine.tunnel.resume(left.tunnel, now)
         self._machine.resume(left.rtt_ms, left.generation, now)
@@ -368,10 +359,15 @@ class PeerConnection(Actor):
 
     def _renew_will(self) -> None:
         """Deposit what is to be said if this worker dies: the session, or the way to the peer, is another one."""
-        agent, will = self.paths.agent, Will(self.node.deposits, self.config.connection)
-        route = agent.route()
-        descriptor = None if route is None else agent.channel_descriptor(route.channel)
-        will.renew(self._machine.seal_last_will(self._now()), route, descriptor)
+        will = Will(self.node.deposits, self.config.connection)
+        will.renew(self._machine.seal_last_will(self._now()), self.paths.agent)
+
+    def _want_restart(self, wanted: RestartWanted) -> None:
+        extra = {"event": "ice_restart_wanted", **self._who, "reason": wanted.reason}
+        logger.info("Another path is wanted", extra=extra)
+        if wanted.again:
+            self._owner.tell(PortalDoubted(self.config.connection))
+        self._say(RestartIce(connection=self.config.connection, reason=wanted.reason[:_REASON_CHARS]))
 
     def _connected(self, rtt_ms: float) -> None:
         kind = self._path.kind if self._path else "direct"

@@ -18,7 +18,8 @@ from exeunt.runtime.node import Node
 
 from ..device.pump import Pump
 from ..ice import Sockets
-from ..wireguard import TunnelSnapshot
+from ..wireguard import PrefixedIndices, TunnelSnapshot
+from .machine import Connection
 
 _SOCKETS: Final = "sockets"
 _LEFT: Final = "sockets_left"
@@ -34,7 +35,7 @@ class PeerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float
     generation: int
     """Of the newest ICE session."""
-    started_ns: int
+    since_ns: int
     """When the connection began, wall-clock."""
 
     def __repr__(self) -> str:
@@ -73,9 +74,19 @@ def stop_reading(node: Node) -> None:
         sockets.pause()
 
 
-def leave(node: Node, connection: str, snapshot: PeerSnapshot) -> None:
-    """Leave a connection to the successor."""
-    node.deposits.bequeath(connection, msgspec.msgpack.encode(snapshot))
+def leave(
+    node: Node, name: str, connection: Connection, indices: PrefixedIndices, *, ice: bytes, since_ns: int
+) -> None:
+    """Leave a connection to the successor; nothing may be sent on it after this. `since_ns`: when it began."""
+    snapshot = PeerSnapshot(
+        tunnel=connection.tunnel.snapshot(),
+        ice=ice,
+        indices=(indices.prefix, indices.next),
+        rtt_ms=connection.rtt_ms,
+        generation=connection.restarts.generation,
+        since_ns=since_ns,
+    )
+    node.deposits.bequeath(name, msgspec.msgpack.encode(snapshot))
 
 
 def inherit(node: Node, connection: str) -> PeerSnapshot:
