@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -75,3 +79,22 @@ def test_a_download_runs_through_a_restart(stage: Stage, side: str) -> None:
     for one in (stage.client, stage.gateways[0]):
         (ending,) = one.endings()
         assert (ending.cause, ending.acknowledged) == ("signed_out", True)
+
+
+def test_a_gateway_is_upgraded_in_place(stage: Stage) -> None:
+    """`exeunt restart --all`, as after an upgrade: the clients notice nothing."""
+    connect(stage)
+    gateway = stage.gateways[0]
+    connection = current_peer(stage)["connection"]
+    before = worker(gateway)
+    downloading = Downloading(stage, 20_000_000)
+    environ = {**os.environ, "EXEUNT_HOME": str(gateway.home)}
+    argv = [sys.executable, "-m", "exeunt.clients", "restart", "--all", "--json", "--instance", gateway.name]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["data"]["name"] == "peers-1"
+    assert worker(gateway) not in (0, before)
+    downloading.finish()
+    assert current_peer(stage)["connection"] == connection
+    assert stage.client.endings() == gateway.endings() == []
