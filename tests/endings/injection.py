@@ -12,7 +12,7 @@ import select
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,15 +23,15 @@ import zmq
 from exeunt.actors.messages import MESSAGES as TUNNEL
 from exeunt.clients.demo.stage import Player
 from exeunt.runtime.batch import Batch
-from exeunt.runtime.codec import Codec, Run
+from exeunt.runtime.codec import Codec
 from exeunt.runtime.envelope import Envelope, Kind, Message
 from exeunt.runtime.messages import MESSAGES as RUNTIME
 from exeunt.runtime.transport import endpoint
 
 _MEMORY: Final = Path("/sys/fs/cgroup/memory")
 _UNIFIED: Final = Path("/sys/fs/cgroup")
-_LIMIT_BYTES: Final = 4 * 1024 * 1024  # with less it is the kernel's small allocations that fail, and nobody is killed
-_FRAME_BYTES: Final = 20_000_000  # more than malloc serves from what it has, less than ZeroMQ refuses
+_LIMIT_BYTES: Final = 2 * 1024 * 1024  # with much less it is the kernel's own small allocations that fail
+_FRAME_BYTES: Final = 8_000_000  # more than malloc serves from what it has, less than ZeroMQ refuses
 _OOM_S: Final = 5.0
 
 
@@ -42,11 +42,11 @@ class CannotBeDone(Exception):
 def tell(player: Player, worker: str, actor: str, message: Message) -> None:
     """Send a message to an actor of a running program."""
     codec = Codec([*RUNTIME, *TUNNEL])
+    sender, to = f"{player.name}/stranger/harness", f"{player.name}/{worker}/{actor}"
     batch = Batch(codec)
-    batch.add(Envelope(1, 1, 0, f"{player.name}/stranger/harness", _address(player, worker, actor), Kind.TELL, 0, message))
-    runs: list[Run] = batch.runs
+    batch.add(Envelope(1, 1, 0, sender, to, Kind.TELL, 0, message))
     with _line(player, worker) as line:
-        line.send(codec.encode(runs))
+        line.send(codec.encode(batch.runs))
 
 
 def kill_all(processes: list[psutil.Process]) -> float:
@@ -100,7 +100,7 @@ def exhaust_memory(player: Player, worker: str, pid: int) -> float:
 
 
 @contextmanager
-def _memory_group() -> Iterator[Path]:
+def _memory_group() -> Generator[Path]:
     parent = _MEMORY if _MEMORY.is_dir() else _UNIFIED
     group = parent / f"exeunt-endings-{uuid.uuid4().hex[:8]}"
     try:
@@ -133,7 +133,7 @@ def _remove(group: Path, parent: Path) -> None:
 
 
 @contextmanager
-def _line(player: Player, worker: str) -> Iterator[zmq.Socket[bytes]]:
+def _line(player: Player, worker: str) -> Generator[zmq.Socket[bytes]]:
     directory = player.paths.instance_run_dir(player.name) / "ipc"
     epochs = [int(path.suffix[1:]) for path in directory.glob(f"{worker}.*") if path.suffix[1:].isdigit()]
     context = zmq.Context()
@@ -144,7 +144,3 @@ def _line(player: Player, worker: str) -> Iterator[zmq.Socket[bytes]]:
         socket.close(linger=500)
     finally:
         context.destroy(linger=0)
-
-
-def _address(player: Player, worker: str, actor: str) -> str:
-    return f"{player.name}/{worker}/{actor}"

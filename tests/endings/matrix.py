@@ -39,11 +39,10 @@ class Turn:
         return PLAYED[self.row].needs
 
 
-def turns(rows: Iterable[str], variants: Iterable[Variant], runs: int) -> list[Turn]:
+def turns(cells: Iterable[tuple[str, Variant]], runs: int) -> list[Turn]:
     """Cut the work into turns: those that wait first, then by what they need of a house."""
-    wanted = [(row, variant) for row in rows for variant in variants]
     cut: list[Turn] = []
-    for row, variant in wanted:
+    for row, variant in cells:
         size = 1 if PLAYED[row].waits else _RUNS_A_TURN
         cut += [Turn(row, variant, min(size, runs - done)) for done in range(0, runs, size)]
     return sorted(cut, key=lambda turn: (not PLAYED[turn.row].waits, turn.needs.gateways, turn.needs.lifetime_s or 0))
@@ -69,6 +68,11 @@ class Matrix:
             lane.start()
         for lane in lanes:
             lane.join()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._lock:
+            self._work.clear()
 
     def _lane(self) -> None:
         house: House | None = None
@@ -103,13 +107,15 @@ class Matrix:
                 outcome = perform(house, turn.row, turn.variant, self._busy)
                 if outcome.complaints or outcome.leftovers:  # what is wrong now must not be the next run's
                     end_client(house)
-                    house = _closed(house)
+                    house.close()
+                    house = None
             except Exception as error:  # noqa: BLE001 - whatever it was, it is this run's result
                 outcome.complaints = [f"not played: {error!r}"]
                 outcome.trace = traceback.format_exc()
                 if house is not None:
                     end_client(house)
-                    house = _closed(house)
+                    house.close()
+                    house = None
             else:
                 break
         return house, outcome
@@ -125,10 +131,6 @@ class Matrix:
                 house.close()
                 raise
             return house
-
-
-def _closed(house: House) -> None:
-    house.close()
 
 
 def all_rows() -> list[str]:

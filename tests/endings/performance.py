@@ -22,7 +22,7 @@ from .expected import NONE, ROWS, Limit, Row, Side, Variant
 from .house import House, Link
 from .injection import CannotBeDone
 from .rows import PLAYED, Played
-from .trickle import Trickle
+from .trickle import CAREFUL, STEADY, Trickle
 
 _SLACK_S: Final = 5.0
 """A record that is late is worth more than one that is missing."""
@@ -92,7 +92,7 @@ def perform(house: House, name: str, variant: Variant, busy: threading.Semaphore
         link = house.connect()
         outcome.rtt_ms = link.rtt_ms
         survives = row.survives_in(variant)
-        trickle = Trickle(house.lab) if survives else None
+        trickle = Trickle(house.lab, CAREFUL if variant is Variant.LOSS else STEADY) if survives else None
         if played.waits:
             held.close()
         try:

@@ -20,8 +20,8 @@ from exeunt.actors.peer.messages import Close
 from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
 
 from . import injection
-from .house import House, Link, Needs
 from .clock import unix
+from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
 

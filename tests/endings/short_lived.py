@@ -1,23 +1,22 @@
-"""`exeunt portal run` with authorizations that last some seconds: the portal offers that to programs, not on its command line."""
+"""`exeunt portal run` with authorizations that last some seconds, which its command line does not offer."""
 
 from __future__ import annotations
 
-import functools
-import sys
+from functools import partial
 from typing import Final
+from unittest.mock import patch
 
 LIFETIME_S: Final = 3.0
 
 
 def main() -> None:
-    from exeunt.clients import __main__
-    from exeunt.clients.commands import portal_run
+    from exeunt.clients.__main__ import main as command_line
     from exeunt.clients.portal.app import PortalConfig
 
-    config = functools.partial(PortalConfig, authorization_lifetime_s=LIFETIME_S)
-    portal_run.PortalConfig = config  # type: ignore[misc, assignment]
-    __main__.main()
+    config = partial(PortalConfig, authorization_lifetime_s=LIFETIME_S)
+    with patch("exeunt.clients.commands.portal_run.PortalConfig", config):
+        command_line()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

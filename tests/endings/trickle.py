@@ -10,23 +10,34 @@ import hashlib
 import socket
 import threading
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from exeunt.clients.demo.resource import content
 from exeunt.clients.lab import Lab
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 
-SIZE_BYTES: Final = 600_000
-_STEP_BYTES: Final = 2_048
 _STEP_S: Final = 0.2
-"""10 kB/s: a minute's worth."""
 _SMALL_BUFFER_BYTES, _LARGE_BUFFER_BYTES = 4_096, 262_144
+
+
+class Pace(NamedTuple):
+    """How much is downloaded, and how slowly at first: it must last longer than the event."""
+
+    size_bytes: int
+    step_bytes: int
+    """In each fifth of a second."""
+
+
+STEADY: Final = Pace(600_000, 2_048)
+CAREFUL: Final = Pace(60_000, 200)
+"""For a bad line: TCP that loses every third segment carries a kilobyte or two a second."""
 
 
 class Trickle:
     """The download, on a thread of its own from the start."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, pace: Pace = STEADY) -> None:
+        self._pace = pace
         self.received = 0
         self.longest_gap_s = 0.0
         self.error: BaseException | None = None
@@ -46,10 +57,10 @@ class Trickle:
         running = self._thread.is_alive()
         self._socket.close()
         if running:
-            return f"the download stands still at {self.received} of {SIZE_BYTES} bytes"
+            return f"the download stands still at {self.received} of {self._pace.size_bytes} bytes"
         if self.error is not None:
             return f"the download broke at {self.received} bytes: {self.error}"
-        right = hashlib.sha256(content(SIZE_BYTES)).digest()
+        right = hashlib.sha256(content(self._pace.size_bytes)).digest()
         return "" if self._digest.digest() == right else "the download's checksum is wrong"
 
     @staticmethod
@@ -67,15 +78,15 @@ class Trickle:
     def _run(self) -> None:
         try:
             self._socket.settimeout(90)
-            self._socket.sendall(f"GET /{SIZE_BYTES} HTTP/1.1\r\nHost: {RESOURCE_ADDRESS}\r\n\r\n".encode())
+            self._socket.sendall(f"GET /{self._pace.size_bytes} HTTP/1.1\r\nHost: {RESOURCE_ADDRESS}\r\n\r\n".encode())
             head = b""
             while b"\r\n\r\n" not in head:
                 head += self._receive(1)
             self._begun.set()
             last = time.monotonic()
-            while self.received < SIZE_BYTES:
+            while self.received < self._pace.size_bytes:
                 slow = not self._hurry.is_set()
-                chunk = self._receive(_STEP_BYTES if slow else 65_536)
+                chunk = self._receive(self._pace.step_bytes if slow else 65_536)
                 now = time.monotonic()
                 self.longest_gap_s, last = max(self.longest_gap_s, now - last), now
                 self._digest.update(chunk)
