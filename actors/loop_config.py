@@ -21,6 +21,8 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
     endings_file: str
     peer_workers: tuple[str, ...]
     lost_after_s: float
+    idle_after_s: float | None = None
+    """Without traffic for so long a connection is ended as `idle`; None: never."""
     relay_only: bool = False
     masquerade: bool = True
     manages_device: bool = True

@@ -122,6 +122,20 @@ class StopSession(Message, frozen=True):
 
     cause: str
     requires_sign_in: bool = False
+    text: str = ""
+    """For people, on the other side: `upgrade`, say. At most 200 bytes of it travel."""
+
+
+class NetworkChanged(Message, frozen=True):
+    """This host's addresses or routes are others now, or it was asleep."""
+
+    reason: str
+
+
+class IgnoreAddresses(Message, frozen=True):
+    """To the watcher: these addresses are the tunnel's own, and no change of network."""
+
+    addresses: tuple[str, ...]
 
 
 class Reset(Message, frozen=True):
@@ -185,6 +199,8 @@ MESSAGES: tuple[type[Message], ...] = (
     Subscribe,
     Taken,
     StopSession,
+    NetworkChanged,
+    IgnoreAddresses,
     Reset,
     SetDns,
     SetInternetResource,

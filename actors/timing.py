@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .ice.consent import PASSIVE_FRACTION, PASSIVE_S
 from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
 
 # --- knowing who is alive ---
@@ -16,8 +17,64 @@ from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
 LOST_AFTER_S: Final = 15.0
 """Nothing authenticated, and no answer to a consent check, for so long: `network_lost`. RFC 7675 allows 30 s."""
 
-CONSENT_INTERVAL_S: Final = 2.0
-"""Seven checks fit into LOST_AFTER_S; with 20 % loss each way all of them fail once in 1,200 times, traffic aside."""
+CONSENT_INTERVAL_S: Final = 3.6
+"""How long an idle path is left alone. After 5 s without an answer ICE checks every half second: 20 checks before the
+verdict, so loss alone never brings it about."""
+
+SUSPECT_S: Final = 5.0
+"""Something was sent, and no sign of life came for so long: probe, and if that stays unanswered, find another path."""
+
+QUIET_S: Final = 7.0
+"""The same where nothing was sent: later than ICE asks by itself, on either side."""
+
+LOST_LATEST: Final = 1.125
+"""Times LOST_AFTER_S. ICE names a lost network first; while a restart is under way it does not, and this is the end."""
+
+PROBE_REPEAT_S: Final = 0.1
+"""Between the probes of a round."""
+
+PROBE_S: Final = 1.5
+"""A round of probes without an answer: the peer is not there, or not on this path. Fifteen probes; where a fifth is
+lost each way, all of them fail once in four million times."""
+
+PROBE_ROUND_TRIPS: Final = 2.5
+"""On a slow path a round lasts at least so many round trips, so that many of its probes could have been answered."""
+
+TOLD_PATIENCE_S: Final = 3.0
+"""A peer that told the portal that it leaves lives until it has. After so long it is taken for one that stays."""
+
+STALL_S: Final = 1.0
+"""A timer that fires so late means that our own process was stopped or starved: what it would conclude is void."""
+
+STALL_GRACE_S: Final = 2.0
+"""Then nothing is called lost before so long: what the peer said waits in our sockets, or comes by the next probe."""
+
+SUSPEND_S: Final = 5.0
+"""So late, the whole host was asleep: it may wake up in another network."""
+
+RELAY_LOST_S: Final = 5.0
+"""The relay that carried us is gone, and no other pair works: a restart of ICE has so long to find something else."""
+
+# --- roaming ---
+
+RESTART_S: Final = 10.0
+"""What one restart of ICE may take; the old path, if it still lives, stays in use meanwhile."""
+
+RESTART_SPACING_S: Final = 1.0
+"""Two restarts are not asked for in a shorter time. The portal takes two requests within a second for one."""
+
+RESTART_REPEAT_S: Final = 4.0
+"""A restart that was asked for and not begun (the portal may be away) is asked for again, if it is still wanted."""
+
+NETWORK_SETTLE_S: Final = 0.3
+"""A change of network is many changes (an address goes, a route, another address comes): they are told as one, once
+nothing has changed for so long."""
+
+NETWORK_SETTLE_MAX_S: Final = 2.0
+"""A network that keeps changing is told of at least so often."""
+
+CLOCK_LOOK_S: Final = 2.0
+"""How often the watcher compares the clocks: a suspend is noticed within this time after it."""
 
 CONNECT_S: Final = 15.0
 """From the first candidate to an agreed path; then `never_connected`."""
@@ -91,8 +148,23 @@ _INEQUALITIES: Final = (
     ("a worker outlasts a peer", PEER_CLOSE_S < WORKER_LEAVE_S),
     ("a worker outlasts its event loop", EVENT_LOOP_LEAVE_S < WORKER_LEAVE_S),
     ("a cut network is named before the handshake gives up", LOST_AFTER_S < ICE_REKEY_ATTEMPT_TIME_S),
-    ("consent is asked for several times", CONSENT_INTERVAL_S * 5 < LOST_AFTER_S),
+    ("consent is asked for long before the verdict", CONSENT_INTERVAL_S * 4 < LOST_AFTER_S),
     ("a keepalive comes before the verdict", KEEPALIVE_TIMEOUT_S < LOST_AFTER_S),
+    ("many probes make a round", PROBE_REPEAT_S * 10 < PROBE_S),
+    ("a dead process is named within two seconds", PROBE_S + 2 * PROBE_REPEAT_S < 2.0),
+    ("who leaves the portal has said goodbye before it is concluded", PORTAL_LEAVE_S + GOODBYE_DEADLINE_S < PROBE_S),
+    ("who leaves the portal is waited for until it has left", EVENT_LOOP_LEAVE_S < TOLD_PATIENCE_S),
+    ("an idle peer is asked by ICE before it is suspected", CONSENT_INTERVAL_S < PASSIVE_S < QUIET_S),
+    ("suspicion, probes and a restart come before the verdict", QUIET_S + PROBE_S + RESTART_REPEAT_S < LOST_AFTER_S),
+    ("the latest verdict is not the handshake's", LOST_AFTER_S * LOST_LATEST < HANDSHAKE_S),
+    ("the latest verdict is at most two seconds late", LOST_AFTER_S * LOST_LATEST < LOST_AFTER_S + 2),
+    ("ICE's verdict comes before the latest", max(1.0, PASSIVE_FRACTION) < LOST_LATEST),
+    ("a stopped host probes before it concludes", PROBE_S < STALL_GRACE_S),
+    ("a stall is shorter than a suspend", STALL_S < SUSPEND_S),
+    ("a relay's end is told before the silence that follows is a verdict", RELAY_LOST_S < LOST_AFTER_S),
+    ("a restart is asked for again only when it cannot be the same", RESTART_SPACING_S < RESTART_REPEAT_S),
+    ("a change of network is told before anybody is suspected", NETWORK_SETTLE_MAX_S < SUSPECT_S),
+    ("a suspend is noticed before the peer is called lost", CLOCK_LOOK_S < LOST_AFTER_S),
 )
 
 for _what, _holds in _INEQUALITIES:

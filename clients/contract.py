@@ -13,33 +13,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .contract_terms import Time, TraceId
+from .contract_portal import Sessions
+from .contract_terms import Cause, PathKind, Time, TraceId
 from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
 
-PathKind = Literal["direct", "relay"]
 SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
-Cause = Annotated[
-    str,
-    Meta(
-        examples=[
-            "signed_out",
-            "shutting_down",
-            "idle",
-            "replaced",
-            "access_revoked",
-            "access_expired",
-            "worker_crashed",
-            "supervisor_died",
-            "process_died",
-            "device_lost",
-            "portal_denied",
-            "protocol_error",
-            "never_connected",
-            "relay_lost",
-            "network_lost",
-        ]
-    ),
-]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -301,6 +279,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 DOCUMENTS: Mapping[str, Any] = MappingProxyType(
     {
+        "exeunt.admin.sessions/2": Sessions,
         "exeunt.dead-letters/1": DeadLetters,
         "exeunt.demo/1": Demo,
         "exeunt.endings/1": list[Ending],

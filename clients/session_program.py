@@ -204,6 +204,10 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
         pong = await session.ping(peer, float(args.get("timeout_s", 5.0)))
         return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path}
 
+    async def evidence(args: dict[str, Any]) -> dict[str, Any] | None:
+        found = await session.evidence(str(args["connection"]))
+        return None if found is None else msgspec.to_builtins(found)
+
     async def stop(args: dict[str, Any]) -> dict[str, Any]:
         if args.get("now"):
             asyncio.get_running_loop().call_soon(program.force)
@@ -236,6 +240,7 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
         {
             "status": status,
             "ping": ping,
+            "evidence": evidence,
             "stop": stop,
             "sign_in": sign_in,
             **inspector.commands,

@@ -141,6 +141,7 @@ class Host(Actor):
 
     async def _leave(self, message: Leave) -> None:
         await stop_all(self.node, message.reason, except_=self)
+        self.node.deposits.withdraw_all()
         await self.node.until_settled(_SETTLE_S)
         self._finished.set()
         self.stop()

@@ -27,6 +27,7 @@ from .directories import Directories
 from .ending import Ending
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
+from .estate import Estates, open_estates
 from .events import Events, GaveUp, WorkerDied
 from .facts import describe
 from .family import TreeNode
@@ -116,6 +117,7 @@ class Supervisor:
             publish=self.events.publish,
             on_end=self._out_of_children,
         )
+        self._estates: Estates | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leftovers: tuple[str, ...] = ()
         works = {
@@ -283,7 +285,9 @@ class Supervisor:
             self.node = Node(self.name, "supervisor", codec=codec, recorder=recorder)
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
-        self._workforce.open(self.node, at)
+        if self.engine.passes_descriptors:
+            self._estates = open_estates(self.directories.ipc, epoch, self._is_worker)
+        self._workforce.open(self.node, at, "" if self._estates is None else str(self._estates.path))
         root = Root(
             worker_ready=self._workforce.ready,
             actor_exited=self._actor_exited,
@@ -310,6 +314,8 @@ class Supervisor:
 
     def _worker_died(self, process: Worker) -> None:
         boot = process.boot
+        if self._estates is not None:
+            self._estates.ended(process.pid, boot.worker)  # first of all: others wait for a word of it
         if boot.trace_file:
             self.rings_left.append((boot.worker, Path(boot.trace_file)))
         self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
@@ -319,6 +325,9 @@ class Supervisor:
         logger.error("Worker %s died: %s", boot.worker, process.exit_reason, extra={"event": "worker_died", **fields})
         self.events.publish(WorkerDied(boot.worker, reason=process.exit_reason, pid=process.pid))
         self._workforce.keeper.exited(boot.worker, "worker_died")
+
+    def _is_worker(self, pid: int) -> bool:
+        return any(process.pid == pid for process in self.processes.values())
 
     def _worker_lost(self, worker: str, for_good: bool) -> None:
         self._children.worker_lost(worker, for_good=for_good)
@@ -360,6 +369,8 @@ class Supervisor:
 
     async def _end_root(self, how: str) -> None:
         self._workforce.kill_all()  # the phase before may have been cut off
+        if self._estates is not None:
+            await self._estates.until_silent()
         self._leftovers = self.engine.clear()
         if self._leftovers:
             fields = {"event": "leftovers", "processes": self._leftovers}
@@ -367,6 +378,8 @@ class Supervisor:
         await stop_all(self.node, how)
 
     def _close(self) -> tuple[str, ...]:
+        if self._estates is not None:
+            self._estates.close()
         if self.node.transport is not None:
             self.node.transport.close()
         if self.node.recorder is not None:

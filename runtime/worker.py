@@ -22,6 +22,7 @@ import msgspec
 
 from . import log
 from .actor import Actor
+from .deposits import Deposits
 from .errors import Failure
 from .events import ActorEnded, Event
 from .facts import answer
@@ -61,6 +62,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[str, ...]
     """`package.module:NAME` of tuples of message types, beside the runtime's own."""
     unprivileged: bool
+    estate: str = ""
+    """Where it deposits its last words; nothing where the supervisor could not say them."""
     resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """What it needs of its machine; for the engine that places it."""
 
@@ -157,6 +160,7 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     )
     node.worker_up("supervisor", boot.supervisor)
     door = _open_side_door(node, boot)
+    node.deposits = _open_deposits(boot)
     code = await serve(node, boot, _watch_parent(loop))
     node.transport.close()
     if recorder is not None:
@@ -175,6 +179,15 @@ def _open_side_door(node: Node, boot: Boot) -> SideDoor | None:
     except OSError as error:
         logger.warning("A worker has no side door", extra={"event": "no_side_door", "error": str(error)})
         return None
+
+
+def _open_deposits(boot: Boot) -> Deposits:
+    """Have the supervisor keep our last words. A worker whose words nobody keeps works all the same."""
+    try:
+        return Deposits(Path(boot.estate) if boot.estate else None)
+    except OSError as error:
+        logger.warning("Nobody keeps a worker's last words", extra={"event": "no_estate", "error": str(error)})
+        return Deposits()
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

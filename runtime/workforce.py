@@ -68,9 +68,12 @@ class Workforce:
         self._given_up: set[str] = set()
         self._usable = {spec.name: asyncio.Event() for spec in specs}
 
-    def open(self, node: Node, supervisor_endpoint: str) -> None:
-        """Be told the supervisor's own node, and where workers reach it, before the first start."""
+    def open(self, node: Node, supervisor_endpoint: str, estate: str) -> None:
+        """Be told the supervisor's own node, where workers reach it, and where it takes their last words, before the
+        first start.
+        """
         self.node = node
+        self._estate = estate
         node.groups.on_change = self.announce  # an actor beside the root may join as well
         self._supervisor_endpoint = supervisor_endpoint
 
@@ -224,6 +227,7 @@ class Workforce:
             supervisor=self._supervisor_endpoint,
             messages=self._messages,
             unprivileged=spec.unprivileged,
+            estate=self._estate,
             resources=spec.resources,
         )
         process = self.processes[spec.name] = self._engine.start(boot, self._ended)

@@ -19,6 +19,7 @@ class Processes:
 
     kind = "processes"
     clocks_differ = False
+    passes_descriptors = True
 
     def __init__(self, directories: Directories, preload: Sequence[str] = ()) -> None:
         """`preload`: modules that are imported once in the fork server, so that workers start faster."""

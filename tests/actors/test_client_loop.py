@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.actors.stage import PlayedPeer, Stage, created, resource
 
-from exeunt.actors import client_loop, event_loop
+from exeunt.actors import client_loop, connections
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
@@ -29,7 +29,7 @@ from exeunt.actors.messages import (
     TunInterfaceUpdated,
 )
 from exeunt.actors.network.messages import OpenDevice, SetRoutes
-from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Pong, SetNetworks
+from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, SetNetworks
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
 from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
@@ -448,7 +448,7 @@ async def test_a_reset_checks_every_path_and_the_portal(stage: Stage) -> None:
     peer = await connected(stage, WEB)
     await stage.tell(Reset("wifi"))
     assert len(stage.link.told(PortalReset)) == 1
-    assert peer.told(Hint) == [Hint("wifi")]
+    assert peer.told(Moved) == [Moved("wifi")]
 
 
 async def test_a_ping_names_a_peer_in_three_ways(stage: Stage) -> None:
@@ -565,7 +565,7 @@ async def test_a_peer_that_does_not_answer_is_recorded_unacknowledged(
 ) -> None:
     peer = await connected(stage, WEB)
     peer.mute = True
-    monkeypatch.setattr(event_loop, "PEER_CLOSE_S", 0.03)
+    monkeypatch.setattr(connections, "PEER_CLOSE_S", 0.03)
     loop = stage.nodes["control"].actors["event-loop"]
     stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
     await loop.until_ended()

@@ -4,7 +4,9 @@ import asyncio
 import builtins
 import os
 import signal
+import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +330,32 @@ class Chronicler(Player):
     def on_stop(self) -> None:
         with self._file.open("a") as file:
             file.write(f"-{self._name} ")
+
+
+class Mortal(Player):
+    """Deposits last words, so many, to be sent to ports of this machine. Tells how long one took, in nanoseconds."""
+
+    def __init__(self, ports: list[int], count: int = 1) -> None:
+        super().__init__()
+        self._ports, self._count = ports, count
+        self._mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._took_ns = 0
+
+    def on_start(self) -> None:
+        self._mouth.bind(("127.0.0.1", 0))
+        began_ns = time.monotonic_ns()
+        for number in range(self._count):
+            payload = number.to_bytes(2, "big") + bytes(150)
+            port = self._ports[number % len(self._ports)]
+            self.node.deposits.put(str(number), self._mouth.fileno(), payload, destination=("127.0.0.1", port))
+        self._took_ns = (time.monotonic_ns() - began_ns) // self._count
+
+    def on_stop(self) -> None:
+        self._mouth.close()
+
+    @receive(Open)
+    def tell(self, _message: Open) -> Number:
+        return Number(self._took_ns)
 
 
 class Parent(Actor):
