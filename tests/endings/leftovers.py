@@ -19,6 +19,8 @@ from exeunt.actors.timing import LINGER_S
 from exeunt.clients.lab import Namespace
 from exeunt.runtime.control import ControlError, ControlUnavailable
 
+from exeunt.clients.demo.stage import Stage
+
 from .house import House
 
 PATIENCE_S: Final = LINGER_S + 1.5
@@ -55,7 +57,7 @@ def of_files(house: House) -> list[str]:
     return _settled(lambda: sorted(f"file {one.relative_to(directory)}" for one in _files(directory)))
 
 
-def relayed_ports(house: House) -> list[int]:
+def relayed_ports(house: Stage) -> list[int]:
     """The UDP ports of the relay's allocations."""
     return [port for port in house.lab.internet.run(lambda: _ports("udp")) if port >= _RELAYED_FROM]
 

@@ -148,6 +148,6 @@ def verdict(outcome: Outcome) -> str:
         if record is None:
             continue
         took = "" if record.detection_ms is None else f" {record.detection_ms:,.1f} ms"
-        mark = "" if outcome.is_right(side) and outcome.is_timely(side) else " ✗"
+        mark = "" if outcome.is_right(side) and outcome.is_timely(side) else f" ✗ {record.evidence}"
         parts.append(f"{side} {record.cause}{took}{mark}")
     return " · ".join([*parts, *outcome.complaints, *(f"left: {one}" for one in outcome.leftovers)])
