@@ -16,10 +16,9 @@ import psutil
 
 from exeunt.actors.network import leftovers as network_leftovers
 from exeunt.actors.timing import LINGER_S
+from exeunt.clients.demo.stage import Stage
 from exeunt.clients.lab import Namespace
 from exeunt.runtime.control import ControlError, ControlUnavailable
-
-from exeunt.clients.demo.stage import Stage
 
 from .house import House
 

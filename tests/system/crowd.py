@@ -1,4 +1,4 @@
-"""Clients without a device: the real protocol machines, hundreds to a process; `test_scale` runs it in the client's network.
+"""Clients without a device: the real protocol machines, hundreds to a process; run in the client's network.
 
 A visitor is what a client is to the outside: a link to the portal, an ICE agent, a WireGuard session and its goodbye.
 The program reads one JSON document from its standard input (who they are, and what they do), prints a line when
@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
-from exeunt.actors.peer.machine import Connected, Connection, Ended
+from exeunt.actors.peer.events import Connected, Ended
+from exeunt.actors.peer.machine import Connection
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.events import LinkEvent, LinkJoined, LinkMessage
 from exeunt.actors.portal.io import Link

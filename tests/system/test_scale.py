@@ -1,7 +1,7 @@
 """Many clients at one gateway: a thousand that come and go leave nothing, five hundred are told when it leaves.
 
-The gateway and the portal are real programs; the clients are the real protocol machines, in one process (`crowd.py`). By
-default a sample; `make scale` has the full numbers (`EXEUNT_SCALE_SIGN_OUTS`, `EXEUNT_SCALE_CLIENTS`).
+The gateway and the portal are real programs; the clients are the real protocol machines, in one process (`crowd.py`).
+By default a sample; `make scale` has the full numbers (`EXEUNT_SCALE_SIGN_OUTS`, `EXEUNT_SCALE_CLIENTS`).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ ALLOWED = {
     "elements": 0,
     "allocations": 4,
 }
-"""By how much the last tenth may be above the first. Who was told lingers for 1.5 s, so the last few are still there."""
+"""By how much the last tenth may be above the first. Who was told lingers for 1.5 s: the last few are still there."""
 
 
 @pytest.mark.timeout(180 + CLIENTS)
