@@ -8,6 +8,7 @@ from exeunt.runtime import Message
 
 from .device.messages import MESSAGES as DEVICE
 from .endings import Ending
+from .expiries import Expired
 from .network.messages import MESSAGES as NETWORK
 from .peer.messages import MESSAGES as PEER
 from .peer.messages import PeerDescription
@@ -208,6 +209,7 @@ MESSAGES: tuple[type[Message], ...] = (
     SessionDescription,
     EverybodyAsked,
     PingPeer,
+    Expired,
     *DEVICE,
     *NETWORK,
     *PEER,

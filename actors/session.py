@@ -49,7 +49,7 @@ from .portal.url import websocket_url
 from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
 from .tree import PortalConfig, children, hand_over_path, peer_workers, workers
 
-_MESSAGES = ("exeunt.actors.messages:MESSAGES", "exeunt.actors.gateway_loop:MESSAGES")
+_MESSAGES = ("exeunt.actors.messages:MESSAGES",)
 _PRELOAD = (
     "exeunt.actors.client_loop",
     "exeunt.actors.gateway_loop",

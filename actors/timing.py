@@ -1,8 +1,14 @@
 """Every deadline and interval of the tunnel, and the relations between them, asserted.
 
 Deadlines nest: whoever waits for somebody else's work waits strictly longer than that work may take, so that it is
-always the inner deadline that fires, and fires with a cause that it knows. The protocol timers of WireGuard and ICE
-have modules of their own (`wireguard.timing`, `ice`); the relations that cross rooms are asserted here.
+always the inner deadline that fires, and fires with a cause that it knows. What only one room knows of stands there:
+`wireguard.timing` and `portal.timing`, with their own relations, `ice.consent` and `ice.relay`, `turn.settings`. The
+relations that cross rooms are asserted here.
+
+Who is alive, in the order in which it is known on an idle path: ICE asks (CONSENT_INTERVAL_S, PASSIVE_S on the side
+that mostly answers); SUSPECT_S after a packet without an answer, or QUIET_S after anything at all, probes; PROBE_S
+later a restart; LOST_AFTER_S the end, or LOST_LATEST times that while a restart is under way; HANDSHAKE_S, if all
+else failed, the handshake gives up.
 """
 
 from __future__ import annotations
@@ -10,6 +16,14 @@ from __future__ import annotations
 from typing import Final
 
 from .ice.consent import PASSIVE_FRACTION, PASSIVE_S
+from .ice.relay import ALLOCATE_TIMEOUT_S
+from .portal.timing import (
+    CONFIRM_LIMIT_S,
+    FAREWELL_LIMIT_S,
+    PORTAL_SILENCE_LIMIT_S,
+    REQUEST_LIFETIME_S,
+    RESTART_INTERVAL_S,
+)
 from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
 
 # --- knowing who is alive ---
@@ -60,8 +74,10 @@ RELAY_LOST_S: Final = 5.0
 RESTART_S: Final = 10.0
 """What one restart of ICE may take; the old path, if it still lives, stays in use meanwhile."""
 
-RESTART_SPACING_S: Final = 1.0
-"""Two restarts are not asked for in a shorter time. The portal takes two requests within a second for one."""
+RESTART_SPACING_S: Final = 1.5
+"""Two restarts are not asked for in a shorter time. The portal takes two requests within a second for one, and answers
+only the first.
+"""
 
 RESTART_REPEAT_S: Final = 4.0
 """A restart that was asked for and not begun (the portal may be away) is asked for again, if it is still wanted."""
@@ -136,9 +152,16 @@ INTENT_REPEAT_S: Final = 2.0
 EXCLUDE_GATEWAY_S: Final = 10.0
 """A gateway that said goodbye is not asked for again so soon: the portal may not have noticed yet."""
 
+EXPIRY_PATIENCE_S: Final = 2.0
+"""A client waits so long for the gateway's goodbye after an authorisation's end, before it ends it by itself. Their
+clocks may differ, too."""
+
 PING_S: Final = 5.0
 
+LATEST_S: Final = LOST_AFTER_S * LOST_LATEST
+
 _INEQUALITIES: Final = (
+    ("a client hears that its access has expired before it says so", GOODBYE_DEADLINE_S < EXPIRY_PATIENCE_S),
     ("a repetition fits its deadline", GOODBYE_REPEAT_S * 10 < GOODBYE_DEADLINE_S),
     ("who lingers outlasts who repeats", GOODBYE_DEADLINE_S < LINGER_S),
     ("closing a peer outlasts goodbye and release", GOODBYE_DEADLINE_S + RELEASE_S < PEER_CLOSE_S),
@@ -156,14 +179,20 @@ _INEQUALITIES: Final = (
     ("who leaves the portal is waited for until it has left", EVENT_LOOP_LEAVE_S < TOLD_PATIENCE_S),
     ("an idle peer is asked by ICE before it is suspected", CONSENT_INTERVAL_S < PASSIVE_S < QUIET_S),
     ("suspicion, probes and a restart come before the verdict", QUIET_S + PROBE_S + RESTART_REPEAT_S < LOST_AFTER_S),
-    ("the latest verdict is not the handshake's", LOST_AFTER_S * LOST_LATEST < HANDSHAKE_S),
-    ("the latest verdict is at most two seconds late", LOST_AFTER_S * LOST_LATEST < LOST_AFTER_S + 2),
+    ("the latest verdict is not the handshake's", LATEST_S < HANDSHAKE_S),
+    ("the latest verdict is at most two seconds late", LATEST_S < LOST_AFTER_S + 2),
     ("ICE's verdict comes before the latest", max(1.0, PASSIVE_FRACTION) < LOST_LATEST),
     ("a stopped host probes before it concludes", PROBE_S < STALL_GRACE_S),
     ("a stall is shorter than a suspend", STALL_S < SUSPEND_S),
     ("a relay's end is told before the silence that follows is a verdict", RELAY_LOST_S < LOST_AFTER_S),
     ("a restart is asked for again only when it cannot be the same", RESTART_SPACING_S < RESTART_REPEAT_S),
     ("a change of network is told before anybody is suspected", NETWORK_SETTLE_MAX_S < SUSPECT_S),
+    ("a second restart is not taken for the first", RESTART_INTERVAL_S * 1.2 < RESTART_SPACING_S),
+    ("a restart outlasts the relays that it asks for", ALLOCATE_TIMEOUT_S <= RESTART_S < CONNECT_S),
+    ("a restart begun on suspicion is over at the latest verdict", SUSPECT_S + PROBE_S + RESTART_S < LATEST_S),
+    ("a client outlasts the portal's wait for a gateway", max(CONFIRM_LIMIT_S, REQUEST_LIFETIME_S) < AUTHORIZE_S),
+    ("a host that sleeps is lost before the portal misses it", LATEST_S < PORTAL_SILENCE_LIMIT_S),
+    ("the portal hears of the endings of who leaves", EVENT_LOOP_LEAVE_S < FAREWELL_LIMIT_S),
     ("a suspend is noticed before the peer is called lost", CLOCK_LOOK_S < LOST_AFTER_S),
 )
 

@@ -77,6 +77,10 @@ class Peer(Struct, frozen=True, kw_only=True):
     handshake_age_s: float | None = None
     rx_bytes: int = 0
     tx_bytes: int = 0
+    last_seen_s_ago: float | None = None
+    """Since the last authenticated sign of life."""
+    generation: int = 0
+    """How often paths were found anew."""
 
 
 class Status(Struct, frozen=True, kw_only=True):

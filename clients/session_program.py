@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     mtu: int = 1280
     lost_after_s: float = 15.0
+    idle_after_s: float | None = None
     relay_only: bool = False
     masquerade: bool = True
 
@@ -269,7 +270,7 @@ def _status(description: SessionDescription) -> dict[str, Any]:
 
 def _peer_row(peer: Any) -> dict[str, Any]:
     names = ("peer", "path", "endpoint", "rtt_ms", "handshake_age_s", "rx_bytes", "tx_bytes", "connection", "state")
-    return {name: getattr(peer, name) for name in names}
+    return {name: getattr(peer, name) for name in (*names, "last_seen_s_ago", "generation")}
 
 
 def _session_config(program: Program, settings: Settings, token_file: Path) -> SessionConfig:
@@ -288,6 +289,7 @@ def _session_config(program: Program, settings: Settings, token_file: Path) -> S
         device=settings.device,
         mtu=settings.mtu,
         lost_after_s=settings.lost_after_s,
+        idle_after_s=settings.idle_after_s,
         relay_only=settings.relay_only,
         masquerade=settings.masquerade,
         log_level="DEBUG" if program.options.verbose else settings.log_level,

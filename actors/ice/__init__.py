@@ -17,6 +17,7 @@ from .agent import (
     new_username_and_password,
 )
 from .ice_agent import IceAgent
+from .sockets import Sockets
 
 __all__ = [
     "Address",
@@ -29,5 +30,6 @@ __all__ = [
     "NeverConnected",
     "Path",
     "PathAgent",
+    "Sockets",
     "new_username_and_password",
 ]

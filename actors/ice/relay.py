@@ -174,6 +174,10 @@ class Relay:
         channel.waiting.append(bytes(datagram))
         return True
 
+    def ask(self, request: bytes, destination: Address) -> None:
+        """Send a STUN message; an answer arrives here and nowhere else."""
+        self.sendto(request, destination)
+
     async def release(self) -> None:
         """Delete the allocation at the server (RFC 8656 section 7: a Refresh with lifetime 0) and close.
 

@@ -23,7 +23,8 @@ class NetworkWatch:
     """Compares pictures and clocks. `now` is the monotonic clock, `boot` the boot-time clock, both in seconds."""
 
     def __init__(self, picture: Picture, now: float, boot: float) -> None:
-        self._picture = picture
+        self.picture = picture
+        """What was last seen."""
         self._asleep_s = boot - now
         self._look_at: float | None = None
         self._latest_look_at = 0.0
@@ -42,8 +43,8 @@ class NetworkWatch:
     def handle_picture(self, picture: Picture) -> str | None:
         """This is what is there now. Return what has changed, in words, or None."""
         self._look_at = None
-        came, went = picture - self._picture, self._picture - picture
-        self._picture = picture
+        came, went = picture - self.picture, self.picture - picture
+        self.picture = picture
         if not came and not went:
             return None
         return f"addresses changed: {len(came)} came, {len(went)} went"

@@ -46,9 +46,14 @@ class NetworkWatcher(Actor):
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def picture(self) -> Picture:
+        """What it has last seen."""
+        return self._watch.picture
+
     def on_start(self) -> None:
         """Listen, and remember how things are."""
-        self._watch = NetworkWatch(picture(self._ignored), *_clocks())
+        self._watch = NetworkWatch(picture(self._ignored), *clocks())
         try:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
@@ -74,8 +79,9 @@ class NetworkWatcher(Actor):
     @receive(IgnoreAddresses)
     def on_ignore_addresses(self, message: IgnoreAddresses) -> None:
         """Leave the tunnel's own addresses out of the picture: an app's device may have any name."""
-        self._ignored |= set(message.addresses)
-        self._watch.handle_picture(picture(self._ignored))
+        if not self._ignored.issuperset(message.addresses):
+            self._ignored |= set(message.addresses)
+            self._watch.handle_picture(picture(self._ignored))
 
     def _readable(self) -> None:
         assert self._socket is not None
@@ -89,9 +95,10 @@ class NetworkWatcher(Actor):
         self._watch.handle_event(time.monotonic())
         self._set_timer()
 
-    def _on_timer(self) -> None:
+    def look(self) -> None:
+        """Compare clocks and pictures, if it is time. The timer calls this."""
         self._timer = None
-        now, boot = _clocks()
+        now, boot = clocks()
         reason = self._watch.handle_clocks(now, boot)
         if self._watch.wants_picture(now):
             reason = self._watch.handle_picture(picture(self._ignored)) or reason
@@ -104,7 +111,7 @@ class NetworkWatcher(Actor):
         if self._timer is not None:
             self._timer.cancel()
         due_at, _ = self._watch.poll_timeout()
-        self._timer = self.node.loop.call_later(max(0.0, due_at - time.monotonic()), self._on_timer)
+        self._timer = self.node.loop.call_later(max(0.0, due_at - time.monotonic()), self.look)
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -142,5 +149,6 @@ def _source_towards(host: str, family: socket.AddressFamily) -> str | None:
         return None
 
 
-def _clocks() -> tuple[float, float]:
+def clocks() -> tuple[float, float]:
+    """Return the monotonic and the boot-time clock, in seconds."""
     return time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)

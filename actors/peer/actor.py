@@ -27,7 +27,7 @@ from exeunt.runtime.log import rfc3339
 
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
-from ..ice import Lost, Path
+from ..ice import Lost, Path, Sockets
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
 from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S
@@ -68,12 +68,13 @@ class PeerConnection(Actor):
         super().__init__()
         self.config = msgspec.convert(config, PeerConfig, builtin_types=(bytes,))
         self._initiator = self.config.side == "client"
+        self._indices = PrefixedIndices(secrets.randbits(24))
         tunnel = Tunnel(
             private_key=self.config.private_key,
             peer_public_key=self.config.peer_public_key,
             preshared_key=self.config.preshared_key,
             initiator=self._initiator,
-            allocate_index=PrefixedIndices(secrets.randbits(24)),
+            allocate_index=self._indices,
             rng=random.Random(),  # noqa: S311 - timer jitter, not a key
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
@@ -106,6 +107,7 @@ class PeerConnection(Actor):
         self._pump.attach(self, self.config.networks)
         self._paths = Paths(
             self.config,
+            self._sockets,
             say=self._say,
             on_datagram=self._on_datagram,
             on_path=self._on_path,
@@ -113,6 +115,7 @@ class PeerConnection(Actor):
             on_failed=self._on_failed,
             on_restarted=self._machine.restarts.handle_over,
         )
+        self._indices.prefix = self._paths.claim(self._indices.prefix)
         self._paths.begin()
         logger.info("A connection begins", extra={"event": "connection_began", **self._who})
 
@@ -269,6 +272,14 @@ class PeerConnection(Actor):
     def _pump(self) -> Pump:
         pump: Pump = self.node.resources["pump"]
         return pump
+
+    @property
+    def _sockets(self) -> Sockets:
+        """The sockets that all connections of this worker share."""
+        if "sockets" not in self.node.resources:
+            self.node.resources["sockets"] = Sockets()
+        sockets: Sockets = self.node.resources["sockets"]
+        return sockets
 
     @property
     def paths(self) -> Paths:

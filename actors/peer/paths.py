@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path
+from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
 from ..ice.agent import Credentials
 from ..portal.messages import MAX_CANDIDATES, FromPeer, IceCandidates
-from ..timing import CONNECT_S, CONSENT_INTERVAL_S, RELEASE_S, RESTART_S
+from ..timing import CONNECT_S, CONSENT_INTERVAL_S, LOST_AFTER_S, RELEASE_S, RESTART_S
 from .messages import AddCandidates, PeerConfig, RelayServer, RestartPath
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Paths:
     def __init__(
         self,
         config: PeerConfig,
+        sockets: Sockets,
         *,
         say: Callable[[FromPeer], None],
         on_datagram: Callable[[bytes], None],
@@ -42,6 +44,7 @@ class Paths:
         self._say = say
         self._on_failed = on_failed
         self._on_restarted = on_restarted
+        self._restart_s = min(RESTART_S, config.lost_after_s * RESTART_S / LOST_AFTER_S)
         self._loop = asyncio.get_running_loop()
         self._searches: set[asyncio.Task[None]] = set()
         self._found: list[tuple[int, str]] = []
@@ -49,7 +52,8 @@ class Paths:
         self._telling = False
         self.agent = IceAgent(
             ice_config(config),
-            Callbacks(
+            sockets=sockets,
+            callbacks=Callbacks(
                 on_candidate=self._on_candidate,
                 on_withdrawn=self._on_withdrawn,
                 on_datagram=on_datagram,
@@ -57,6 +61,18 @@ class Paths:
                 on_lost=on_lost,
             ),
         )
+
+    def claim(self, prefix: int) -> int:
+        """Have what WireGuard sends to indices under a prefix come here; return the prefix, another one if this one is
+        taken.
+        """
+        while True:
+            try:
+                self.agent.claim_indices(prefix)
+            except ValueError:
+                prefix = secrets.randbits(24)
+            else:
+                return prefix
 
     # --- searches ---
 
@@ -127,7 +143,7 @@ class Paths:
         extra = {**self._who, "generation": message.generation}
         logger.info("Paths are sought anew", extra={"event": "ice_restarted", **extra})
         try:
-            await self.agent.restart(credentials, RESTART_S, message.generation)
+            await self.agent.restart(credentials, self._restart_s, message.generation)
         except NeverConnected as error:
             if error.reason == "closed":
                 return  # a newer restart has taken over, or the connection has ended

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from exeunt.actors import gateway_loop
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Ending, Initiator
@@ -266,7 +265,7 @@ class Stage:
     """The fakes, and one event loop among them."""
 
     def __init__(self, directory: Path) -> None:
-        codec = Codec([*RUNTIME_MESSAGES, *TUNNEL_MESSAGES, *gateway_loop.MESSAGES])
+        codec = Codec([*RUNTIME_MESSAGES, *TUNNEL_MESSAGES])
         self.log: list[tuple[str, Message]] = []
         self.peers: list[PlayedPeer] = []
         self.nodes = {worker: Node(NODE, worker, codec=codec) for worker in WORKERS}
@@ -289,6 +288,8 @@ class Stage:
         self.nodes["control"].start(self.stream, "event-stream")
         self.nodes["control"].start(self.watcher, "watcher")
         self.endings_file = directory / "endings.jsonl"
+        self.loop: Any = None
+        """The event loop that was started last."""
 
     def start(self, kind: type[EventLoop], **changes: Any) -> Any:
         """Start the event loop; return the actor."""
@@ -305,6 +306,7 @@ class Stage:
         )
         loop = kind(**{**msgspec.structs.asdict(config), **changes})
         self.nodes["control"].start(loop, "event-loop")
+        self.loop = loop
         return loop
 
     async def settle(self) -> None:

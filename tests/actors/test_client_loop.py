@@ -1,5 +1,8 @@
 """The client's event loop, among fakes: from a packet to a connection, and every way back."""
 
+# pyright: reportPrivateUsage=false
+
+import time
 from typing import Any
 
 import msgspec
@@ -12,6 +15,7 @@ from exeunt.actors import client_loop, connections
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
+from exeunt.actors.expiries import Expired
 from exeunt.actors.messages import (
     AllGatewaysOffline,
     ConnectionEnded,
@@ -19,6 +23,7 @@ from exeunt.actors.messages import (
     DescribeSession,
     Disconnected,
     GatewayVersionMismatch,
+    IgnoreAddresses,
     PingPeer,
     Reset,
     ResourcesUpdated,
@@ -32,7 +37,7 @@ from exeunt.actors.network.messages import OpenDevice, SetRoutes
 from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, SetNetworks
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
-from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
+from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S
 from exeunt.runtime import Refused
 
 WEB = resource(1, "10.0.0.0/24")
@@ -449,6 +454,48 @@ async def test_a_reset_checks_every_path_and_the_portal(stage: Stage) -> None:
     await stage.tell(Reset("wifi"))
     assert len(stage.link.told(PortalReset)) == 1
     assert peer.told(Moved) == [Moved("wifi")]
+
+
+async def test_a_host_in_another_network_has_paths_found_anew(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    stage.watcher.notice("addresses changed: 1 came, 1 went")
+    await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 1
+    assert peer.told(Moved) == [Moved("addresses changed: 1 came, 1 went")]
+    stage.link.answers = False
+    await stage.tell(StopSession("signed_out"))
+    assert len(peer.told(Moved)) == 1
+
+
+async def test_the_watcher_knows_which_addresses_are_the_tunnels_own(stage: Stage) -> None:
+    stage.start(ClientLoop)
+    await stage.join(WEB)
+    assert stage.watcher.told(IgnoreAddresses) == [IgnoreAddresses(("100.64.0.1", "fd65:7865:756e::1"))]
+
+
+async def test_an_ending_is_reported_to_the_portal_in_full(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    peer.end(Cause.SHUTTING_DOWN)
+    await stage.settle()
+    (said,) = stage.link.said(portal.ConnectionEnded)
+    assert said.report is not None
+    assert (said.cause, said.report.cause, said.report.initiated_by) == ("shutting_down", "shutting_down", "peer")
+
+
+async def test_access_that_expires_is_ended_here_too_if_the_gateway_says_nothing(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    loop: ClientLoop = stage.loop
+    message = created("c-1", "r-1")
+    await stage.say(msgspec.structs.replace(message, expires_at=int(time.time()) + 1000))
+    (timer,) = loop._expiries.timers()
+    assert timer.when() - stage.nodes["control"].loop.time() == pytest.approx(1000 + EXPIRY_PATIENCE_S, abs=2)
+    await stage.tell(Expired("c-1", "r-1"))
+    assert peer.told(Close) == [], "it was prolonged, or the clock was set"
+    await stage.say(msgspec.structs.replace(message, expires_at=int(time.time() - EXPIRY_PATIENCE_S) - 1))
+    while not peer.told(Close):
+        await stage.settle()
+    assert [(one.cause, one.initiated_by) for one in peer.told(Close)] == [("access_expired", "portal")]
+    assert loop._expiries.timers() == []
 
 
 async def test_a_ping_names_a_peer_in_three_ways(stage: Stage) -> None:

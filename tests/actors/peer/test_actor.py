@@ -14,7 +14,7 @@ import pytest
 
 from exeunt.actors.device.pump import Pump
 from exeunt.actors.endings import Cause, Ending, Initiator
-from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected
+from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected, Sockets
 from exeunt.actors.ice import Path as IcePath
 from exeunt.actors.ice.agent import Credentials
 from exeunt.actors.messages import MESSAGES
@@ -59,7 +59,7 @@ class PlayedAgent:
     gather_error: Exception | None = None
     connect_error: Exception | None = None
 
-    def __init__(self, config: IceConfig, callbacks: Callbacks) -> None:
+    def __init__(self, config: IceConfig, callbacks: Callbacks, *, sockets: Sockets) -> None:
         self.config, self.callbacks = config, callbacks
         self.made[config.role] = self
         self.found = asyncio.Event()
@@ -96,9 +96,9 @@ class PlayedAgent:
     async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> IcePath:
         self.callbacks.on_candidate(f"candidate:{credentials.local_username}", generation)
         outcome = self.restarts[generation] = asyncio.get_running_loop().create_future()
-        self.path = await outcome
-        self.callbacks.on_path(self.path)
-        return self.path
+        self.path = path = await outcome
+        self.callbacks.on_path(path)
+        return path
 
     def send(self, datagram: bytes) -> None:
         other = self.other()
@@ -114,6 +114,9 @@ class PlayedAgent:
 
     def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
         self.withdrawn.append((candidate, generation))
+
+    def claim_indices(self, prefix: int) -> None:
+        """Datagrams come from the other played agent alone."""
 
     def set_servers(self, servers: tuple[IceServer, ...]) -> None:
         self.servers = servers

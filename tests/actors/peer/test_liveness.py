@@ -78,7 +78,8 @@ class World:
         return verdict
 
     def since_start(self, kind: type[LivenessEvent]) -> list[float]:
-        return [pytest.approx(at - self.start, abs=0.01) for at, event in self.events if isinstance(event, kind)]
+        """When events of that kind came, in seconds since the beginning, to the hundredth."""
+        return [round(at - self.start, 2) for at, event in self.events if isinstance(event, kind)]
 
 
 # --- what the portal says ---

@@ -56,6 +56,7 @@ def test_a_host_that_moves_and_moves_asks_once_a_second() -> None:
         restarts.handle_wanted("second", 100 + tenths / 10, moved=True)
     assert asked(restarts) == ["first"]
     due = restarts.poll_timeout()
+    assert due is not None
     assert due == (100 + RESTART_SPACING_S, "a restart is due")
     restarts.handle_timeout(100.5)
     assert asked(restarts) == []
