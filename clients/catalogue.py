@@ -55,6 +55,7 @@ COMMANDS: Final = (
     Command(("stop",), "stop:run", "[--now]", "Let everyone finish, then leave.", _SUPERVISE),
     Command(("endings",), "endings:run", "[-f]", "Ended connections: cause, who, how soon known.", _EVIDENCE),
     Command(("why",), "why:run", "PEER", "Explain the last ending with a peer.", _EVIDENCE),
+    Command(("metrics",), "metrics:app", "[write PATH]", "Endings, peers, actors, as Prometheus text.", _EVIDENCE),
     Command(("logs",), "logs:run", "[-f] [ACTOR]", "Logs, by level, actor, event, time.", _EVIDENCE),
     Command(("events",), "events:run", "[-f]", "What happened to actors, workers and connections.", _EVIDENCE),
     Command(("trace", "list"), "trace:show_list", "", "Traces, slowest or newest first.", _EVIDENCE),

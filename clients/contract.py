@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .contract_portal import Sessions
+from .contract_portal import Agreement, ReportedEnding, Sessions
 from .contract_terms import Cause, PathKind, Time, TraceId
+from .exposition import Family
 from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
 
 SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
@@ -188,7 +189,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     at: Time
     text: str
-    source: Literal["record", "log"]
+    source: Annotated[str, Meta(examples=["record", "log", "portal", "peer"])]
+    """Who says so: this side's record or log, the portal, or the other end."""
     fields: dict[str, Any] = {}
 
 
@@ -198,6 +200,20 @@ class Why(Struct, frozen=True, kw_only=True):
     ending: Ending
     explanation: list[str]
     timeline: list[Moment]
+    other_side: ReportedEnding | None = None
+    """How the other end says that it ended; null where it is not known."""
+    told_by: Annotated[str, Meta(examples=["portal", "record"])] | None = None
+    """Who told that: the portal, or the other end's own record on this machine."""
+    agreement: Agreement | None = None
+    """Whether both ends name the same cause; null where the other end's is not known."""
+
+
+class MetricsFile(Struct, frozen=True, kw_only=True):
+    """A file that metrics were written into."""
+
+    file: str
+    samples: int
+    file_bytes: int
 
 
 class Departure(Struct, frozen=True, kw_only=True):
@@ -289,6 +305,8 @@ DOCUMENTS: Mapping[str, Any] = MappingProxyType(
         "exeunt.endings/1": list[Ending],
         "exeunt.events/1": EventRow,
         "exeunt.log/1": dict[str, Any],
+        "exeunt.metrics/1": list[Family],
+        "exeunt.metrics-file/1": MetricsFile,
         "exeunt.paths/1": Directories,
         "exeunt.ping/1": Pong,
         "exeunt.ps/1": list[ActorRow],

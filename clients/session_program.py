@@ -205,9 +205,9 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
         pong = await session.ping(peer, float(args.get("timeout_s", 5.0)))
         return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path}
 
-    async def evidence(args: dict[str, Any]) -> dict[str, Any] | None:
+    async def evidence(args: dict[str, Any]) -> dict[str, Any]:
         found = await session.evidence(str(args["connection"]))
-        return None if found is None else msgspec.to_builtins(found)
+        return {"evidence": None if found is None else msgspec.to_builtins(found)}
 
     async def stop(args: dict[str, Any]) -> dict[str, Any]:
         if args.get("now"):

@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from exeunt.actors.portal.messages import MAX_PEER_FRAME_BYTES, PeerKind
 
+from .counters import PortalCounters
 from .events import ClosedHow, CloseSession
 from .io import PeerQueue, PortalIO
 from .running import RunningMark
@@ -45,8 +46,16 @@ class PortalConfig(msgspec.Struct, frozen=True, kw_only=True):
     authorization_lifetime_s: float | None = None
 
 
-async def serve_until(stop: asyncio.Event, config: PortalConfig, ready: Callable[[str], None]) -> None:
-    """Run the portal until `stop` is set. `ready` is called with its URL once it can be reached.
+async def serve_until(
+    stop: asyncio.Event,
+    config: PortalConfig,
+    ready: Callable[[str], None],
+    *,
+    count: Callable[[PortalCounters], None] | None = None,
+) -> None:
+    """Run the portal until `stop` is set.
+
+    `ready` is called with its URL once it can be reached; `count`, before that, with counters that go on counting.
 
     Raises:
         OSError: the address cannot be listened on, or the database's file not be opened.
@@ -60,6 +69,8 @@ async def serve_until(stop: asyncio.Event, config: PortalConfig, ready: Callable
             rng=random.Random(),  # noqa: S311  # spreads load; secrets come from the operating system
             authorization_lifetime_s=config.authorization_lifetime_s,
         )
+        if count is not None:
+            count(portal.counters)
         try:
             portal.start()
             await _serve(portal, listener, stop, ready)

@@ -16,10 +16,11 @@ from typing import Final
 
 import msgspec
 
-from exeunt.actors.endings import Initiator
 from exeunt.actors.portal.messages import Evidence
 from exeunt.actors.portal.reports import MAX_OBSERVATIONS, EndingReport, Observation, Side
 from exeunt.runtime.log import rfc3339
+
+from .. import testimony
 
 KEPT_CONNECTIONS = 20_000
 """With two reports of some 700 bytes each: 30 MB. Reports as large as they may be: 400 MB."""
@@ -156,18 +157,14 @@ def shared(report: EndingReport) -> EndingReport:
 
 
 def agreement(record: ConnectionRecord) -> str:
-    """`agree`, `differ`, or `one_side_only`.
+    """Whether the two ends tell the same of a connection; see `testimony.agreement`."""
+    return testimony.agreement(
+        _claim(record.client_cause, record.client_report), _claim(record.gateway_cause, record.gateway_report)
+    )
 
-    Two ends agree if they name the same cause, and not each the other as who ended it. Both may say "us": they left at
-    the same moment.
-    """
-    if record.client_cause is None or record.gateway_cause is None:
-        return "one_side_only"
-    blamed = [
-        report is not None and report.initiated_by == Initiator.PEER
-        for report in (record.client_report, record.gateway_report)
-    ]
-    return "agree" if record.client_cause == record.gateway_cause and not all(blamed) else "differ"
+
+def _claim(cause: str | None, report: EndingReport | None) -> testimony.Claim | None:
+    return None if cause is None else testimony.Claim(cause, None if report is None else report.initiated_by)
 
 
 def _hidden(match: re.Match[str]) -> str:

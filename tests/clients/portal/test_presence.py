@@ -235,9 +235,9 @@ def test_a_flood_is_dropped_and_answered_once(rig: Rig) -> None:
     for _ in range(2000):
         client.raw("{")
     errors = [message for message in client.take_all() if isinstance(message, Error)]
-    assert len(errors) == 500
+    assert len(errors) == 1000
     assert errors[-1].code == "rate_limited"
-    assert rig.machine.counters.rate_limited > 1400
+    assert rig.machine.counters.rate_limited > 900
     rig.run_until(rig.now + 1)
     client.say(Heartbeat(ref=1))
     assert client.take(HeartbeatReply).ref == 1
