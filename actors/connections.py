@@ -4,6 +4,7 @@ loop that knows peers; `event_loop` is the other one, which knows the portal, th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -12,19 +13,20 @@ from typing import Any
 
 import msgspec
 
-from exeunt.runtime import Actor, AskTimeout, ExeuntError, Message, Ref, Terminated, receive
+from exeunt.runtime import Actor, AskTimeout, ChildSpec, ExeuntError, Message, Ref, Terminated, receive
+from exeunt.runtime.inheritance import HAND_OVER
 from exeunt.runtime.messages import ActorStarted, StartChild
 
 from . import posthumous
 from .endings import Cause, Ending, EndingBook, Initiator
 from .loop_config import LoopConfig, PeerRecord
-from .messages import ConnectionEnded, ConnectionEstablished, Event, Publish
+from .messages import ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
 from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, RelayServer
 from .peer_spec import peer_spec
 from .portal import EndingReport
 from .portal import messages as portal
 from .portal.actor_messages import PortalClaim, PortalSay
-from .timing import PEER_CLOSE_S
+from .timing import PEER_CLOSE_S, TAKE_OVER_S
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,36 @@ class Connections(Actor):
         record = next((one for one in self.peers.values() if one.address == message.address), None)
         if record is None:
             return
+        if message.reason == HAND_OVER:
+            record.handed_over = True
+            self.after(TAKE_OVER_S, TakeOverOverdue(record.connection))
+            return
         await self.bury(record, posthumous.crashed(record, self.config.side, message))
+
+    async def take_over(self, worker: str) -> None:
+        """Have a restarted worker go on with the connections that its predecessor has handed over."""
+        waiting = [record for record in self.peers.values() if record.worker == worker and record.handed_over]
+        await asyncio.gather(*(self._take_over(record) for record in waiting))
+
+    async def _take_over(self, record: PeerRecord) -> None:
+        assert record.spec is not None
+        spec = msgspec.structs.replace(record.spec, args={**record.spec.args, "inherits": True})
+        try:
+            await self._start_actor(record, spec)
+        except ExeuntError as error:
+            if record.connection in self.peers:
+                await self.bury(record, posthumous.not_taken_over(record, self.config.side, str(error)))
+            return
+        record.handed_over = False
+        if record.close is not None:  # nobody was there to hear it
+            self.node.ref(record.address).tell(record.close)
+
+    @receive(TakeOverOverdue)
+    async def on_take_over_overdue(self, message: TakeOverOverdue) -> None:
+        """No successor has come: the peer has been told that the worker crashed."""
+        record = self.peers.get(message.connection)
+        if record is not None and record.handed_over:
+            await self.bury(record, posthumous.not_taken_over(record, self.config.side, "no successor came in time"))
 
     async def bury(self, record: PeerRecord, ending: Ending) -> None:
         """Record an ending that nobody else will."""
@@ -115,18 +146,23 @@ class Connections(Actor):
             portal_link=str(self.portal_link),
             secrets=secrets,
         )
-        root = self.node.ref(f"{self.ref.address.node}/supervisor/root")
         record.started_ns = time.time_ns()
+        record.spec = spec
         try:
-            started: ActorStarted = await root.ask(StartChild(msgspec.Raw(msgspec.msgpack.encode(spec))))
+            await self._start_actor(record, spec)
         except ExeuntError as error:
             logger.warning("A connection could not be started", extra={"event": "start_failed", "error": str(error)})
             await self.bury(record, posthumous.not_started(record, self.config.side, error))
             return False
-        self.peers[record.connection] = record
-        self.node.ref(started.address).watch()
         self._claim()
         return True
+
+    async def _start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
+        """Have the supervisor start an actor, and watch it. Raises what the supervisor answers."""
+        root = self.node.ref(f"{self.ref.address.node}/supervisor/root")
+        started: ActorStarted = await root.ask(StartChild(msgspec.Raw(msgspec.msgpack.encode(spec))))
+        self.peers[record.connection] = record
+        self.node.ref(started.address).watch()
 
     def new_record(self, connection: str, *, peer: str, peer_id: str) -> PeerRecord:
         """Make the record of a connection, its worker chosen in turn."""
@@ -154,7 +190,8 @@ class Connections(Actor):
         must not hold up the others.
         """
         record.state = "closing"
-        self.node.ref(record.address).tell(Close(cause, initiated_by, evidence or {}))
+        record.close = Close(cause, initiated_by, evidence or {})
+        self.node.ref(record.address).tell(record.close)
 
     def tell_peer(self, connection: str, message: Message) -> None:
         """Tell a connection something, if there is one of that id."""

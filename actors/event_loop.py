@@ -160,6 +160,7 @@ class EventLoop(Connections):
             await self.on_device_lost(DeviceLost(str(error)))
             return
         await self.resources_changed()
+        await self.take_over(message.worker)
         for record in self.living():
             if record.worker == message.worker:
                 self.node.ref(record.address).tell(SetNetworks(record.networks))

@@ -179,6 +179,12 @@ class EverybodyAsked(Message, frozen=True):
     initiated_by: str
 
 
+class TakeOverOverdue(Message, frozen=True):
+    """An event loop to itself: a connection was handed over by its worker, and no successor has taken it yet."""
+
+    connection: str
+
+
 class PingPeer(Message, frozen=True):
     """One round trip to a peer, named by its name, its id or its connection. Answered by `Pong`."""
 
@@ -208,6 +214,7 @@ MESSAGES: tuple[type[Message], ...] = (
     DescribeSession,
     SessionDescription,
     EverybodyAsked,
+    TakeOverOverdue,
     PingPeer,
     Expired,
     *DEVICE,

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from exeunt.runtime.inheritance import DEADLINE_S as INHERITANCE_S
+
 from .ice.consent import PASSIVE_FRACTION, PASSIVE_S
 from .ice.relay import ALLOCATE_TIMEOUT_S
 from .portal.timing import (
@@ -141,6 +143,10 @@ APPLICATION_LEAVE_S: Final = 3.2
 WORKER_LEAVE_S: Final = 4.0
 """What a worker may take to stop its actors, who may still have goodbyes to say."""
 
+TAKE_OVER_S: Final = INHERITANCE_S + 1.0
+"""A worker is restarted: when its connections are given up that no successor has taken. By then the supervisor has said
+their last wills."""
+
 # --- asking ---
 
 AUTHORIZE_S: Final = 16.0
@@ -187,6 +193,8 @@ _INEQUALITIES: Final = (
     ("a relay's end is told before the silence that follows is a verdict", RELAY_LOST_S < LOST_AFTER_S),
     ("a restart is asked for again only when it cannot be the same", RESTART_SPACING_S < RESTART_REPEAT_S),
     ("a change of network is told before anybody is suspected", NETWORK_SETTLE_MAX_S < SUSPECT_S),
+    ("a restarted worker's connections are taken over before they are called lost", TAKE_OVER_S < LOST_AFTER_S),
+    ("who was not taken over is spoken for before it is given up", INHERITANCE_S < TAKE_OVER_S),
     ("a second restart is not taken for the first", RESTART_INTERVAL_S * 1.2 < RESTART_SPACING_S),
     ("a restart outlasts the relays that it asks for", ALLOCATE_TIMEOUT_S <= RESTART_S < CONNECT_S),
     ("a restart begun on suspicion is over at the latest verdict", SUSPECT_S + PROBE_S + RESTART_S < LATEST_S),

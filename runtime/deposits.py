@@ -1,9 +1,9 @@
-"""A worker's deposits: the words that are to be said in its name if it dies. The worker's side of `last_words`.
+"""What a worker has deposited with its supervisor: words to be said if it dies, and what a successor is to have.
 
-`node.deposits` is there in every worker, and does nothing where nobody could speak for it: inline workers die with
-their supervisor, those on other machines are out of its reach. A deposit is one system call of some microseconds; from
-then on it is in force, whatever happens to this process. If the supervisor does not keep up, deposits wait here, the
-latest of each key; nothing ever waits for them.
+The worker's side of `last_words` and of `inheritance`. `node.deposits` is there in every worker, and does nothing where
+nobody could speak for it: inline workers die with their supervisor, those on other machines are out of its reach. A
+deposit is one system call of some microseconds; from then on it is in force, whatever happens to this process. If the
+supervisor does not keep up, deposits wait here, the latest of each key; nothing ever waits for them.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from .inheritance import Assembly, Bequest, Complete, Part, Taken, parts
 from .last_words import CloseChannel, Deposit, OpenChannel, Withdraw, WithdrawAll, Words, encode
+from .line import Line, close_all
 
-
-class _Waiting(msgspec.Struct):
-    """A message that the kernel has no room for, and the duplicate of a descriptor that goes with it."""
-
-    message: bytes
-    descriptor: int | None
+_HEIRLOOMS = msgspec.msgpack.Decoder(Part | Complete)
 
 
 class Deposits:
-    """The last words of one process. On its loop only."""
+    """The deposits of one process. On its loop only."""
 
     def __init__(self, path: Path | None = None) -> None:
         """`path` is where the supervisor listens; None where it doesn't. Raises OSError."""
-        self._socket: socket.socket | None = None
         self._channels: dict[str, set[str]] = {}
         """The keys that each channel is for, by the channel's name."""
         self._channel_of: dict[str, str] = {}
         """By key."""
-        self._waiting: dict[tuple[str, str], _Waiting] = {}
+        self._inheritance = Assembly()
+        self._inherited = asyncio.Event()
+        self._line: Line | None = None
         if path is not None:
-            self._loop = asyncio.get_running_loop()
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
-                self._socket.connect(str(path))
+                connection.connect(str(path))
             except OSError:
-                self._socket.close()
+                connection.close()
                 raise
-            self._socket.setblocking(False)
+            self._line = Line(connection, self._on_message)
 
     @property
     def is_kept(self) -> bool:
         """Whether anybody keeps what is deposited."""
-        return self._socket is not None
+        return self._line is not None and self._line.is_open
+
+    # --- last words ---
 
     def put(
         self,
@@ -67,19 +67,18 @@ class Deposits:
 
         Raises OSError when there is no such descriptor.
         """
-        if self._socket is None:
+        if not self.is_kept:
             return
-        channel = str(
-            os.fstat(descriptor).st_ino
-        )  # tells sockets apart for as long as they are open, and here they are
+        channel = str(os.fstat(descriptor).st_ino)  # tells sockets apart while they are open, and a duplicate is
         before = self._channel_of.get(key)
         if channel not in self._channels:
             self._channels[channel] = set()
-            self._send("channel", channel, OpenChannel(channel=channel), descriptor)
+            self._say(OpenChannel(channel=channel), "channel", channel, [descriptor])
         self._channels[channel].add(key)
         self._channel_of[key] = channel
-        words = Words(key=key, channel=channel, payload=payload, destination=destination, source=source)
-        self._send("words", key, words)
+        self._say(
+            Words(key=key, channel=channel, payload=payload, destination=destination, source=source), "words", key
+        )
         if before is not None and before != channel:
             self._leave(before, key)
 
@@ -87,7 +86,7 @@ class Deposits:
         """Have the words of this key not said. Harmless when there are none."""
         channel = self._channel_of.pop(key, None)
         if channel is not None:
-            self._send("words", key, Withdraw(key=key))
+            self._say(Withdraw(key=key), "words", key)
             self._leave(channel, key)
 
     def withdraw_all(self) -> None:
@@ -95,15 +94,41 @@ class Deposits:
         if self._channels:
             self._channels.clear()
             self._channel_of.clear()
-            self._send("all", "", WithdrawAll())
+            self._say(WithdrawAll(), "all", "")
+
+    # --- inheritance ---
+
+    def bequeath(self, key: str, document: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Leave something to this worker's successor, once for each key; the words of that key stay in force until the
+        successor has taken it. Duplicates of the descriptors are taken. Raises ValueError when it is too long.
+        """
+        for part in parts(key, document):
+            self._say(part, "part", f"{part.number} {key}", descriptors if part.number == 0 else ())
+
+    def inherit(self, key: str) -> Bequest | None:
+        """Take what our predecessor has left under this key, once; its descriptors are ours to close."""
+        return self._inheritance.take(key)
+
+    def taken(self, key: str) -> None:
+        """Go on with what was inherited: from now on the predecessor's words of that key are not said, but ours."""
+        self._say(Taken(key=key), "taken", key)
+
+    async def until_inherited(self) -> None:
+        """Return when everything that our predecessor has left is here."""
+        await self._inherited.wait()
+
+    async def until_clear(self) -> None:
+        """Return when everything has been handed to the kernel."""
+        if self._line is not None:
+            await self._line.until_clear()
 
     def close(self) -> None:
         """Hang up. What was deposited and not withdrawn is said when this process has ended."""
-        self._drop_waiting()
-        if self._socket is not None:
-            self._loop.remove_writer(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        close_all(self._inheritance.take_descriptors())
+        if self._line is not None:
+            self._line.close()
+
+    # --- inside ---
 
     def _leave(self, channel: str, key: str) -> None:
         """Let go of a channel that nothing is to be sent through."""
@@ -111,50 +136,17 @@ class Deposits:
         keys.discard(key)
         if not keys:
             del self._channels[channel]
-            self._send("channel", channel, CloseChannel(channel=channel))
+            self._say(CloseChannel(channel=channel), "channel", channel)
 
-    def _send(self, kind: str, name: str, deposit: Deposit, descriptor: int | None = None) -> None:
-        if self._socket is None:
+    def _say(self, deposit: Deposit, kind: str, name: str, descriptors: Sequence[int] = ()) -> None:
+        if self._line is not None:
+            self._line.send(encode(deposit), descriptors, place=(kind, name))
+
+    def _on_message(self, message: bytes | None, descriptors: list[int]) -> None:
+        """Our supervisor says what it keeps for us."""
+        heirloom = None if message is None else _HEIRLOOMS.decode(message)
+        if isinstance(heirloom, Part) and self._inheritance.add(heirloom, descriptors):
             return
-        message = encode(deposit)
-        if self._waiting or not self._try(message, descriptor):
-            self._wait(kind, name, message, descriptor)
-
-    def _try(self, message: bytes, descriptor: int | None) -> bool:
-        """Send it; False when there is no room. If the supervisor has died, nobody speaks for us any more."""
-        assert self._socket is not None
-        try:
-            if descriptor is None:
-                self._socket.send(message)
-            else:
-                socket.send_fds(self._socket, [message], [descriptor])
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.close()
-        return True
-
-    def _wait(self, kind: str, name: str, message: bytes, descriptor: int | None) -> None:
-        assert self._socket is not None
-        if not self._waiting:
-            self._loop.add_writer(self._socket.fileno(), self._flush)
-        self._forget_waiting((kind, name))
-        self._waiting[kind, name] = _Waiting(message, None if descriptor is None else os.dup(descriptor))
-
-    def _flush(self) -> None:
-        while self._waiting and self._socket is not None:
-            place, waiting = next(iter(self._waiting.items()))
-            if not self._try(waiting.message, waiting.descriptor):
-                return
-            self._forget_waiting(place)
-        if self._socket is not None:
-            self._loop.remove_writer(self._socket.fileno())
-
-    def _forget_waiting(self, place: tuple[str, str]) -> None:
-        waiting = self._waiting.pop(place, None)
-        if waiting is not None and waiting.descriptor is not None:
-            os.close(waiting.descriptor)
-
-    def _drop_waiting(self) -> None:
-        for place in list(self._waiting):
-            self._forget_waiting(place)
+        close_all(descriptors)
+        if isinstance(heirloom, Complete):
+            self._inherited.set()

@@ -23,6 +23,8 @@ from typing import Final
 
 import msgspec
 
+from .inheritance import Part, Taken
+
 REPEATS_AT_S: Final = (0.0, 0.01, 0.025, 0.045, 0.07, 0.1, 0.145, 0.2)
 """When words are said, counted from the death. Of eight datagrams all are lost once in 400,000 times where every fifth
 is. The gaps grow: a burst of loss that swallows the first ones is over before the last."""
@@ -33,8 +35,8 @@ MAX_WORDS: Final = 4096
 MAX_BYTES: Final = 1 << 20
 """All payloads of one worker together."""
 
-MAX_MESSAGE_BYTES: Final = 2048
-"""One deposit: its payload goes in one datagram, unfragmented on most paths, with some room for its fields."""
+MAX_PAYLOAD_BYTES: Final = 1472
+"""Of one message: what fits into one datagram on Ethernet, over IPv4."""
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True, tag="put"):
@@ -72,7 +74,8 @@ class CloseChannel(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
     channel: str
 
 
-Deposit = Words | Withdraw | WithdrawAll | OpenChannel | CloseChannel
+Deposit = Words | Withdraw | WithdrawAll | OpenChannel | CloseChannel | Part | Taken
+"""What a worker says to its supervisor on this line: also what it hands over to a successor (`inheritance`)."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Deposit)
@@ -100,7 +103,7 @@ def _can_be_said(words: Words) -> bool:
         ipaddress.ip_address(words.source or "::")
     except ValueError:
         return False
-    return 0 < port < 1 << 16 and bool(words.payload)
+    return 0 < port < 1 << 16 and 0 < len(words.payload) <= MAX_PAYLOAD_BYTES
 
 
 class Register:

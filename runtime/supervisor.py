@@ -247,11 +247,12 @@ class Supervisor:
         """Restart a worker (by name), a child (by id or address) or a supervisor (by id, or `program/id`); False when
         there is none. This does not wait for it.
 
-        A worker is killed at once; so write a child that is called as a worker by its address. A child ends after the
-        message that it handles, or is killed when its `shutdown_ms` is over. A supervisor is restarted with all its
-        children. Who waits to be started again, or was given up, is started at once.
+        A worker is killed at once, unless its spec says that it `hands_over`; so write a child that is called as a
+        worker by its address. A child ends after the message that it handles, or is killed when its `shutdown_ms` is
+        over. A supervisor is restarted with all its children. Who waits to be started again, or was given up, is
+        started at once.
         """
-        if target in self.processes:
+        if target in self.processes and not (self._estates is not None and self.workers[target].hands_over):
             self.processes[target].kill()
             return True
         if target in self.workers:
@@ -286,8 +287,8 @@ class Supervisor:
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
         if self.engine.passes_descriptors:
-            self._estates = open_estates(self.directories.ipc, epoch, self._is_worker)
-        self._workforce.open(self.node, at, "" if self._estates is None else str(self._estates.path))
+            self._estates = open_estates(self.directories.ipc, epoch, self._workforce.worker_of)
+        self._workforce.open(self.node, at, self._estates)
         root = Root(
             worker_ready=self._workforce.ready,
             actor_exited=self._actor_exited,
@@ -314,8 +315,7 @@ class Supervisor:
 
     def _worker_died(self, process: Worker) -> None:
         boot = process.boot
-        if self._estates is not None:
-            self._estates.ended(process.pid, boot.worker)  # first of all: others wait for a word of it
+        self._settle_estate(process)  # first of all: others wait for a word of it
         if boot.trace_file:
             self.rings_left.append((boot.worker, Path(boot.trace_file)))
         self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
@@ -326,8 +326,14 @@ class Supervisor:
         self.events.publish(WorkerDied(boot.worker, reason=process.exit_reason, pid=process.pid))
         self._workforce.keeper.exited(boot.worker, "worker_died")
 
-    def _is_worker(self, pid: int) -> bool:
-        return any(process.pid == pid for process in self.processes.values())
+    def _settle_estate(self, process: Worker) -> None:
+        worker = process.boot.worker
+        if self._estates is None:
+            return
+        if self._workforce.has_handed_over(process) and not self._ending.has_begun:
+            self._estates.pass_on(process.pid, worker)
+        else:
+            self._estates.ended(process.pid, worker)
 
     def _worker_lost(self, worker: str, for_good: bool) -> None:
         self._children.worker_lost(worker, for_good=for_good)
@@ -361,6 +367,7 @@ class Supervisor:
         self._workforce.keeper.close()
         for task in self._tasks:
             task.cancel()
+        await self._workforce.dismiss_successors()
         self.engine.take_stock(self.processes.values())
         await self._children.keeper.stop_all(how)
 

@@ -14,6 +14,7 @@ from .agent import (
     NeverConnected,
     Path,
     PathAgent,
+    Route,
     new_username_and_password,
 )
 from .ice_agent import IceAgent
@@ -30,6 +31,7 @@ __all__ = [
     "NeverConnected",
     "Path",
     "PathAgent",
+    "Route",
     "Sockets",
     "new_username_and_password",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import binding
-from .agent import Address, Credentials, IceConfig, Lost, NeverConnected, NeverReason, Path
+from .agent import Address, Credentials, IceConfig, Lost, NeverConnected, NeverReason, Path, Route
 from .candidate import Candidate
 from .check_list import Base
 from .gathering import Gathering
@@ -20,7 +20,8 @@ from .machine import IceMachine
 from .messages import AddressProven, Event, PathLost, PathSelected
 from .packing import Role
 from .reflexive import ReflexiveQueries
-from .sockets import Sockets
+from .snapshot import Snapshot
+from .sockets import HostBase, Sockets
 
 MIN_TIMER_S = 0.001
 
@@ -53,6 +54,7 @@ class IceConnection:
         counters: Counter[str],
         now: Callable[[], float],
         rng: random.Random,
+        role: Role | None = None,
     ) -> None:
         self.generation = generation
         self._config = config
@@ -60,7 +62,7 @@ class IceConnection:
         self._counters = counters
         self._now = now
         self._machine = IceMachine(
-            role=Role(config.role == "controlling", secrets.randbits(64)),
+            role=role or Role(config.role == "controlling", secrets.randbits(64)),
             credentials=credentials,
             consent_interval_s=config.consent_interval_s,
             lost_after_s=config.lost_after_s,
@@ -68,6 +70,7 @@ class IceConnection:
             counters=counters,
         )
         self._sockets = sockets
+        self._credentials = credentials
         self._fragment = credentials.local_username
         sockets.table.add_session(self._fragment, self)
         self._gathering = Gathering(config, self, sockets, counters=counters, now=now)
@@ -135,6 +138,51 @@ class IceConnection:
                 return await asyncio.shield(self._outcome)
         except TimeoutError:
             raise self._never_connected("timed_out") from None
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on where a predecessor was. Raises ValueError if the sockets do not allow it."""
+        self._machine.handle_resume(self._gathering.resume(snapshot.host), snapshot, self._now())
+        pair = self._machine.selected
+        self.path = None if pair is None else pair.path
+        asyncio.get_running_loop().call_soon(self.pump)
+
+    def snapshot(self) -> Snapshot | None:
+        """Return what a successor needs; None unless a path over the shared sockets is up."""
+        pair, role = self._machine.selected, self._machine.role
+        if pair is None or not isinstance(self._gathering.channels.get(pair.base.id), HostBase):
+            return None
+        return Snapshot(
+            generation=self.generation,
+            local_username=self._credentials.local_username,
+            local_password=self._credentials.local_password,
+            remote_username=self._credentials.remote_username,
+            remote_password=self._credentials.remote_password,
+            controlling=role.controlling,
+            tie_breaker=role.tie_breaker,
+            host=pair.base.candidate.address[0],
+            local_type=pair.local_type,
+            remote=pair.remote,
+            remotes=tuple(self._machine.remotes),
+            rtt_ms=pair.rtt_ms,
+            last_alive=self._machine.last_alive,
+        )
+
+    def route(self) -> Route | None:
+        """Say how somebody else could send on the path in use."""
+        pair = self._machine.selected
+        channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
+        if pair is None or channel is None:
+            return None
+        if isinstance(channel, HostBase):
+            return channel.route(pair.remote.address)
+        return channel.route(f"relay-{self.generation}.{pair.base.id}", pair.remote.address)
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        """Return the descriptor of a channel that `route` named."""
+        pair, route = self._machine.selected, self.route()
+        if pair is None or route is None or route.channel != channel:
+            return None
+        return self._gathering.channels[pair.base.id].descriptor()
 
     def send(self, datagram: bytes | memoryview) -> None:
         """Send on the selected pair, or drop."""

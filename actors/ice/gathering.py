@@ -106,7 +106,16 @@ class Gathering:
         task.add_done_callback(self._server_tasks.discard)
         task.add_done_callback(lambda _: self._end_if_done())
 
+    def resume(self, host: str) -> int:
+        """Send from a local address that a predecessor sent from. Raises ValueError if that cannot be."""
+        self._open_host(host)
+        if host not in self.hosts:
+            raise ValueError("there is no socket for the address of the pair to resume")
+        return self.hosts[host]
+
     def _open_host(self, host: str) -> None:
+        if host in self.hosts:
+            return
         base_id = len(self._bases)
         try:
             base = self._sockets.base(host, self._session)

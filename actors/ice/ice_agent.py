@@ -14,10 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from .agent import Address, Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path
+from .agent import Address, Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path, Route
 from .candidate import Candidate, MalformedCandidate, parse_candidate
 from .connection import IceConnection, SessionCallbacks
 from .early import EarlyCandidates
+from .packing import Role
+from .snapshot import Snapshot
 from .sockets import Sockets
 
 logger = logging.getLogger(__name__)
@@ -52,10 +54,25 @@ class IceAgent:
         self._is_closed = False
         self._early = EarlyCandidates()
         self._arrived: tuple[int | str, Address] | None = None
+        snapshot = None if config.resume is None else Snapshot.decode(config.resume)
         self._sockets = Sockets(now=now, counters=self._counters) if sockets is None else sockets
         self._sockets.acquire(self)
-        self._generation = 0
-        self._current = self._new_session(config.credentials, generation=0)
+        self._generation = 0 if snapshot is None else snapshot.generation
+        self._current = self._begin(snapshot)
+
+    def _begin(self, snapshot: Snapshot | None) -> IceConnection:
+        if snapshot is None:
+            return self._new_session(self._config.credentials, self._generation)
+        try:
+            session = self._new_session(snapshot.credentials, snapshot.generation, role=snapshot.role)
+            for remote in snapshot.remotes:
+                self._sockets.table.know(remote.address, self, proven=remote == snapshot.remote)
+            session.resume(snapshot)
+        except BaseException:
+            self._is_closed = True
+            self._sockets.release(self)
+            raise
+        return session
 
     @property
     def path(self) -> Path | None:
@@ -143,6 +160,19 @@ class IceAgent:
         signs = [session.last_alive for session in (self._current, self._next) if session is not None]
         return max((sign for sign in signs if sign is not None), default=None)
 
+    def route(self) -> Route | None:
+        """Say how somebody else could send on the path in use."""
+        return self._current.route()
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        """Return the descriptor of the channel of the route in use; it stays ours."""
+        return self._current.channel_descriptor(channel)
+
+    def snapshot(self) -> bytes | None:
+        """Return what a successor needs to go on with a direct path; None: there is no such path."""
+        snapshot = self._current.snapshot()
+        return None if snapshot is None else snapshot.encode()
+
     def hint(self, urgent: bool = False) -> None:
         """Say that the network may have changed: the path is checked at once. Nothing ends by a hint alone."""
         self._current.hint(urgent=urgent)
@@ -206,7 +236,7 @@ class IceAgent:
             self._counters["malformed_candidate"] += 1
             return None
 
-    def _new_session(self, credentials: Credentials, generation: int) -> IceConnection:
+    def _new_session(self, credentials: Credentials, generation: int, *, role: Role | None = None) -> IceConnection:
         session: IceConnection
 
         def path_changed(path: Path) -> None:
@@ -240,6 +270,7 @@ class IceAgent:
             counters=self._counters,
             now=self._now,
             rng=self._rng,
+            role=role,
         )
         return session
 

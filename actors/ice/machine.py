@@ -34,6 +34,7 @@ from .choice import Choice
 from .consent import Consent
 from .messages import AddressProven, ChecksFailed, Event, PathLost, Transmit
 from .packing import Role
+from .snapshot import Snapshot
 
 PACING_S = 0.02
 """Ta: new checks start no faster than this (RFC 8445 section 14.2: 50 ms, at least 5 ms)."""
@@ -157,16 +158,19 @@ class IceMachine:
             self._started_at = now
         self._step(now)
 
-    def handle_resume(self, base_id: int, remote: Candidate, now: float) -> None:
+    def handle_resume(self, base_id: int, snapshot: Snapshot, now: float) -> None:
         """Go on with a pair that a predecessor of this process had agreed on; its consent is asked for at once."""
-        pair = self._checks.list.learn(base_id, remote.address, remote.priority)
+        for remote in snapshot.remotes:
+            self._checks.list.add_remote(remote)
+        pair = self._checks.list.learn(base_id, snapshot.remote.address, snapshot.remote.priority)
         if pair is None:
-            raise ValueError("the base of the pair to resume is not there")
-        pair.remote = self._checks.list.remotes[remote.address] = remote
+            raise ValueError("there is no room for the pair to resume")
+        pair.local_type, pair.rtt_ms = snapshot.local_type, snapshot.rtt_ms
         pair.advance("answered", now)
         self._started_at = now
         self._take_sign(pair, now)
         self._select(pair, now)
+        self.last_alive = snapshot.last_alive
         self.handle_hint(now, urgent=True)
 
     def handle_alive(self, now: float) -> None:

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from .agent import Address
+from .agent import Address, Route
 from .ancillary import ANCILLARY_BYTES, ERROR_BYTES, MSG_ERRQUEUE, UNREACHABLE, arrived_at, prepare, reported, sent_from
 from .binding import is_stun
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
@@ -52,6 +52,15 @@ class HostBase:
     def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
         """Send now or drop; tell which."""
         return self._sockets.send(self._channel, datagram, self._ancillary, destination)
+
+    def route(self, destination: Address) -> Route:
+        """Say how somebody else could send the same way."""
+        return Route(self._channel, destination, self.address[0], b"", "direct")
+
+    def descriptor(self) -> int | None:
+        """Return the descriptor that this base sends on; None: it is closed."""
+        sock = self._sockets.descriptors().get(self._channel)
+        return None if sock is None else sock.fileno()
 
     def ask(self, request: bytes, destination: Address) -> None:
         """Send a STUN message; the answer to a request finds its way to the session."""

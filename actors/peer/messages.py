@@ -52,6 +52,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     portal_link: str
     """Address of the portal link, which carries candidates."""
     endings_file: str
+    inherits: bool = False
+    """Go on with what a predecessor in this worker has handed over."""
 
 
 class AddCandidates(Message, frozen=True):

@@ -21,7 +21,7 @@ ME = os.getpid()
 
 @pytest.fixture
 async def estates(tmp_path: Path) -> AsyncIterator[Estates]:
-    estates = Estates(tmp_path / "s.1w", lambda pid: pid == ME)
+    estates = Estates(tmp_path / "s.1w", lambda pid: "w" if pid == ME else None)
     yield estates
     estates.close()
     assert not estates.path.exists()
@@ -184,7 +184,7 @@ async def test_deposits_wait_for_a_supervisor_that_is_busy(estates: Estates, dep
 
 
 async def test_strangers_are_not_let_in(tmp_path: Path) -> None:
-    estates = Estates(tmp_path / "s.2w", lambda _pid: False)
+    estates = Estates(tmp_path / "s.2w", lambda _pid: None)
     with raw(estates) as stranger:
         await until(lambda: estates.strangers_total)
         assert stranger.recv(16) == b""
@@ -200,7 +200,7 @@ async def test_a_worker_is_let_in_once(estates: Estates, deposits: Deposits) -> 
 
 async def test_who_died_before_it_was_let_in_is_heard(tmp_path: Path, ear: Ear) -> None:
     """Its process is not among the living any more when its connection is taken."""
-    estates = Estates(tmp_path / "s.3w", lambda _pid: False)
+    estates = Estates(tmp_path / "s.3w", lambda _pid: None)
     deposits = Deposits(estates.path)
     deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
     assert estates.ended(ME, "w") == 1
@@ -287,7 +287,7 @@ async def test_without_a_supervisor_nothing_is_kept_and_nothing_fails(ear: Ear) 
 
 
 async def test_a_supervisor_that_dies_is_not_spoken_to_any_more(tmp_path: Path, ear: Ear) -> None:
-    estates = Estates(tmp_path / "s.4w", lambda _pid: True)
+    estates = Estates(tmp_path / "s.4w", lambda _pid: "w")
     deposits = Deposits(estates.path)
     await until(lambda: estates.of(ME) is not None)
     estates.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.actors.ice.test_ice_agent import Side, config_for, connect, new_credentials
+from tests.actors.ice.sides import Side, config_for, connect, new_credentials
 
 from exeunt.actors.ice import Address, IceAgent, Path
 from exeunt.actors.ice import sockets as shared
