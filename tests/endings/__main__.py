@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--busy", type=int, default=None, help="stages that may use the processor at once")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "endings.json")
     parser.add_argument("--page", type=Path, default=None, help="docs/endings.md, when everything is played")
+    parser.add_argument("--keep", type=Path, default=None, help="copy the files of runs that went wrong there")
     parser.add_argument("--verbose", action="store_true", help="show tracebacks of runs that were not played")
     options = parser.parse_args()
     rows = [row for row in all_rows() if not options.rows or any(word in row for word in options.rows)]
@@ -38,7 +39,7 @@ def main() -> int:
             print(outcome.trace, flush=True)
 
     lanes = min(options.lanes, len(work))
-    Matrix(work, on_outcome, lanes=lanes, busy=options.busy).play()
+    Matrix(work, on_outcome, lanes=lanes, busy=options.busy, keep=options.keep).play()
     found = document(outcomes, began_unix=began, machine=machine(), lanes=lanes)
     write(options.output, found)
     everything = rows == all_rows() and len(options.variants) == len(Variant)

@@ -8,11 +8,14 @@ what is left.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from .expected import ROWS, Side, Variant
@@ -52,9 +55,18 @@ class Matrix:
     """Plays turns. `on_outcome` is told each run's, on the lane's thread, one at a time."""
 
     def __init__(
-        self, work: Iterable[Turn], on_outcome: Callable[[Outcome], None], *, lanes: int, busy: int | None = None
+        self,
+        work: Iterable[Turn],
+        on_outcome: Callable[[Outcome], None],
+        *,
+        lanes: int,
+        busy: int | None = None,
+        keep: Path | None = None,
     ) -> None:
-        """`lanes`: how many houses stand at once; `busy`: how many of them may use the processor."""
+        """`lanes`: how many houses stand at once; `busy`: how many of them may use the processor; `keep`: where to copy
+        the programs' files after a run that went wrong.
+        """
+        self._keep = keep
         self._work = deque(work)
         self._on_outcome = on_outcome
         self._lanes = lanes
@@ -105,6 +117,7 @@ class Matrix:
                 if house is None or house.needs != turn.needs:
                     house = self._another(house, turn.needs)
                 outcome = perform(house, turn.row, turn.variant, self._busy)
+                self._keep_files(house, outcome)
                 if outcome.complaints or outcome.leftovers:  # what is wrong now must not be the next run's
                     end_client(house)
                     house.close()
@@ -120,6 +133,12 @@ class Matrix:
                 break
         return house, outcome
 
+    def _keep_files(self, house: House, outcome: Outcome) -> None:
+        wrong = outcome.complaints or outcome.leftovers or not all(outcome.is_right(side) for side in Side)
+        if self._keep is not None and wrong and not outcome.skipped:
+            name = f"{outcome.row} {outcome.variant} {time.time():.0f}".replace(" ", "-")
+            shutil.copytree(house.home, self._keep / name, ignore=_no_file)
+
     def _another(self, house: House | None, needs: Needs) -> House:
         if house is not None:
             house.close()
@@ -131,6 +150,11 @@ class Matrix:
                 house.close()
                 raise
             return house
+
+
+def _no_file(directory: str, names: list[str]) -> list[str]:
+    """Name what cannot be copied: sockets."""
+    return [name for name in names if Path(directory, name).is_socket()]
 
 
 def all_rows() -> list[str]:
