@@ -121,6 +121,9 @@ class EventLoop(Connections):
                 await self.resources_changed()
             case portal.RelaysChanged(relays=relays):
                 self._set_relays(relays)
+            case portal.Error(code="unknown_connection", message=connection):
+                # It has ended for the other side, and whoever told the portal why, we were asleep.
+                self.tell_peer(connection, Hint("the portal does not know the connection", "ended", "network_lost"))
             case portal.Error(code=code, message=text):
                 logger.warning(
                     "The portal did not understand us", extra={"event": "portal_error", "code": code, "text": text}

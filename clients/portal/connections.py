@@ -52,8 +52,9 @@ class Connection:
     generation: int | None = 0
     """How often ICE was restarted; None for a connection that is older than this portal and was not restarted since."""
     restarted_at: float | None = None
-    untold: dict[str, PeerGone] = field(default_factory=dict[str, PeerGone])
-    """By recipient: how this connection ended, for an end that was not present to be told."""
+    ends: dict[str, PeerGone] = field(default_factory=dict[str, PeerGone])
+    """By recipient: how this connection ended, for an end that was not there to be told, or whose link broke before it
+    had read it: one that claims the connection does not know."""
     told_end: set[str] = field(default_factory=set[str])
     """Which ends have reported its end."""
     restarts_held: dict[str, IceRestarted] = field(default_factory=dict[str, IceRestarted])

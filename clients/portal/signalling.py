@@ -205,9 +205,9 @@ class Signalling:
         client_id, gateway_id = (claim.peer_id, session.peer_id) if by_gateway else (session.peer_id, claim.peer_id)
         connection = self.connections.get(claim.connection)
         over = self.connections.over(claim.connection) if connection is None else None
-        untold = over.untold.pop(session.peer_id, None) if over is not None else None
-        if untold is not None:
-            self._outputs.send(session.id, untold)
+        end = over.ends.get(session.peer_id) if over is not None else None
+        if end is not None:
+            self._outputs.send(session.id, end)
             return
         foreign = connection is not None and connection.other_end(session.peer_id) != claim.peer_id
         if connection is None and by_gateway:
@@ -235,5 +235,6 @@ class Signalling:
         if other_id is None or (other_id == connection.client_id and not connection.announced):
             return
         hint = PeerGone(connection=connection.id, reason=reason, kind=kind, cause=cause)
-        if not self._outputs.send_peer(other_id, hint) and kind in ("ended", "left"):
-            connection.untold[other_id] = hint  # these stay true; the others mean "now"
+        self._outputs.send_peer(other_id, hint)
+        if kind in ("ended", "left"):
+            connection.ends[other_id] = hint  # these stay true; the others mean "now"

@@ -352,6 +352,14 @@ async def test_a_hint_of_the_portal_only_probes(stage: Stage) -> None:
     assert not peer.is_over
 
 
+async def test_a_connection_that_the_portal_does_not_know_is_probed(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    await stage.say(portal.Error(code="unknown_connection", message="c-1"))
+    await stage.say(portal.Error(code="malformed", message="c-1"))
+    assert [(one.kind, one.cause) for one in peer.told(Hint)] == [("ended", "network_lost")]
+    assert not peer.is_over
+
+
 # --- rights change ---
 
 

@@ -153,6 +153,16 @@ def test_an_end_that_was_away_is_told_when_it_claims_what_is_over(pair: Pair) ->
     assert again.take_all() == []
 
 
+def test_an_end_whose_link_broke_before_it_had_read_how_is_told_again(pair: Pair) -> None:
+    pair.gateway.say(ConnectionEnded(connection=pair.id, cause="network_lost"))
+    assert pair.client.take(PeerGone).cause == "network_lost"
+    pair.client.lose("silent")  # it was asleep, and gave up its link when it woke
+    again = pair.rig.peer(pair.rig.client_made)
+    again.join(pair.claim_of_client())
+    hint = again.take(PeerGone)
+    assert (hint.kind, hint.cause) == ("ended", "network_lost")
+
+
 def test_a_report_that_comes_after_the_join_still_reaches_the_other_end(pair: Pair) -> None:
     pair.client.lose("reset")
     pair.gateway.take_all()
