@@ -54,6 +54,7 @@ from .messages import (
 )
 from .paths import Paths
 from .restarts import RestartWanted
+from .will import Will
 
 logger = logging.getLogger(__name__)
 
@@ -245,6 +246,7 @@ class PeerConnection(Actor):
         logger.info("A path was found" if first else "The path changed", extra=extra)
         self._machine.handle_path(path.rtt_ms, self._now())
         self._drain()
+        self._renew_will()
         if not first:
             self._owner.tell(PeerPathChanged(self.config.connection, path.kind))
 
@@ -319,7 +321,7 @@ class PeerConnection(Actor):
                     if waiting is not None and not waiting.done():
                         waiting.set_result(rtt_ms)
                 case SessionChanged():
-                    pass
+                    self._renew_will()
                 case PathDoubted():
                     self.paths.agent.hint(urgent=True)
                 case RestartWanted(reason=reason):
@@ -332,6 +334,13 @@ class PeerConnection(Actor):
             self._gone.set()
         self._set_timer(self._now())
 
+    def _renew_will(self) -> None:
+        """Deposit what is to be said if this worker dies: the session, or the way to the peer, is another one."""
+        agent, will = self.paths.agent, Will(self.node.deposits, self.config.connection)
+        route = agent.route()
+        descriptor = None if route is None else agent.channel_descriptor(route.channel)
+        will.renew(self._machine.seal_last_will(self._now()), route, descriptor)
+
     def _connected(self, rtt_ms: float) -> None:
         kind = self._path.kind if self._path else "direct"
         extra = {"event": "connected", **self._who, "path": kind, "handshake_ms": round(rtt_ms, 3)}
@@ -341,6 +350,7 @@ class PeerConnection(Actor):
     def _ended(self, ended: Ended) -> None:
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
+        Will(self.node.deposits, self.config.connection).withdraw()
         tunnel = self._machine.tunnel
         last_seen = self._last_seen_at()
         now_ns = time.time_ns()

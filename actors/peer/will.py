@@ -10,12 +10,9 @@ Over a relay it goes as channel data, to the TURN server, through the socket to 
 
 from __future__ import annotations
 
-import struct
-
 from exeunt.runtime.deposits import Deposits
 
-_LENGTH = struct.Struct("!H")
-_CHANNEL_BYTES = 2
+from ..ice import Route
 
 
 class Will:
@@ -25,27 +22,16 @@ class Will:
         self._deposits = deposits
         self._key = connection
 
-    def renew(
-        self,
-        sealed: bytes | None,
-        descriptor: int | None,
-        *,
-        destination: tuple[str, int] | None = None,
-        source: str | None = None,
-        channel: bytes = b"",
-    ) -> None:
-        """Replace what was deposited; nothing is said when there is nothing to say, or no way to say it.
-
-        `descriptor` is of the socket that the path leaves from, `channel` the TURN channel's number, two bytes, if it
-        leads over a relay of ours.
+    def renew(self, sealed: bytes | None, route: Route | None, descriptor: int | None) -> None:
+        """Replace what was deposited: nothing is said when there is nothing to say, or no way to say it. `descriptor`
+        is the route's channel's.
         """
-        if sealed is None or descriptor is None:
+        if sealed is None or route is None or descriptor is None:
             self.withdraw()
             return
-        if channel:
-            # A sealed packet is a multiple of 16 bytes: on a stream no padding follows it (RFC 8656, section 12.5).
-            sealed = channel[:_CHANNEL_BYTES] + _LENGTH.pack(len(sealed)) + sealed
-        self._deposits.put(self._key, descriptor, sealed, destination=destination, source=source)
+        self._deposits.put(
+            self._key, descriptor, route.frame(sealed), destination=route.destination, source=route.source
+        )
 
     def withdraw(self) -> None:
         """The connection has ended otherwise. Idempotent."""

@@ -31,8 +31,8 @@ RaiseCurtain = Callable[..., Stage]
 
 
 def worker(player: Player, name: str = "peers-1") -> int:
-    """Return a worker's pid."""
-    return next(int(row["pid"]) for row in player.ask("ps") if row["worker"] == name)
+    """Return a worker's pid; 0 while there is none."""
+    return next((int(row["pid"]) for row in player.ask("ps") if row["worker"] == name and row["pid"]), 0)
 
 
 def connect(stage: Stage) -> None:
@@ -81,7 +81,7 @@ def kill_again_and_again(stage: Stage, victim: Player, survivor: Player, kill: C
         here = ending_after(victim, known[victim.name])
         assert (here.cause, here.initiated_by, here.connection) == ("worker_crashed", "supervisor", there.connection)
         found.append(took_ms(there, killed_at))
-        victim.wait_for("second worker", lambda pid=pid: worker(victim) != pid)  # type: ignore[misc]
+        victim.wait_for("second worker", lambda pid=pid: worker(victim) not in (0, pid))  # type: ignore[misc]
     connect(stage)
     return found
 

@@ -1,21 +1,19 @@
 """The device actor: takes a descriptor, makes intents of packets, and says when the device is gone."""
 
 import asyncio
-import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.actors.notes import Notes
 
 from exeunt.actors.device.actor import Device, hand_over
 from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.messages import MESSAGES
 from exeunt.runtime import Actor, Message, receive
 from exeunt.runtime.codec import Codec
-from exeunt.runtime.deposits import Deposits
 from exeunt.runtime.host import stop_all
-from exeunt.runtime.inheritance import Bequest
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.node import Node
 
@@ -119,33 +117,15 @@ async def test_a_device_that_cannot_listen_does_not_start(node: Node, tmp_path: 
     assert device.exit_reason == "crashed"
 
 
-class Keepsakes(Deposits):
-    """Keeps what is bequeathed, and gives it to whoever asks, as a supervisor would between two workers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left: dict[str, Bequest] = {}
-        self.taken_keys: list[str] = []
-
-    def bequeath(self, key: str, document: bytes, descriptors: Sequence[int] = ()) -> None:
-        self.left[key] = Bequest(document=document, descriptors=[os.dup(one) for one in descriptors])
-
-    def inherit(self, key: str) -> Bequest | None:
-        return self.left.pop(key, None)
-
-    def taken(self, key: str) -> None:
-        self.taken_keys.append(key)
-
-
 async def test_a_successor_of_a_restarted_worker_has_the_device(node: Node, owner: Owner, tmp_path: Path) -> None:
-    node.deposits = keepsakes = Keepsakes()
+    node.deposits = notes = Notes()
     kernel = given_device(tmp_path)
     await settle()
     node.resources["pump"].pause()
     kernel.send(PACKET)  # it waits in the kernel
     node.local("device").stop("hand_over")
     await settle()
-    assert keepsakes.left
+    assert notes.left
     successor = Device(str(tmp_path / "d"), owner="n/peers-1/owner")
     node.start(successor, "device")
     await successor.started
@@ -154,5 +134,5 @@ async def test_a_successor_of_a_restarted_worker_has_the_device(node: Node, owne
     kernel.send(PACKET)
     await settle()
     assert owner.told == [DeviceReady("peers-1"), Intent("r-1")]
-    assert keepsakes.taken_keys == ["device"]
+    assert notes.taken_keys == ["device"]
     kernel.close()

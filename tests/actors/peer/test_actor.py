@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.actors.notes import Notes
 
 from exeunt.actors.device.pump import Pump
 from exeunt.actors.endings import Cause, Ending, Initiator
-from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected, Sockets
+from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected, Route, Sockets
 from exeunt.actors.ice import Path as IcePath
 from exeunt.actors.ice.agent import Credentials
 from exeunt.actors.messages import MESSAGES
@@ -72,6 +73,7 @@ class PlayedAgent:
         self.withdrawn: list[tuple[str, int]] = []
         self.restarts: dict[int, asyncio.Future[IcePath]] = {}
         self.servers: tuple[IceServer, ...] = ()
+        self.way: Route | None = Route("udp4", ("192.0.2.9", 4500), "192.0.2.1", b"", "direct")
         self.cut = False
         self.other: Callable[[], PlayedAgent | None] = lambda: self.made.get(
             "controlled" if config.role == "controlling" else "controlling"
@@ -114,6 +116,12 @@ class PlayedAgent:
 
     def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
         self.withdrawn.append((candidate, generation))
+
+    def route(self) -> Route | None:
+        return None if self.path is None else self.way
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        return {"udp4": 7, "relay-0.1": 8}.get(channel)
 
     def claim_indices(self, prefix: int) -> None:
         """Datagrams come from the other played agent alone."""
@@ -580,3 +588,38 @@ async def test_an_idle_connection_ends_as_configured(sides: dict[str, Side]) -> 
     await settle()
     assert [(one.cause, one.initiated_by) for one in client.endings()] == [(Cause.IDLE, Initiator.US)]
     assert [(one.cause, one.initiated_by) for one in gateway.endings()] == [(Cause.IDLE, Initiator.PEER)]
+
+
+async def test_its_last_will_follows_the_path_and_the_session_and_goes_with_it(sides: dict[str, Side]) -> None:
+    notes = sides["client"].node.deposits = Notes()
+    client, gateway = await connected(sides)
+    descriptor, first, where = notes.words["c-1"]
+    assert (descriptor, where) == (7, {"destination": ("192.0.2.9", 4500), "source": "192.0.2.1"})
+    agent = PlayedAgent.made["controlling"]
+    agent.way = Route("relay-0.1", None, None, b"\x40\x00", "relay")
+    agent.callbacks.on_path(PATH)
+    assert notes.words["c-1"] == (8, agent.way.frame(first), {"destination": None, "source": None})
+    gateway.peer._machine.tunnel._responder._accepted_at = 0.0  # two initiations in a moment are one too many
+    client.peer._machine.tunnel.connect(time.monotonic())
+    client.peer._on_timer()
+    await settle()
+    _, second, _ = notes.words["c-1"]
+    assert second != agent.way.frame(first)
+    await client.ref.ask(Close(Cause.SIGNED_OUT))
+    assert notes.words == {}
+    PlayedAgent.made["controlled"].take(second[4:])
+    await settle()
+    (theirs,) = gateway.endings()
+    assert theirs.cause is Cause.SIGNED_OUT, "who has said goodbye needs nobody to speak for it"
+
+
+async def test_a_last_will_is_an_ending_at_the_other_side(sides: dict[str, Side]) -> None:
+    notes = sides["client"].node.deposits = Notes()
+    _, gateway = await connected(sides)
+    _, will, _ = notes.words["c-1"]
+    for _ in range(8):
+        PlayedAgent.made["controlled"].take(will)
+    await settle()
+    (theirs,) = gateway.endings()
+    assert (theirs.cause, theirs.initiated_by) == (Cause.WORKER_CRASHED, Initiator.SUPERVISOR)
+    assert (theirs.detection_ms, theirs.acknowledged) == (None, None)

@@ -1,33 +1,19 @@
 """The last will: what it says, how it is framed, when it is another one, and what its receiver makes of it."""
 
-from typing import Any
-
+import msgspec
 import pytest
+from tests.actors.notes import Notes
 from tests.actors.peer.pair import ConnectionPair
 
 from exeunt.actors.endings import Cause, Initiator
+from exeunt.actors.ice import Route
 from exeunt.actors.peer.control_packet import Goodbye, decode_control, encode_control
 from exeunt.actors.peer.events import SessionChanged
 from exeunt.actors.peer.farewell import LAST_WILL
 from exeunt.actors.peer.will import Will
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
-from exeunt.runtime.deposits import Deposits
 
 PEER = ("192.0.2.9", 4500)
-
-
-class Notes(Deposits):
-    """Keeps what is deposited, as a supervisor would."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: dict[str, tuple[int, bytes, dict[str, Any]]] = {}
-
-    def put(self, key: str, descriptor: int, payload: bytes, **where: Any) -> None:
-        self.words[key] = (descriptor, payload, where)
-
-    def withdraw(self, key: str) -> None:
-        self.words.pop(key, None)
 
 
 @pytest.fixture
@@ -112,31 +98,42 @@ def test_the_mark_is_a_flag_that_older_receivers_do_not_read() -> None:
     assert LAST_WILL[51] == 1
 
 
+DIRECT = Route("udp4", PEER, "192.0.2.1", b"", "direct")
+RELAYED = Route("relay-0.3", None, None, b"\x40\x01", "relay")
+
+
 def test_it_is_deposited_for_its_path() -> None:
     notes = Notes()
     will = Will(notes, "c1")
-    will.renew(b"sealed", 7, destination=PEER, source="192.0.2.1")
+    will.renew(b"sealed", DIRECT, 7)
     assert notes.words == {"c1": (7, b"sealed", {"destination": PEER, "source": "192.0.2.1"})}
-    will.renew(b"again", 8, destination=None)
-    assert notes.words == {"c1": (8, b"again", {"destination": None, "source": None})}
+    will.renew(b"again", RELAYED, 8)
+    assert notes.words == {"c1": (8, b"\x40\x01\0\x05again", {"destination": None, "source": None})}
     will.withdraw()
     will.withdraw()
     assert notes.words == {}
 
 
-def test_over_a_relay_it_is_channel_data(pair: ConnectionPair) -> None:
+@pytest.mark.parametrize("padded", [False, True])
+def test_over_a_relay_it_is_channel_data(pair: ConnectionPair, padded: bool) -> None:
     notes = Notes()
     datagram = sealed(pair, "client")
-    Will(notes, "c1").renew(datagram, 7, channel=b"\x40\x01")
+    Will(notes, "c1").renew(datagram, msgspec.structs.replace(RELAYED, padded=padded), 7)
     _, payload, _ = notes.words["c1"]
     assert payload == b"\x40\x01" + len(datagram).to_bytes(2, "big") + datagram
     assert len(payload) % 4 == 0  # RFC 8656, section 12.5: what a stream needs
 
 
-@pytest.mark.parametrize(("datagram", "descriptor"), [(None, 7), (b"sealed", None)], ids=["no session", "TLS"])
-def test_without_words_or_without_a_way_nothing_outdated_stays(datagram: bytes | None, descriptor: int | None) -> None:
+@pytest.mark.parametrize(
+    ("datagram", "route", "descriptor"),
+    [(None, DIRECT, 7), (b"sealed", None, None), (b"sealed", RELAYED, None)],
+    ids=["no session", "TLS", "closed"],
+)
+def test_without_words_or_without_a_way_nothing_outdated_stays(
+    datagram: bytes | None, route: Route | None, descriptor: int | None
+) -> None:
     notes = Notes()
     will = Will(notes, "c1")
-    will.renew(b"sealed", 7, destination=PEER)
-    will.renew(datagram, descriptor)
+    will.renew(b"sealed", DIRECT, 7)
+    will.renew(datagram, route, descriptor)
     assert notes.words == {}
