@@ -93,8 +93,8 @@ def _ports(kind: str) -> list[int]:
 
 
 def _peer_actors(rows: list[dict[str, str]]) -> list[str]:
-    names = [str(row["address"]) for row in rows]
-    return [name for name in names if name.rsplit("/", 1)[1].startswith("peer-")]
+    peers = [row for row in rows if row["address"].rsplit("/", 1)[1].startswith("peer-")]
+    return [f"{row['address']} ({row['state']})" for row in peers]
 
 
 def _files(directory: Path) -> list[Path]:

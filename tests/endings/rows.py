@@ -53,7 +53,8 @@ class Played:
     files_stay: bool = False
     """Nobody is left to remove the files; the next start of the program does."""
     releases: bool = True
-    """Whoever has allocations at the relay lives to release them; else they last until their time is over."""
+    """Whoever has allocations at the relay can release them: lives, and sends from the address that they are for. Else
+    they last until their time is over."""
 
 
 # --- the client's own doing ---
@@ -266,7 +267,7 @@ PLAYED: Final = MappingProxyType(
         "relay killed": Played(_kill_relay, _relay_returns, waits=True),
         "link cut": Played(_cut, _heal, waits=True, releases=False),
         "link cut for 5 s": Played(_cut_shortly, waits=True),
-        "address changed": Played(_roam, waits=True),
+        "address changed": Played(_roam, waits=True, releases=False),
     }
 )
 """By the row's name."""
