@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from exeunt.runtime import ExeuntError, Later, Ref, Refused, receive
@@ -34,7 +35,7 @@ from .messages import (
     StopSession,
 )
 from .network.messages import OpenDevice
-from .peer.messages import AddCandidates, Hint, Moved, Ping, Pong, RestartPath, SetNetworks, SetServers
+from .peer.messages import AddCandidates, Hint, Moved, Ping, Pong, PortalDoubted, RestartPath, SetNetworks, SetServers
 from .peer_spec import relay_servers
 from .portal import messages as portal
 from .portal.actor_messages import (
@@ -45,6 +46,7 @@ from .portal.actor_messages import (
     PortalSaid,
 )
 from .portal_leave import leave_portal
+from .timing import PORTAL_DOUBT_SPACING_S
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class EventLoop(Connections):
         super().__init__(**config)
         self.session = "connecting"
         self.resources: dict[str, portal.Resource] = {}
+        self._doubt_portal_after = 0.0
         self.problems: dict[str, str] = {}
         """What a person should know, by a key under which it is replaced or withdrawn."""
 
@@ -184,6 +187,17 @@ class EventLoop(Connections):
     def on_network_changed(self, message: NetworkChanged) -> None:
         """The network changed, the kernel says."""
         self._move(message.reason)
+
+    @receive(PortalDoubted)
+    def on_portal_doubted(self, message: PortalDoubted) -> None:
+        """The portal has not answered a connection, whose peer does not answer either: is the link dead, too?"""
+        now = time.monotonic()
+        if self.session == "connected" and "portal" not in self.problems and now >= self._doubt_portal_after:
+            self._doubt_portal_after = now + PORTAL_DOUBT_SPACING_S
+            logger.info(
+                "The portal does not answer", extra={"event": "portal_doubted", "connection": message.connection}
+            )
+            self.portal_link.tell(PortalReset())
 
     def _move(self, reason: str) -> None:
         """Connect to the portal anew, which then has both ends of each connection find paths anew."""

@@ -22,6 +22,7 @@ from .ice.relay import ALLOCATE_TIMEOUT_S
 from .portal.timing import (
     CONFIRM_LIMIT_S,
     FAREWELL_LIMIT_S,
+    JOIN_LIMIT_S,
     PORTAL_SILENCE_LIMIT_S,
     REQUEST_LIFETIME_S,
     RESTART_INTERVAL_S,
@@ -53,6 +54,9 @@ PROBE_S: Final = 1.5
 """A round of probes without an answer: the peer is not there, or not on this path. Fifteen probes; where a fifth is
 lost each way, all of them fail once in four million times."""
 
+DOUBT_S: Final = 0.5
+"""The same for a round that concludes nothing, but has another path sought: that costs nobody anything."""
+
 PROBE_ROUND_TRIPS: Final = 2.5
 """On a slow path a round lasts at least so many round trips, so that many of its probes could have been answered."""
 
@@ -80,6 +84,12 @@ RESTART_SPACING_S: Final = 1.5
 """Two restarts are not asked for in a shorter time. The portal takes two requests within a second for one, and answers
 only the first.
 """
+
+RESTART_ANSWER_S: Final = 1.0
+"""The portal begins a restart in a round trip. After so long the link to it is taken for dead, too."""
+
+PORTAL_DOUBT_SPACING_S: Final = 10.0
+"""A link that connections doubt is opened anew at most so often."""
 
 RESTART_REPEAT_S: Final = 4.0
 """A restart that was asked for and not begun (the portal may be away) is asked for again, if it is still wanted."""
@@ -184,6 +194,7 @@ _INEQUALITIES: Final = (
     ("who leaves the portal has said goodbye before it is concluded", PORTAL_LEAVE_S + GOODBYE_DEADLINE_S < PROBE_S),
     ("who leaves the portal is waited for until it has left", EVENT_LOOP_LEAVE_S < TOLD_PATIENCE_S),
     ("an idle peer is asked by ICE before it is suspected", CONSENT_INTERVAL_S < PASSIVE_S < QUIET_S),
+    ("a round that concludes nothing is shorter than one that does", PROBE_REPEAT_S * 4 < DOUBT_S < PROBE_S),
     ("suspicion, probes and a restart come before the verdict", QUIET_S + PROBE_S + RESTART_REPEAT_S < LOST_AFTER_S),
     ("the latest verdict is not the handshake's", LATEST_S < HANDSHAKE_S),
     ("the latest verdict is at most two seconds late", LATEST_S < LOST_AFTER_S + 2),
@@ -196,6 +207,8 @@ _INEQUALITIES: Final = (
     ("a restarted worker's connections are taken over before they are called lost", TAKE_OVER_S < LOST_AFTER_S),
     ("who was not taken over is spoken for before it is given up", INHERITANCE_S < TAKE_OVER_S),
     ("a second restart is not taken for the first", RESTART_INTERVAL_S * 1.2 < RESTART_SPACING_S),
+    ("a link is doubted before a restart is asked for again", RESTART_ANSWER_S < RESTART_REPEAT_S),
+    ("a doubted link is back, or cannot be had", JOIN_LIMIT_S < PORTAL_DOUBT_SPACING_S),
     ("a restart outlasts the relays that it asks for", ALLOCATE_TIMEOUT_S <= RESTART_S < CONNECT_S),
     ("a restart begun on suspicion is over at the latest verdict", SUSPECT_S + PROBE_S + RESTART_S < LATEST_S),
     ("a client outlasts the portal's wait for a gateway", max(CONFIRM_LIMIT_S, REQUEST_LIFETIME_S) < AUTHORIZE_S),

@@ -48,6 +48,7 @@ from .messages import (
     PeerPathChanged,
     Ping,
     Pong,
+    PortalDoubted,
     RestartPath,
     SetNetworks,
     SetServers,
@@ -324,10 +325,8 @@ class PeerConnection(Actor):
                     self._renew_will()
                 case PathDoubted():
                     self.paths.agent.hint(urgent=True)
-                case RestartWanted(reason=reason):
-                    extra = {"event": "ice_restart_wanted", **self._who, "reason": reason}
-                    logger.info("Another path is wanted", extra=extra)
-                    self._say(RestartIce(connection=self.config.connection, reason=reason[:_REASON_CHARS]))
+                case RestartWanted():
+                    self._want_restart(event)
                 case Ended():
                     self._ended(event)
         if self._machine.state == "ended" and self._gone is not None:
@@ -340,6 +339,13 @@ class PeerConnection(Actor):
         route = agent.route()
         descriptor = None if route is None else agent.channel_descriptor(route.channel)
         will.renew(self._machine.seal_last_will(self._now()), route, descriptor)
+
+    def _want_restart(self, wanted: RestartWanted) -> None:
+        extra = {"event": "ice_restart_wanted", **self._who, "reason": wanted.reason}
+        logger.info("Another path is wanted", extra=extra)
+        if wanted.again:
+            self._owner.tell(PortalDoubted(self.config.connection))
+        self._say(RestartIce(connection=self.config.connection, reason=wanted.reason[:_REASON_CHARS]))
 
     def _connected(self, rtt_ms: float) -> None:
         kind = self._path.kind if self._path else "direct"

@@ -2,8 +2,8 @@
 
 Only authenticated signs of life count: packets of the WireGuard session, and answers to ICE's checks. Whatever else
 suggests that the peer may be gone is a *hint*, and a hint begins a *round* of probes: one every `PROBE_REPEAT_S`,
-until a sign of life ends the round or `PROBE_S` have passed without one. What an unanswered round means depends on
-what began it:
+until a sign of life ends the round, or `PROBE_S` have passed without one (`DOUBT_S` where nothing would end by it).
+What an unanswered round means depends on what began it:
 
     begun by                                       nobody answered
     portal: its link was reset (a process died)    the peer's process died
@@ -33,6 +33,7 @@ import msgspec
 
 from ..endings import Cause, Initiator
 from ..timing import (
+    DOUBT_S,
     LOST_LATEST,
     PROBE_REPEAT_S,
     PROBE_ROUND_TRIPS,
@@ -88,7 +89,8 @@ class _Round:
     __slots__ = ("began_at", "cause", "doubt", "ends_at", "heard_at", "in_flight_until", "probe_at", "reason", "sent")
 
     def __init__(self, doubt: Doubt, reason: str, cause: str) -> None:
-        self.doubt, self.reason, self.cause = doubt, reason, cause
+        self.doubt: Doubt = doubt
+        self.reason, self.cause = reason, cause
         self.sent = 0
         self.began_at = self.ends_at = self.in_flight_until = self.probe_at = 0.0
         self.heard_at: float | None = None
@@ -139,7 +141,7 @@ class Liveness:
             self._round = None
         else:  # it leaves, and lives until it has
             probing.heard_at = at
-            probing.ends_at = at + self._window_s
+            probing.ends_at = at + self._window_s(probing.doubt)
 
     def handle_doubt(self, doubt: Doubt, reason: str, now: float, cause: str = "") -> None:
         """Something suggests that the peer may be gone; `cause` is what it told the portal, if it did."""
@@ -157,6 +159,16 @@ class Liveness:
         self._rtt_s = rtt_s
         self._relay_lost_at = None
         self._not_suspect_until = now + self._suspect_s
+
+    def handle_replaced(self, evidence: dict[str, Any], now: float) -> bool:
+        """The peer has begun another connection. If it does not answer on this one, and the portal has said why, then
+        that is the cause, and not the other connection; return whether it is so.
+        """
+        probing = self._round
+        if probing is None or probing.doubt not in _CONCLUSIVE or self.last_alive > probing.began_at:
+            return False
+        self._unanswered(probing, now, evidence)
+        return True
 
     def handle_path_lost(self, evidence: dict[str, Any], last_seen_s_ago: float, now: float) -> None:
         """ICE has given up on the path: nothing was heard on it for so long."""
@@ -206,9 +218,8 @@ class Liveness:
 
     # --- inside ---
 
-    @property
-    def _window_s(self) -> float:
-        return max(PROBE_S, PROBE_ROUND_TRIPS * self._rtt_s)
+    def _window_s(self, doubt: Doubt) -> float:
+        return max(PROBE_S if doubt in _CONCLUSIVE else DOUBT_S, PROBE_ROUND_TRIPS * self._rtt_s)
 
     @property
     def _lost_at(self) -> float:
@@ -229,7 +240,7 @@ class Liveness:
     def _begin_round(self, probing: _Round, now: float) -> None:
         probing.began_at = probing.probe_at = now
         probing.in_flight_until = now + max(self._rtt_s, PROBE_REPEAT_S)
-        probing.ends_at = now + self._window_s
+        probing.ends_at = now + self._window_s(probing.doubt)
         self._probe(probing, now, first=True)
         self._wake_at = min(self._wake_at, probing.probe_at)
 
@@ -245,14 +256,15 @@ class Liveness:
         if late_s > SUSPEND_S:
             self._events.append(PathWanted(f"this host was stopped for {late_s:.0f} s"))
 
-    def _unanswered(self, probing: _Round, now: float) -> None:
+    def _unanswered(self, probing: _Round, now: float, besides: dict[str, Any] | None = None) -> None:
         evidence: dict[str, Any] = {
+            **(besides or {}),
             "told": probing.reason,
             "probes_sent": probing.sent,
             "probed_ms": round((now - probing.began_at) * 1000, 3),
         }
         if probing.doubt not in _CONCLUSIVE:
-            self._not_suspect_until = now + self._window_s
+            self._not_suspect_until = now + PROBE_S
             self._events.append(PathWanted(probing.reason))
             return
         if probing.heard_at is not None:

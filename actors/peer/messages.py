@@ -166,6 +166,12 @@ class PeerPathChanged(Message, frozen=True):
     path: str
 
 
+class PortalDoubted(Message, frozen=True):
+    """To the owner: the portal did not answer this connection, so the link to it may be dead."""
+
+    connection: str
+
+
 class PeerEnded(Message, frozen=True):
     """To the owner, once: the connection ended. Its actor may linger to acknowledge repetitions."""
 
@@ -188,4 +194,5 @@ MESSAGES: tuple[type[Message], ...] = (
     PeerConnected,
     PeerPathChanged,
     PeerEnded,
+    PortalDoubted,
 )

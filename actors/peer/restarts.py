@@ -3,6 +3,9 @@
 A restart needs new credentials on both sides, so the portal begins it, for both at once; either may ask. Silence asks
 once and waits: a search that is under way is the answer. A change of this host's network asks anew even then, because
 a search that began before the change looks from addresses that are gone.
+
+The portal answers in a round trip. When it doesn't, what broke the path has probably broken our link to it as well,
+and TCP takes its time to find out: the link is doubted, and the wish told again, to wait for the next link.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ from collections import deque
 
 import msgspec
 
-from ..timing import RESTART_REPEAT_S, RESTART_S, RESTART_SPACING_S
+from ..timing import RESTART_ANSWER_S, RESTART_REPEAT_S, RESTART_S, RESTART_SPACING_S
 
 
 class RestartWanted(msgspec.Struct, frozen=True):
-    """Ask the portal for a restart."""
+    """Ask the portal for a restart; `again`: it has not answered, so doubt the link to it."""
 
     reason: str
+    again: bool = False
 
 
 class Restarts:
@@ -28,6 +32,7 @@ class Restarts:
         """Of the newest ICE session: 0 is the first."""
         self._asked_at: float | None = None
         self._busy_until: float | None = None
+        self._unanswered: tuple[str, float] | None = None
         self._postponed: tuple[str, float] | None = None
         self._events: deque[RestartWanted] = deque()
 
@@ -49,7 +54,7 @@ class Restarts:
         if generation <= self.generation:
             return False
         self.generation = generation
-        self._asked_at = now
+        self._asked_at, self._unanswered = now, None
         self._busy_until = now + RESTART_S
         return True
 
@@ -59,9 +64,12 @@ class Restarts:
             self._asked_at = self._busy_until = None
 
     def handle_timeout(self, now: float) -> None:
-        """Ask for what was postponed."""
+        """Ask for what was postponed, and once more for what was not answered."""
         if self._postponed is not None and now >= self._postponed[1]:
             self._ask(self._postponed[0], now)
+        elif self._unanswered is not None and now >= self._unanswered[1]:
+            self._events.append(RestartWanted(self._unanswered[0], again=True))
+            self._unanswered = None
 
     def poll_event(self) -> RestartWanted | None:
         """Return what to ask for, or None."""
@@ -69,10 +77,12 @@ class Restarts:
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """Return when to call `handle_timeout`, and why."""
-        return None if self._postponed is None else (self._postponed[1], "a restart is due")
+        due = [one[1] for one in (self._postponed, self._unanswered) if one is not None]
+        return (min(due), "a restart is due") if due else None
 
     def _ask(self, reason: str, now: float) -> None:
         self._asked_at, self._postponed = now, None
+        self._unanswered = reason, now + RESTART_ANSWER_S
         self._events.append(RestartWanted(reason))
 
     def _is_busy(self, now: float) -> bool:

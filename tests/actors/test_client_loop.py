@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.actors.stage import PlayedPeer, Stage, created, resource
 
-from exeunt.actors import client_loop, connections
+from exeunt.actors import client_loop, connections, event_loop
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
@@ -34,10 +34,10 @@ from exeunt.actors.messages import (
     TunInterfaceUpdated,
 )
 from exeunt.actors.network.messages import OpenDevice, SetRoutes
-from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, SetNetworks
+from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, PortalDoubted, SetNetworks
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
-from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S
+from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S, PORTAL_DOUBT_SPACING_S
 from exeunt.runtime import Refused
 
 WEB = resource(1, "10.0.0.0/24")
@@ -58,6 +58,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(client_loop, "time", clock)
+    monkeypatch.setattr(event_loop, "time", clock)
     return clock
 
 
@@ -473,6 +474,23 @@ async def test_a_host_in_another_network_has_paths_found_anew(stage: Stage) -> N
     stage.link.answers = False
     await stage.tell(StopSession("signed_out"))
     assert len(peer.told(Moved)) == 1
+
+
+async def test_a_portal_that_answers_no_connection_is_connected_to_anew(stage: Stage, clock: Clock) -> None:
+    peer = await connected(stage, WEB)
+    for _ in range(3):
+        peer.tell_owner(PortalDoubted("c-1"))
+        await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 1, "it has its chance"
+    clock.now += PORTAL_DOUBT_SPACING_S
+    peer.tell_owner(PortalDoubted("c-1"))
+    await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 2
+    clock.now += PORTAL_DOUBT_SPACING_S
+    await stage.lose_link()
+    peer.tell_owner(PortalDoubted("c-1"))
+    await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 2, "it is being tried already"
 
 
 async def test_the_watcher_knows_which_addresses_are_the_tunnels_own(stage: Stage) -> None:

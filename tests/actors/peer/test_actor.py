@@ -41,7 +41,7 @@ from exeunt.actors.peer.messages import (
 )
 from exeunt.actors.portal.actor_messages import PortalSay
 from exeunt.actors.portal.messages import IceCandidates, RestartIce
-from exeunt.actors.timing import PROBE_S, STALL_S
+from exeunt.actors.timing import DOUBT_S, PROBE_S, STALL_S
 from exeunt.actors.wireguard.testing import ipv4_packet, public_key
 from exeunt.runtime import Actor, Message, Refused, receive
 from exeunt.runtime.codec import Codec
@@ -97,7 +97,8 @@ class PlayedAgent:
 
     async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> IcePath:
         self.callbacks.on_candidate(f"candidate:{credentials.local_username}", generation)
-        outcome = self.restarts[generation] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[IcePath] = asyncio.get_running_loop().create_future()
+        self.restarts[generation] = outcome
         self.path = path = await outcome
         self.callbacks.on_path(path)
         return path
@@ -426,7 +427,7 @@ async def test_a_word_of_the_portal_that_nobody_knows_yet_is_a_hint(sides: dict[
     PlayedAgent.made["controlling"].cut = True
     gateway.ref.tell(Hint("said by a portal of 2030", "vanished"))
     await settle()
-    pass_time(gateway, PROBE_S + 0.2)
+    pass_time(gateway, DOUBT_S + 0.2)
     await settle()
     assert gateway.endings() == []
     assert [one.message.reason for one in said(gateway, RestartIce)] == ["said by a portal of 2030"]

@@ -10,6 +10,7 @@ from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.blame import initiator_of, told_cause
 from exeunt.actors.peer.liveness import Doubt, Liveness, LivenessEvent, PathWanted, ProbeWanted, Verdict
 from exeunt.actors.timing import (
+    DOUBT_S,
     LOST_AFTER_S,
     LOST_LATEST,
     PROBE_REPEAT_S,
@@ -145,7 +146,7 @@ def test_a_portal_that_only_lost_sight_of_a_silent_peer_concludes_nothing() -> N
     world.doubt("silent", "its heartbeats are missing")
     world.advance(LATEST_S - 0.1)
     assert world.verdicts == []
-    assert world.since_start(PathWanted)[0] == PROBE_S
+    assert world.since_start(PathWanted)[0] == DOUBT_S
     world.advance(0.2)
     assert world.verdict.cause == Cause.NETWORK_LOST
     assert world.verdict.evidence["portal_saw"] == "silent"
@@ -236,7 +237,7 @@ def test_five_seconds_without_an_answer_are_suspicious() -> None:
     world.liveness.handle_sent(world.now)
     world.advance(LATEST_S + 0.1)
     assert world.since_start(ProbeWanted)[0] == SUSPECT_S
-    assert world.since_start(PathWanted)[0] == SUSPECT_S + PROBE_S
+    assert world.since_start(PathWanted)[0] == SUSPECT_S + DOUBT_S
     assert world.verdict.cause == Cause.NETWORK_LOST
     assert world.verdict.detection_ms == pytest.approx(LATEST_S * 1000, abs=1)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exeunt.actors.peer.restarts import Restarts
-from exeunt.actors.timing import RESTART_REPEAT_S, RESTART_S, RESTART_SPACING_S
+from exeunt.actors.peer.restarts import Restarts, RestartWanted
+from exeunt.actors.timing import RESTART_ANSWER_S, RESTART_REPEAT_S, RESTART_S, RESTART_SPACING_S
 
 
 def asked(restarts: Restarts) -> list[str]:
@@ -51,7 +51,8 @@ def test_a_host_that_moved_asks_although_a_search_is_under_way() -> None:
 
 def test_a_host_that_moves_and_moves_asks_once_a_second() -> None:
     restarts = Restarts()
-    restarts.handle_wanted("first", 100, moved=True)
+    restarts.handle_wanted("first", 99.9, moved=True)
+    assert restarts.handle_began(1, 100)
     for tenths in range(1, 10):
         restarts.handle_wanted("second", 100 + tenths / 10, moved=True)
     assert asked(restarts) == ["first"]
@@ -62,6 +63,22 @@ def test_a_host_that_moves_and_moves_asks_once_a_second() -> None:
     assert asked(restarts) == []
     restarts.handle_timeout(due[0])
     assert asked(restarts) == ["second"]
+
+
+def test_a_portal_that_does_not_answer_is_doubted_and_told_again() -> None:
+    restarts = Restarts()
+    restarts.handle_wanted("silence", 100)
+    assert restarts.poll_event() == RestartWanted("silence")
+    assert restarts.poll_timeout() == (100 + RESTART_ANSWER_S, "a restart is due")
+    restarts.handle_timeout(100 + RESTART_ANSWER_S)
+    assert restarts.poll_event() == RestartWanted("silence", again=True)
+    assert restarts.poll_timeout() is None, "once for each wish"
+
+
+def test_a_portal_that_answers_is_not_doubted() -> None:
+    restarts = Restarts()
+    restarts.handle_wanted("silence", 100)
+    assert restarts.handle_began(1, 100.2)
     assert restarts.poll_timeout() is None
 
 
