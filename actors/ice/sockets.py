@@ -5,8 +5,8 @@ there is one socket for IPv4 and one for IPv6; what arrives is told apart by con
 a socket together with one of this host's addresses, which is the source of all that is sent from it. When addresses
 change, bases come and go, and the sockets, their ports and the NAT mappings behind them stay.
 
-Sockets are opened for the first agent that uses them and closed after the last one, unless they were taken over from
-another process. Where the host has no IPv6, there is just no such socket.
+Sockets are opened for the first agent that uses them, unless they are those of a predecessor, and closed after the last
+one. Where the host has no IPv6, there is just no such socket.
 
 ICMP errors arrive through the error queue. It has to be emptied: else the descriptor stays readable for ever, the next
 datagram to somebody else fails in place of the one that was refused, and libuv stops looking at the descriptor
