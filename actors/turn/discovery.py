@@ -16,7 +16,7 @@ RFC has beyond that is refused (420): RESPONSE-PORT sends answers to where nobod
 the question.
 """
 
-from enum import IntFlag
+from enum import IntEnum
 from typing import Final
 
 import msgspec
@@ -29,7 +29,7 @@ CHANGE_HOST: Final = 0x4
 CHANGE_PORT: Final = 0x2
 
 
-class Listener(IntFlag):
+class Listener(IntEnum):
     """One of the four sockets of an address family that clients may talk to."""
 
     PRIMARY = 0
@@ -37,6 +37,10 @@ class Listener(IntFlag):
     OTHER_PORT = 1
     OTHER_HOST = 2
     OTHER_BOTH = 3
+
+    def changed(self, change: "Listener") -> "Listener":
+        """Answer the one that differs from this in what `change` names."""
+        return Listener(self ^ change)
 
 
 class Origins(msgspec.Struct, frozen=True):
@@ -67,7 +71,7 @@ class Origins(msgspec.Struct, frozen=True):
         """Answer what a response tells (RFC 5780 section 6.1): where it comes from, and what is opposite of it."""
         return [
             (codec.RESPONSE_ORIGIN, codec.plain_address(self.address(answering))),
-            (codec.OTHER_ADDRESS, codec.plain_address(self.address(asked ^ Listener.OTHER_BOTH))),
+            (codec.OTHER_ADDRESS, codec.plain_address(self.address(asked.changed(Listener.OTHER_BOTH)))),
         ]
 
 
@@ -78,9 +82,6 @@ def answering(asked: Listener, message: Message) -> Listener:
         return asked
     if flags & ~(CHANGE_HOST | CHANGE_PORT):
         raise MalformedError("CHANGE-REQUEST has two flags, and no more.")
-    change = Listener.PRIMARY
-    if flags & CHANGE_HOST:
-        change |= Listener.OTHER_HOST
-    if flags & CHANGE_PORT:
-        change |= Listener.OTHER_PORT
-    return asked ^ change
+    host = Listener.OTHER_HOST if flags & CHANGE_HOST else Listener.PRIMARY
+    port = Listener.OTHER_PORT if flags & CHANGE_PORT else Listener.PRIMARY
+    return asked.changed(host).changed(port)
