@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from .check_contract import Check
 from .contract_terms import Time, TraceId
 from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
 
@@ -301,6 +302,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 DOCUMENTS: Mapping[str, Any] = MappingProxyType(
     {
+        "exeunt.check/1": Check,
         "exeunt.dead-letters/1": DeadLetters,
         "exeunt.demo/1": Demo,
         "exeunt.endings/1": list[Ending],

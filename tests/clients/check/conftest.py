@@ -71,6 +71,8 @@ class Network:
     dead: frozenset[Address] = frozenset()
     """Addresses of the relay that nothing goes to or comes from."""
     is_lost: Callable[[], bool] = lambda: False
+    carries: Callable[[bytes], bool] = lambda _payload: True
+    """Whether a datagram is not too long."""
     now: float = 100.0
     """In seconds."""
     sent: list[Address] = field(default_factory=list[Address])
@@ -104,7 +106,7 @@ class Network:
 
     def _answers(self, data: bytes, destination: Address) -> list[tuple[float, bytes, Address]]:
         outside = self.nat.outwards(destination)
-        if destination not in self._listeners or destination in self.dead or self.is_lost():
+        if destination not in self._listeners or destination in self.dead or self.is_lost() or not self.carries(data):
             return []
         self.relay.handle_datagram(data, outside, self.now, self._listeners[destination])
         came: list[tuple[float, bytes, Address]] = []
