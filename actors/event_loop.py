@@ -33,6 +33,7 @@ from .messages import (
     Disconnected,
     Event,
     EverybodyAsked,
+    KnownRelay,
     PingPeer,
     Publish,
     Reset,
@@ -359,6 +360,7 @@ class EventLoop(Actor):
             resource_states={resource_id: self.resource_state(resource_id) for resource_id in self.resources},
             peers=peers,
             problems=tuple(self.problems.values()),
+            relays=tuple(KnownRelay(each.host, each.port, each.transport) for each in self.relays),
         )
 
     def resource_state(self, resource_id: str) -> str:

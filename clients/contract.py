@@ -117,6 +117,12 @@ class Pong(Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
     path: PathKind | None = None
     seq: int = 0
+    endpoint: str | None = None
+    """Where our datagrams go: to the peer, to its relay, or on from ours."""
+    local_relay: str | None = None
+    """The address that our relay lends us; null where the path does not lead through it."""
+    remote_relay: str | None = None
+    """The same of the peer's relay."""
 
 
 class SpanRow(Struct, frozen=True, kw_only=True):

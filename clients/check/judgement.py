@@ -1,6 +1,6 @@
 """What the measurements mean for a tunnel: one small function each, in the order in which people read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..check_contract import Check, Finding, Measured, Nat, RelayReach, Verdict
@@ -18,7 +18,7 @@ CLOCK_WARNING_MS: Final = 5_000.0
 CLOCK_PROBLEM_MS: Final = 300_000.0
 """Certificates that are minutes old are refused, and what is limited in time counts as over."""
 
-_NATS: Final[dict[str, tuple[Verdict, str]]] = {
+_NATS: Mapping[str, tuple[Verdict, str]] = {
     "open": ("ok", "No NAT, and no firewall in the way: everybody can reach this host."),
     "firewall": ("ok", "No NAT; a firewall lets only answers in. Paths are direct."),
     "no_nat": ("ok", "No NAT. Paths are direct."),
@@ -42,7 +42,8 @@ Examination = Callable[[Measured], Finding | None]
 def judge(measured: Measured, duration_ms: float) -> Check:
     """Examine everything."""
     findings = [finding for examine in EXAMINATIONS if (finding := examine(measured)) is not None]
-    worst = max((finding.verdict for finding in findings), key=SEVERITY.index)
+    verdicts: list[Verdict] = [finding.verdict for finding in findings]
+    worst = max(verdicts, key=SEVERITY.index)
     return Check(verdict=worst, findings=findings, measured=measured, duration_ms=duration_ms)
 
 
@@ -83,7 +84,7 @@ def nat_ipv6(measured: Measured) -> Finding | None:
 
 
 def _nat(examination: str, found: Nat) -> Finding:
-    verdict, sentence = _NATS[found.name]
+    verdict, sentence = _NATS.get(found.name, _NATS["unknown"])
     return _finding(examination, verdict, sentence, _NAT_HINTS.get(found.name))
 
 

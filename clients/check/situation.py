@@ -48,7 +48,7 @@ def parse_place(text: str) -> Place:
     match = _PLACE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a relay; write HOST:PORT, tcp:HOST:PORT or tls:HOST:PORT")
-    transport = next(each for each in TRANSPORTS if each == (match[1] or "udp"))
+    transport: Transport = "tcp" if match[1] == "tcp" else "tls" if match[1] == "tls" else "udp"
     host = match[2].removeprefix("[").removesuffix("]")
     if match[2].startswith("["):
         ip_address(host)  # else it is none, ValueError too
