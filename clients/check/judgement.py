@@ -24,8 +24,8 @@ _NATS: Mapping[str, tuple[Verdict, str]] = {
     "no_nat": ("ok", "No NAT. Paths are direct."),
     "full_cone": ("ok", "A full-cone NAT: paths are direct, whoever the peer is."),
     "address_restricted": ("ok", "An address-restricted NAT: paths are direct, whoever the peer is."),
-    "port_restricted": ("ok", "A port-restricted NAT: paths are direct, but to peers behind a symmetric NAT."),
-    "cone": ("ok", "A NAT with one public port for all peers: paths are direct, but to some behind symmetric NATs."),
+    "port_restricted": ("ok", "A port-restricted NAT: paths are direct, except to symmetric NATs."),
+    "cone": ("ok", "A NAT with one public port for all peers: paths are direct, except to some symmetric NATs."),
     "symmetric": ("warning", "A symmetric NAT: many paths will need a relay, since each peer sees another port."),
     "unknown": ("unknown", "There is a NAT. Its kind cannot be told by one relay with one address."),
 }
@@ -197,7 +197,7 @@ def net_admin(measured: Measured) -> Finding:
         measured.rights.net_admin,
         good="This user may set addresses and routes.",
         bad="Addresses and routes cannot be set",
-        hint="Run exeunt client as root (sudo), or give it CAP_NET_ADMIN.",
+        hint="Run it as root (sudo exeunt client run), or give it CAP_NET_ADMIN.",
     )
 
 

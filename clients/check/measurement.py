@@ -16,6 +16,7 @@ from exeunt.actors.turn.codec import Address, family_of
 from ..check_contract import Clock, Measured, Nat, PathMtu, PortalReach, RelayReach
 from ..relay_sockets import outbound_host
 from .discovery import Behaviour, Comparison, Dependence, Discovery
+from .latency import Latency
 from .path_mtu import PathMtuProbe
 from .portal import ask_portal
 from .questions import PATIENCE_S
@@ -23,7 +24,7 @@ from .rights import examine_rights
 from .situation import Place, Situation
 from .sockets import RESOLVE_TIMEOUT_S, converse, reason_of, resolve, stun_over_stream, udp_socket
 
-DEADLINE_S: Final = 4.0
+DEADLINE_S: Final = 3.2
 """For what talks to the network. With the start of the program, a check takes less than five seconds."""
 COMPARISON_S: Final = 0.6
 """Kept of it for comparing servers that have already answered."""
@@ -88,13 +89,17 @@ async def _by_udp(place: Place, address: Address, ends_at: float) -> Probe:
         return Probe(place, _reach(place, address, reason=reason_of(error)))
     discovery = Discovery(address, local)
     refusal: str | None = None
+    latency = Latency(address)
     with contextlib.closing(sock), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ends_at - time.monotonic()):
             refusal = await converse(sock, discovery)
+            if discovery.behaviour.rtt_s is not None:
+                await converse(sock, latency)
     found = discovery.behaviour
     if found.rtt_s is None:
         return Probe(place, _reach(place, address, reason=refusal or "no answer"))
-    return Probe(place, _reach(place, address, rtt_ms=found.rtt_s * 1000), found)
+    rtt_s = min(found.rtt_s, latency.rtt_s or found.rtt_s)
+    return Probe(place, _reach(place, address, rtt_ms=rtt_s * 1000), found)
 
 
 async def _by_stream(place: Place, address: Address, ends_at: float) -> Probe:

@@ -45,7 +45,7 @@ def _findings(findings: list[Finding]) -> Table:
         sentence = Text(printable(finding.sentence), style="dim" if finding.verdict == "unknown" else "")
         grid.add_row(Text(mark, style=style), _label(finding.examination), sentence)
         if finding.hint is not None:
-            grid.add_row("", "", Text(f"→ {printable(finding.hint)}", style="dim"))
+            grid.add_row("", Text("→", style="dim", justify="right"), Text(printable(finding.hint), style="dim"))
     return grid
 
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from aioice import stun
 
-from exeunt.clients.lab import Lab, Namespace, NatKind
+from exeunt.clients.lab import Lab, Namespace, NatKind, connect
 
 pytestmark = [
     pytest.mark.root,
@@ -26,7 +26,8 @@ FIRST, SECOND = "192.0.2.1", "192.0.2.2"
 RELAY = f"{FIRST}:3478"
 EXEUNT = [sys.executable, "-m", "exeunt.clients"]
 READY_S = 20.0
-LONGEST_S = 5.0
+LONGEST_MS = 4000.0
+"""Of its own clock: that leaves a second of the promised five to the interpreter's start."""
 
 NAMES = {
     NatKind.NONE: ("open", "endpoint_independent", "endpoint_independent"),
@@ -89,18 +90,20 @@ def coturn(place: Namespace, directory: Path, *arguments: str) -> Generator[None
 
 
 def check(lab: Lab, home: Path, *arguments: str, relay: str = RELAY) -> dict[str, Any]:
-    """Run the command at the client: its document's data. It takes less than five seconds in any case."""
+    return check_at(lab.client, home, relay, *arguments)
+
+
+def check_at(place: Namespace, home: Path, relay: str, *arguments: str) -> dict[str, Any]:
+    """Run the command at a place: its document's data. It takes less than five seconds."""
     command = [*EXEUNT, "check", "--relay", relay, "--json", *arguments]
     environment = os.environ | {"EXEUNT_HOME": str(home)}
-    began_at = time.monotonic()
-    process = lab.client.popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = place.popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = process.communicate(timeout=30)
-    took_s = time.monotonic() - began_at
     document = msgspec.json.decode(out, type=dict[str, Any])
     assert document["schema"] == "exeunt.check/1", err
     data: dict[str, Any] = document["data"]
     assert process.returncode == (1 if data["verdict"] == "problem" else 0)
-    assert took_s < LONGEST_S
+    assert data["duration_ms"] < LONGEST_MS
     return data
 
 
@@ -169,6 +172,40 @@ def test_a_narrow_path_is_measured(tmp_path: Path) -> None:
         data = check(lab, tmp_path / "c")
     assert [mtu["packet_bytes"] for mtu in data["measured"]["path_mtus"]] == [1400]
     assert verdicts(data)["mtu"] == "ok"
+
+
+def test_ipv6_is_examined_like_ipv4(tmp_path: Path) -> None:
+    """Without any NAT or firewall: a cable between two hosts, which have IPv6 only."""
+    first, second = "2001:db8::1", "2001:db8::2"
+    with Namespace("client") as client, Namespace("relay") as place:
+        connect(client, "eth0", place, "eth0")
+        with_ipv6 = {"ipv6/conf/eth0/disable_ipv6": "0", "ipv6/conf/eth0/accept_dad": "0"}
+        client.configure(sysctls=with_ipv6, addresses={"eth0": ["2001:db8::9/64"]})
+        place.configure(sysctls=with_ipv6, addresses={"eth0": [f"{first}/64", f"{second}/64"]})
+        listen = ["--listen-ipv6", f"[{first}]:3478", "--other-listen-ipv6", f"[{second}]:3479"]
+        with our_relay(place, tmp_path / "r", *listen, host="127.0.0.1"):
+            data = check_at(client, tmp_path / "c", f"[{first}]:3478")
+    (nat,) = data["measured"]["nats"]
+    assert (nat["family"], nat["name"], nat["public_address"]) == (6, "open", "2001:db8::9")
+    assert data["measured"]["path_mtus"] == [{"relay": f"[{first}]:3478", "family": 6, "packet_bytes": 1500}]
+    assert verdicts(data) | {"ipv6": "ok", "nat_ipv6": "ok", "udp": "ok", "mtu": "ok"} == verdicts(data)
+
+
+def test_the_portal_and_its_clock_are_examined(tmp_path: Path) -> None:
+    environment = os.environ | {"EXEUNT_HOME": str(tmp_path / "p")}
+    subprocess.run([*EXEUNT, "admin", "init", "--json"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    with Lab(client_nat=NatKind.PORT_RESTRICTED) as lab:
+        command = [*EXEUNT, "portal", "run", "--listen", f"{FIRST}:8080"]
+        portal = lab.internet.popen(command, env=environment, stderr=subprocess.PIPE)
+        assert portal.stderr is not None
+        with portal.stderr:
+            assert b"ready" in portal.stderr.readline()
+            data = check(lab, tmp_path / "c", "--portal", f"ws://{FIRST}:8080")
+            portal.terminate()
+            portal.wait(READY_S)
+    assert verdicts(data) | {"portal": "ok", "clock": "ok"} == verdicts(data)
+    clock = data["measured"]["clock"]
+    assert abs(clock["offset_ms"]) <= clock["error_ms"]
 
 
 def test_a_network_that_swallows_everything_is_known_in_time(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_the_page_shows_what_to_do(capsys: pytest.CaptureFixture[str], monkeypat
     broken = PortalReach(url="wss://portal.example/\x1b[31m", reason="refused")
     lines = page(judge(changed(portal=broken, relays=[unreached()]), 1.0), capsys)
     text = "\n".join(lines)
-    assert "→ Permit UDP" in text
+    assert "→  Permit UDP" in text
     assert "✖" in text
     assert "\x1b" not in text
     assert "3 problems." in text

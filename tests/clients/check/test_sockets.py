@@ -14,6 +14,7 @@ import pytest
 from aioice import stun
 
 from exeunt.clients.check import rights, sockets
+from exeunt.clients.check.latency import REPETITIONS, Latency
 from exeunt.clients.check.measurement import measure
 from exeunt.clients.check.path_mtu import PACKET_BYTES, PathMtuProbe
 from exeunt.clients.check.portal import ask_portal, clock_of, parse_head
@@ -21,24 +22,35 @@ from exeunt.clients.check.questions import PATIENCE_S
 from exeunt.clients.check.situation import Place, Situation
 from exeunt.clients.relay import RelayConfig, serve
 
-from .conftest import SERVER, Nat, Network
+from .conftest import RTT_S, SERVER, Nat, Network
 from .test_discovery import EI
 
 
 @contextlib.asynccontextmanager
 async def tcp_server(answer: Callable[[bytes], bytes]) -> AsyncGenerator[int]:
-    """A server that answers the first bytes that come."""
+    """A server that answers what comes; nothing: it hangs up."""
+
+    served = asyncio.Semaphore(0)
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer(await reader.read(4096)))
-        await writer.drain()
-        writer.close()
+        try:
+            while (data := await reader.read(4096)) and (answered := answer(data)):
+                writer.write(answered)
+                await writer.drain()
+        except (ConnectionError, ssl.SSLError):
+            pass  # the client has seen enough
+        finally:
+            writer.close()
+            served.release()
 
     server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        async with asyncio.timeout(5):
+            await served.acquire()
+        await asyncio.sleep(0)
 
 
 def stun_answer(data: bytes) -> bytes:
@@ -76,11 +88,16 @@ async def test_stun_over_tcp_is_timed() -> None:
     assert times.rtt_s > 0
 
 
-def half_an_answer(data: bytes) -> bytes:
-    return stun_answer(data)[:24]
+def hang_up(_: bytes) -> bytes:
+    return b""
 
 
-@pytest.mark.parametrize("answer", [http_answer(""), http_answer("HTTP/1.1 400 Bad Request"), half_an_answer])
+def liar(data: bytes) -> bytes:
+    """An attribute that is longer than the message."""
+    return b"\1\1\0\4" + data[4:20] + b"\0\x20\0\xff"
+
+
+@pytest.mark.parametrize("answer", [hang_up, http_answer("HTTP/1.1 400 Bad Request"), liar])
 async def test_what_is_no_stun_server_is_told(answer: Callable[[bytes], bytes]) -> None:
     async with tcp_server(answer) as port:
         with pytest.raises(ConnectionError, match="no STUN server") as failed:
@@ -147,6 +164,21 @@ def test_the_longest_packet_that_is_answered_counts(limit_bytes: int) -> None:
     network = Network(Nat(EI, EI), carries=lambda payload: len(payload) + 28 <= limit_bytes)
     network.run(probe)
     assert probe.packet_bytes == max(each for each in PACKET_BYTES if each <= limit_bytes)
+
+
+def test_the_least_round_trip_counts() -> None:
+    latency = Latency(SERVER)
+    network = Network(Nat(EI, EI), origins=())
+    assert network.run(latency) == pytest.approx(REPETITIONS * RTT_S)
+    assert latency.rtt_s == pytest.approx(RTT_S)
+    assert network.sent == [SERVER] * REPETITIONS
+
+
+def test_who_does_not_answer_is_asked_once_only() -> None:
+    latency = Latency(SERVER)
+    network = Network(Nat(EI, EI), dead=frozenset({SERVER}))
+    assert network.run(latency) == pytest.approx(PATIENCE_S)
+    assert latency.rtt_s is None
 
 
 def test_no_answer_is_no_mtu() -> None:
