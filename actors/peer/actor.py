@@ -426,7 +426,7 @@ class PeerConnection(Actor):
             raise Refused("not_connected", f"the connection to {self.config.peer} ended") from None
         finally:
             self._pings.pop(token, None)
-        return Pong(rtt_ms, self._path.kind if self._path else "direct")
+        return Pong.by(rtt_ms, self._path)
 
     def _set_timer(self, now: float) -> None:
         """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
