@@ -28,6 +28,7 @@ from .messages import (
     Disconnected,
     EverybodyAsked,
     IgnoreAddresses,
+    KnownRelay,
     NetworkChanged,
     PingPeer,
     Reset,
@@ -233,6 +234,7 @@ class EventLoop(Connections):
             resource_states={resource_id: self.resource_state(resource_id) for resource_id in self.resources},
             peers=peers,
             problems=tuple(self.problems.values()),
+            relays=tuple(KnownRelay(each.host, each.port, each.transport) for each in self.relays),
         )
 
     def resource_state(self, resource_id: str) -> str:

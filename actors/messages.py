@@ -161,6 +161,14 @@ class DescribeSession(Message, frozen=True):
     """Ask for a `SessionDescription`."""
 
 
+class KnownRelay(msgspec.Struct, frozen=True):
+    """A relay that the portal has announced, without what one signs in with."""
+
+    host: str
+    port: int
+    transport: str
+
+
 class SessionDescription(Message, frozen=True):
     """What `exeunt status` shows."""
 
@@ -170,6 +178,7 @@ class SessionDescription(Message, frozen=True):
     """By resource id: `idle`, `connecting`, `connected`, `offline`."""
     peers: tuple[PeerDescription, ...]
     problems: tuple[str, ...] = ()
+    relays: tuple[KnownRelay, ...] = ()
 
 
 class EverybodyAsked(Message, frozen=True):

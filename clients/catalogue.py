@@ -45,6 +45,7 @@ COMMANDS: Final = (
     Command(("sign-out",), "sign_out:run", "", "Disconnect, forget the token.", _CLIENT),
     Command(("status",), "status:run", "[PEER]", "Session, resources, peers and problems.", _CLIENT),
     Command(("ping",), "ping:run", "PEER", "Round trips through the tunnel, and by which path.", _CLIENT),
+    Command(("check",), "check:run", "", "Examine this network: UDP, NAT, relays, MTU, rights.", _CLIENT),
     Command(("admin",), "admin:app", "COMMAND", "Sites, gateways, clients, resources, tokens.", _PORTAL),
     Command(("ps",), "ps:run", "", "Actors: state, worker, mailbox, restarts; dead letters.", _SUPERVISE),
     Command(("tree",), "tree:run", "", "The supervision tree.", _SUPERVISE),

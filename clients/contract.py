@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from .check_contract import Check
 from .contract_portal import Agreement, ReportedEnding, Sessions
 from .contract_terms import Cause, PathKind, Time, TraceId
 from .exposition import Family
@@ -99,6 +100,12 @@ class Pong(Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
     path: PathKind | None = None
     seq: int = 0
+    endpoint: str | None = None
+    """Where our datagrams go: to the peer, to its relay, or on from ours."""
+    local_relay: str | None = None
+    """The address that our relay lends us; null where the path does not lead through it."""
+    remote_relay: str | None = None
+    """The same of the peer's relay."""
 
 
 class SpanRow(Struct, frozen=True, kw_only=True):
@@ -300,6 +307,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 DOCUMENTS: Mapping[str, Any] = MappingProxyType(
     {
         "exeunt.admin.sessions/2": Sessions,
+        "exeunt.check/1": Check,
         "exeunt.dead-letters/1": DeadLetters,
         "exeunt.demo/1": Demo,
         "exeunt.endings/1": list[Ending],

@@ -203,7 +203,8 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
     async def ping(args: dict[str, Any]) -> dict[str, Any]:
         peer = str(args["peer"])
         pong = await session.ping(peer, float(args.get("timeout_s", 5.0)))
-        return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path}
+        via = {"endpoint": pong.endpoint, "local_relay": pong.local_relay, "remote_relay": pong.remote_relay}
+        return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path} | {key: at or None for key, at in via.items()}
 
     async def evidence(args: dict[str, Any]) -> dict[str, Any]:
         found = await session.evidence(str(args["connection"]))
@@ -265,6 +266,7 @@ def _status(description: SessionDescription) -> dict[str, Any]:
         ],
         "peers": [msgspec.to_builtins(_peer_row(peer)) for peer in description.peers],
         "problems": [{"code": "degraded", "message": problem} for problem in description.problems],
+        "relays": [msgspec.to_builtins(relay) for relay in description.relays],
     }
 
 

@@ -425,7 +425,7 @@ class PeerConnection(Actor):
 
     async def _pong(self, token: int, waiting: asyncio.Future[float], timeout_s: float) -> Pong:
         rtt_ms = await self._pings.rtt_ms(token, waiting, timeout_s)
-        return Pong(rtt_ms, self._path.kind if self._path else "direct")
+        return Pong.by(rtt_ms, self._path)
 
     def _set_timer(self, now: float) -> None:
         """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""

@@ -9,6 +9,7 @@ import msgspec
 from exeunt.runtime import Message
 
 from ..endings import Ending
+from ..ice import Path
 from ..portal.messages import Transport
 
 
@@ -127,6 +128,28 @@ class Pong(Message, frozen=True):
 
     rtt_ms: float
     path: str
+    endpoint: str = ""
+    """Where our datagrams go; what is relayed there, goes on from there."""
+    local_relay: str = ""
+    """The address that our relay lends us, where the path leads through it."""
+    remote_relay: str = ""
+    """The address that the peer's relay lends it, where the path leads through that."""
+
+    @classmethod
+    def by(cls, rtt_ms: float, path: Path | None) -> Pong:
+        """Make one of the path in use."""
+        if path is None:
+            return cls(rtt_ms, "direct")
+        local, remote = (
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in (path.local, path.remote)
+        )
+        return cls(
+            rtt_ms,
+            path.kind,
+            endpoint=remote,
+            local_relay=local if path.local_type == "relay" else "",
+            remote_relay=remote if path.remote_type == "relay" else "",
+        )
 
 
 class DescribePeer(Message, frozen=True):

@@ -24,6 +24,7 @@ from exeunt.actors.messages import (
     Disconnected,
     GatewayVersionMismatch,
     IgnoreAddresses,
+    KnownRelay,
     PingPeer,
     Reset,
     ResourcesUpdated,
@@ -96,6 +97,16 @@ async def test_a_join_sets_up_the_host_and_tells_the_user(stage: Stage) -> None:
     assert stage.stream.events(ResourcesUpdated)[-1].resources == (WEB, DB), "the unknown type is skipped"
     assert stage.stream.events(TunInterfaceUpdated)[-1].config.routes == ("10.0.0.0/24", "10.0.1.0/24")
     assert (await describe(stage)).session == "connected"
+
+
+async def test_the_relays_are_told_without_their_credentials(stage: Stage) -> None:
+    stage.start(ClientLoop)
+    await stage.join(WEB)
+    relay = portal.Relay(
+        id="l-1", transport="udp", host="192.0.2.1", port=3478, username="u", password="secret", expires_at=2**31
+    )
+    await stage.say(portal.RelaysChanged(relays=(relay,)))
+    assert (await describe(stage)).relays == (KnownRelay("192.0.2.1", 3478, "udp"),)
 
 
 async def test_a_host_that_cannot_be_set_up_ends_the_session(stage: Stage) -> None:

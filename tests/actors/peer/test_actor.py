@@ -368,10 +368,18 @@ async def test_a_packet_that_needs_an_earlier_timer_gets_one(sides: dict[str, Si
     assert client.peer._timer_at == due[0] < before
 
 
+def test_a_pong_names_the_relays_that_it_came_through() -> None:
+    path = IcePath("relay", "relay", "host", ("192.0.2.1", 50_000), ("2001:db8::2", 4), 1.0)
+    assert Pong.by(2.0, path) == Pong(2.0, "relay", endpoint="[2001:db8::2]:4", local_relay="192.0.2.1:50000")
+    theirs = Pong.by(2.0, IcePath("relay", "host", "relay", ("10.0.0.1", 3), ("192.0.2.1", 50_001), 1.0))
+    assert (theirs.local_relay, theirs.remote_relay) == ("", "192.0.2.1:50001")
+
+
 async def test_questions_are_answered(sides: dict[str, Side]) -> None:
     client, _ = await connected(sides)
     pong: Pong = await client.ref.ask(Ping(1.0))
     assert (pong.path, pong.rtt_ms >= 0) == ("direct", True)
+    assert (pong.endpoint, pong.local_relay, pong.remote_relay) == ("192.0.2.2:2", "", "")
     description: PeerDescription = await client.ref.ask(DescribePeer())
     assert (description.state, description.path, description.endpoint) == ("established", "direct", "192.0.2.2:2")
     assert description.generation == 0
