@@ -89,7 +89,8 @@ class _Round:
     __slots__ = ("began_at", "cause", "doubt", "ends_at", "heard_at", "in_flight_until", "probe_at", "reason", "sent")
 
     def __init__(self, doubt: Doubt, reason: str, cause: str) -> None:
-        self.doubt, self.reason, self.cause = doubt, reason, cause
+        self.doubt: Doubt = doubt
+        self.reason, self.cause = reason, cause
         self.sent = 0
         self.began_at = self.ends_at = self.in_flight_until = self.probe_at = 0.0
         self.heard_at: float | None = None
@@ -158,6 +159,16 @@ class Liveness:
         self._rtt_s = rtt_s
         self._relay_lost_at = None
         self._not_suspect_until = now + self._suspect_s
+
+    def handle_replaced(self, evidence: dict[str, Any], now: float) -> bool:
+        """The peer has begun another connection. If it does not answer on this one, and the portal has said why, then
+        that is the cause, and not the other connection; return whether it is so.
+        """
+        probing = self._round
+        if probing is None or probing.doubt not in _CONCLUSIVE or self.last_alive > probing.began_at:
+            return False
+        self._unanswered(probing, now, evidence)
+        return True
 
     def handle_path_lost(self, evidence: dict[str, Any], last_seen_s_ago: float, now: float) -> None:
         """ICE has given up on the path: nothing was heard on it for so long."""
@@ -245,8 +256,9 @@ class Liveness:
         if late_s > SUSPEND_S:
             self._events.append(PathWanted(f"this host was stopped for {late_s:.0f} s"))
 
-    def _unanswered(self, probing: _Round, now: float) -> None:
+    def _unanswered(self, probing: _Round, now: float, besides: dict[str, Any] | None = None) -> None:
         evidence: dict[str, Any] = {
+            **(besides or {}),
             "told": probing.reason,
             "probes_sent": probing.sent,
             "probed_ms": round((now - probing.began_at) * 1000, 3),

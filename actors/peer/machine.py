@@ -176,6 +176,10 @@ class Connection:
             self._end(cause, initiated_by, evidence, detection_ms=0.0, acknowledged=None)
             self._move("close")
         elif self.state == "established":
+            is_theirs = cause is Cause.REPLACED and initiated_by is Initiator.PEER
+            if is_theirs and self._liveness is not None and self._liveness.handle_replaced(evidence, now):
+                self._drain_liveness(now)
+                return
             self._move("close")
             self._farewell = Farewell(cause, initiated_by, evidence, identifier=self._identifier(), text=text, now=now)
             self._deadline_at = self._farewell.deadline_at

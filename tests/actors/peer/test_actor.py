@@ -95,7 +95,8 @@ class PlayedAgent:
 
     async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> IcePath:
         self.callbacks.on_candidate(f"candidate:{credentials.local_username}", generation)
-        outcome = self.restarts[generation] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[IcePath] = asyncio.get_running_loop().create_future()
+        self.restarts[generation] = outcome
         self.path = path = await outcome
         self.callbacks.on_path(path)
         return path

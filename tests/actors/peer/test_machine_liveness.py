@@ -5,6 +5,7 @@ from tests.actors.peer.pair import ConnectionPair
 
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import PathDoubted
+from exeunt.actors.peer.liveness import Doubt
 from exeunt.actors.peer.restarts import RestartWanted
 from exeunt.actors.timing import HANDSHAKE_S, LOST_AFTER_S, LOST_LATEST, PROBE_S, QUIET_S, RESTART_SPACING_S
 from exeunt.actors.wireguard.testing import Side, ipv4_packet
@@ -64,6 +65,33 @@ def test_a_goodbye_that_comes_during_the_probes_is_the_cause(pair: ConnectionPai
     ended = pair.ending("gateway")
     assert (ended.cause, ended.initiated_by, ended.acknowledged) == (Cause.SIGNED_OUT, Initiator.PEER, True)
     assert ended.evidence == {"told": "goodbye: signed_out"}
+
+
+@pytest.mark.parametrize(
+    ("doubt", "word", "cause"),
+    [("ended", "worker_crashed", Cause.WORKER_CRASHED), ("reset", "", Cause.PROCESS_DIED)],
+)
+def test_a_peer_that_comes_back_before_the_probes_are_over_has_still_gone_for_its_reason(
+    pair: ConnectionPair, doubt: Doubt, word: str, cause: Cause
+) -> None:
+    pair.advance(1)
+    kill(pair, "client")
+    pair.gateway.handle_doubt(doubt, "the portal says so", pair.now, word)
+    pair.settle()
+    pair.advance(0.2)
+    pair.gateway.handle_close(Cause.REPLACED, Initiator.PEER, {"replaced_by": "c-2"}, pair.now)
+    pair.settle()
+    assert pair.ending("gateway").cause == cause
+    assert pair.ending("gateway").evidence["replaced_by"] == "c-2"
+
+
+def test_a_peer_that_answers_and_begins_another_connection_has_replaced_this_one(pair: ConnectionPair) -> None:
+    pair.gateway.handle_doubt("reset", "the portal says so", pair.now)
+    pair.settle()
+    pair.advance(0.2)
+    pair.close("gateway", Cause.REPLACED, Initiator.PEER)
+    pair.advance(0.2)
+    assert (pair.ending("gateway").cause, pair.ending("gateway").acknowledged) == (Cause.REPLACED, True)
 
 
 def test_a_doubt_before_there_is_a_connection_means_nothing() -> None:
