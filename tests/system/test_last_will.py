@@ -12,7 +12,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -114,7 +114,7 @@ def test_a_killed_worker_is_spoken_for(raise_curtain: RaiseCurtain, side: str, p
 
 
 @contextlib.contextmanager
-def starving(pid: int) -> Iterator[None]:
+def starving(pid: int) -> Generator[None]:
     """Put a process into a memory cgroup without any room: the kernel kills it for the next page that it writes to."""
     for root, limit in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
         group = Path(root) / f"exeunt-test-{os.getpid()}"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from tests.system.test_last_will import connect, worker
 
-from exeunt.clients.demo.resource import Download, download
+from exeunt.clients.demo.resource import Download, content, download
 from exeunt.clients.demo.scenes import current_peer
 from exeunt.clients.demo.stage import Player, Stage
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 
+RaiseCurtain = Callable[..., Stage]
 SIZE = 60_000_000
 
 
@@ -79,6 +83,38 @@ def test_a_download_runs_through_a_restart(stage: Stage, side: str) -> None:
     for one in (stage.client, stage.gateways[0]):
         (ending,) = one.endings()
         assert (ending.cause, ending.acknowledged) == ("signed_out", True)
+
+
+@pytest.mark.parametrize("side", ["client", "gateway"])
+def test_over_a_relay_the_session_goes_on_over_another_allocation(raise_curtain: RaiseCurtain, side: str) -> None:
+    """What is sent until the portal has had a path found anew is lost, and TCP says it again."""
+    stage = raise_curtain(client_nat="symmetric", gateway_nat="symmetric")
+    connect(stage)
+    player = stage.client if side == "client" else stage.gateways[0]
+    connection = current_peer(stage)["connection"]
+    assert current_peer(stage)["path"] == "relay"
+    with contextlib.closing(stage.open_socket(5.0)) as line:
+        line.settimeout(20)
+        ask(line, 1000)
+        restart(player)
+        began = time.monotonic()
+        ask(line, 1_000_000)  # on the same TCP connection
+        print(f"\nrelayed, the {side}'s peers-1 restarted: a megabyte {time.monotonic() - began:.1f} s later")
+    assert current_peer(stage)["connection"] == connection
+    assert stage.client.endings() == stage.gateways[0].endings() == []
+    stage.client.leave("signed_out")
+    assert [(one.cause, one.path) for one in stage.gateways[0].endings()] == [("signed_out", "relay")]
+
+
+def ask(line: socket.socket, size: int) -> None:
+    """Ask for a file on a connection that stays open, and check it."""
+    line.sendall(f"GET /{size} HTTP/1.1\r\nHost: files\r\n\r\n".encode())
+    received = b""
+    while len(received.partition(b"\r\n\r\n")[2]) < size:
+        more = line.recv(65536)
+        assert more, "the connection was closed"
+        received += more
+    assert received.partition(b"\r\n\r\n")[2] == content(size)
 
 
 def test_a_gateway_is_upgraded_in_place(stage: Stage) -> None:
