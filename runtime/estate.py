@@ -119,7 +119,7 @@ class Estates:
             if pid not in self._estates:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._arrivals[pid]
+            self._arrivals.pop(pid, None)
             for one in waiting:
                 one.cancel()
 
@@ -223,9 +223,10 @@ class Estates:
                 self.strangers_total += 1
                 caller.close()
             else:
+                has_predecessor = any(other.worker == worker for other in self._estates.values())
                 estate = self._estates[pid] = Estate(caller, worker, self)
-                if worker in self._passed_on:
-                    estate.inherit(self._passed_on[worker])
+                if not has_predecessor:  # else it inherits when that one has ended
+                    estate.inherit(self._passed_on.get(worker))
                 if pid in self._arrivals:
                     self._arrivals[pid].set()
 

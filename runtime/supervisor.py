@@ -235,10 +235,13 @@ class Supervisor:
         return self._children.ref(spec)
 
     async def start_child(self, spec: ChildSpec, under: str = "") -> Ref:
-        """Start a child, right of all others of its supervisor (`under`, or the root).
+        """Start a child, right of all others of its supervisor (`under`, or the root). A worker that is just being
+        replaced is waited for.
 
         Raises NameTaken, Refused or Unavailable when it can't start.
         """
+        if not self._ending.has_begun:
+            await self._workforce.until_usable(spec.worker)
         await self._add(spec, under)
         return self._children.ref(spec)
 
