@@ -80,8 +80,8 @@ def kill_again_and_again(stage: Stage, victim: Player, survivor: Player) -> tupl
         there = ending_of(survivor, connection)
         story = "\n".join(map(str, (there, *said(victim), *said(survivor))))
         assert (there.cause, there.initiated_by, there.acknowledged) == ("worker_crashed", "supervisor", None), story
-        # Our own event loop tells the portal, and asks for another connection at once: where the first datagrams are
-        # lost, its word may come first.
+        # The victim's own event loop tells the portal, and asks for another connection at once: where the way is long,
+        # or the first datagrams are lost, that word comes first now and then.
         by_will += there.evidence["told"] == "last will: worker_crashed"
         here = ending_of(victim, connection)
         assert (here.cause, here.initiated_by) == ("worker_crashed", "supervisor")
@@ -111,7 +111,7 @@ def test_a_killed_worker_is_spoken_for(raise_curtain: RaiseCurtain, side: str, p
     if side == "gateway":
         victim, survivor = survivor, victim
     found, by_will = kill_again_and_again(stage, victim, survivor)
-    assert by_will == KILLS if not loss else by_will > 0
+    assert by_will > 0
     median, worst = statistics.median(found), max(found)
     print(
         f"\npeers-1 of the {side} killed, {path}, {loss:g} % lost each way: known after {median:.1f} ms (median), ",
