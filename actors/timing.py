@@ -27,7 +27,12 @@ from .portal.timing import (
     REQUEST_LIFETIME_S,
     RESTART_INTERVAL_S,
 )
-from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
+from .wireguard.timing import (
+    ICE_REKEY_ATTEMPT_TIME_S,
+    KEEPALIVE_TIMEOUT_S,
+    REJECT_AFTER_TIME_S,
+    REKEY_AFTER_TIME_S,
+)
 
 # --- knowing who is alive ---
 
@@ -112,6 +117,10 @@ HANDSHAKE_S: Final = ICE_REKEY_ATTEMPT_TIME_S
 HANDSHAKE_REPEAT_S: Final = 1.0
 """An unanswered initiation is repeated. The paper waits REKEY_TIMEOUT, 5 s, not knowing whether anybody is there; we
 know that the path works, so a lost datagram should not cost the first request five seconds."""
+
+SESSION_KEEPALIVE_S: Final = 45.0
+"""An idle initiator sends an empty packet so often, and so renews the session before it expires. Without one there is
+no last will, and a goodbye takes a handshake first."""
 
 # --- leaving, innermost first ---
 
@@ -204,6 +213,7 @@ _INEQUALITIES: Final = (
     ("a relay's end is told before the silence that follows is a verdict", RELAY_LOST_S < LOST_AFTER_S),
     ("a restart is asked for again only when it cannot be the same", RESTART_SPACING_S < RESTART_REPEAT_S),
     ("a change of network is told before anybody is suspected", NETWORK_SETTLE_MAX_S < SUSPECT_S),
+    ("an idle session is renewed before it expires", REKEY_AFTER_TIME_S + SESSION_KEEPALIVE_S < REJECT_AFTER_TIME_S),
     ("a restarted worker's connections are taken over before they are called lost", TAKE_OVER_S < LOST_AFTER_S),
     ("who was not taken over is spoken for before it is given up", INHERITANCE_S < TAKE_OVER_S),
     ("a second restart is not taken for the first", RESTART_INTERVAL_S * 1.2 < RESTART_SPACING_S),

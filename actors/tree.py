@@ -49,7 +49,7 @@ def workers(peers: tuple[str, ...]) -> list[WorkerSpec]:
     leave_ms = int(WORKER_LEAVE_S * 1000)
     return [
         WorkerSpec(name="network", shutdown_ms=leave_ms),
-        *(WorkerSpec(name=name, shutdown_ms=leave_ms, unprivileged=True) for name in peers),
+        *(WorkerSpec(name=name, shutdown_ms=leave_ms, unprivileged=True, hands_over=True) for name in peers),
         WorkerSpec(name="control", shutdown_ms=leave_ms, unprivileged=True),
     ]
 

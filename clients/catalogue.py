@@ -52,7 +52,7 @@ COMMANDS: Final = (
     Command(("top",), "top:run", "[--write]", "Live view of actors, peers, events.", _SUPERVISE),
     Command(("show",), "show:run", "ACTOR", "One actor: spec, state, last messages, restarts.", _SUPERVISE),
     Command(("stack",), "stack:run", "[ACTOR|WORKER]", "Python stacks, without stopping anything.", _SUPERVISE),
-    Command(("restart",), "restart:run", "NAME", "Have an actor, a worker or a supervisor restarted.", _SUPERVISE),
+    Command(("restart",), "restart:run", "NAME|--all", "Restart an actor, a worker, a supervisor.", _SUPERVISE),
     Command(("stop",), "stop:run", "[--now]", "Let everyone finish, then leave.", _SUPERVISE),
     Command(("endings",), "endings:run", "[-f]", "Ended connections: cause, who, how soon known.", _EVIDENCE),
     Command(("why",), "why:run", "PEER", "Explain the last ending with a peer.", _EVIDENCE),

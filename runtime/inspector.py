@@ -65,6 +65,7 @@ class Inspector:
             "show": self.show,
             "stack": self.stack,
             "restart": self.restart,
+            "hand_over": self.hand_over,
             "dead_letters": self.dead_letters,
         }
 
@@ -187,6 +188,11 @@ class Inspector:
         members = {address: before.get(address, 0) for address in self._members(target)}
         document = {"kind": target.kind, "name": target.name, "pid": pid, "epoch": epoch}
         return {**document, "incarnation": members.get(target.name), "members": members}
+
+    async def hand_over(self, _args: dict[str, Any]) -> list[str]:
+        """Name the workers whose restart costs nobody anything: they hand over to a successor."""
+        specs = self._supervisor.workers.values()
+        return [spec.name for spec in specs if spec.hands_over and self._supervisor.can_hand_over]
 
     async def dead_letters(self, _args: dict[str, Any]) -> dict[str, Any]:
         """The dead letters of all workers, the oldest first. The totals count those of earlier lives as well."""

@@ -173,6 +173,11 @@ class Supervisor:
         return self._workforce.keeper.supervision.restarts
 
     @property
+    def can_hand_over(self) -> bool:
+        """Whether a worker that is restarted can leave what it has to its successor, if its spec says so."""
+        return self._estates is not None
+
+    @property
     def leaving(self) -> bool:
         """Whether the end has begun."""
         return self._ending.has_begun
@@ -252,7 +257,7 @@ class Supervisor:
         over. A supervisor is restarted with all its children. Who waits to be started again, or was given up, is
         started at once.
         """
-        if target in self.processes and not (self._estates is not None and self.workers[target].hands_over):
+        if target in self.processes and not (self.can_hand_over and self.workers[target].hands_over):
             self.processes[target].kill()
             return True
         if target in self.workers:

@@ -18,7 +18,7 @@ import pytest
 from exeunt.actors import timing
 from exeunt.actors.endings import Cause
 from exeunt.actors.ice.check_list import PAIR_TRANSITIONS
-from exeunt.actors.peer import machine as peer
+from exeunt.actors.peer import states as peer
 from exeunt.actors.peer.control_packet import REASON_CODES
 from exeunt.actors.portal import machine as portal
 from exeunt.clients.app import build, globals_last

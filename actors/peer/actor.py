@@ -23,14 +23,14 @@ import msgspec
 
 from exeunt.runtime import Actor, Later, Refused, Terminated, receive
 from exeunt.runtime.errors import Failure
-from exeunt.runtime.log import rfc3339
+from exeunt.runtime.inheritance import HAND_OVER
 
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
-from ..ice import Lost, Path, Sockets
+from ..ice import Lost, Path
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
-from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S
+from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
 from ..wireguard import Limits, PrefixedIndices, Tunnel
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
@@ -54,7 +54,10 @@ from .messages import (
     SetServers,
 )
 from .paths import Paths
+from .pings import Pings
+from .record import ending_of
 from .restarts import RestartWanted
+from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
 from .will import Will
 
 logger = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class PeerConnection(Actor):
             initiator=self._initiator,
             allocate_index=self._indices,
             rng=random.Random(),  # noqa: S311 - timer jitter, not a key
+            persistent_keepalive_s=SESSION_KEEPALIVE_S if self._initiator else None,
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
         self._machine = Connection(
@@ -95,7 +99,7 @@ class PeerConnection(Actor):
         self._timer_at = 0.0
         self._lingering: asyncio.Task[None] | None = None
         self._paths: Paths | None = None
-        self._pings: dict[int, asyncio.Future[float]] = {}
+        self._pings = Pings(self.config.peer)
         self._rtt_ms: float | None = None
         self._path: Path | None = None
 
@@ -106,10 +110,12 @@ class PeerConnection(Actor):
         self._ending = self.node.loop.create_future()
         self._gone = asyncio.Event()
         self.node.ref(self.config.owner).watch()
+        left = inherit(self.node, self.config.connection) if self.config.inherits else None
         self._pump.attach(self, self.config.networks)
         self._paths = Paths(
             self.config,
-            self._sockets,
+            shared_sockets(self.node),
+            resume=None if left is None else left.ice,
             say=self._say,
             on_datagram=self._on_datagram,
             on_path=self._on_path,
@@ -117,12 +123,18 @@ class PeerConnection(Actor):
             on_failed=self._on_failed,
             on_restarted=self._machine.restarts.handle_over,
         )
-        self._indices.prefix = self._paths.claim(self._indices.prefix)
-        self._paths.begin()
-        logger.info("A connection begins", extra={"event": "connection_began", **self._who})
+        self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
+        if left is None:
+            self._paths.begin()
+            logger.info("A connection begins", extra={"event": "connection_began", **self._who})
+        else:
+            self._go_on(left)
 
     async def on_stop(self) -> None:
-        """Say goodbye, if that has not been done, and release everything."""
+        """Say goodbye, if that has not been done, and release everything; or leave it to a successor."""
+        if self.exit_reason == HAND_OVER and self._hand_over():
+            await self._release()
+            return
         cause = Cause.SUPERVISOR_DIED if self.exit_reason == "supervisor_died" else Cause.SHUTTING_DOWN
         await self._close(cause, Initiator.SUPERVISOR, {"stopped": self.exit_reason})
         await self._release()
@@ -199,7 +211,7 @@ class PeerConnection(Actor):
         token = secrets.randbits(48)
         if not self._machine.handle_ping(token, self._now()):
             raise Refused("not_connected", f"{self.config.peer} is not connected")
-        waiting = self._pings[token] = self.node.loop.create_future()
+        waiting = self._pings.begin(token)
         self._drain()
         return Later(self._pong(token, waiting, message.timeout_s))
 
@@ -277,14 +289,6 @@ class PeerConnection(Actor):
         return pump
 
     @property
-    def _sockets(self) -> Sockets:
-        """The sockets that all connections of this worker share."""
-        if "sockets" not in self.node.resources:
-            self.node.resources["sockets"] = Sockets()
-        sockets: Sockets = self.node.resources["sockets"]
-        return sockets
-
-    @property
     def paths(self) -> Paths:
         """The ICE side of it; there is none before `on_start`."""
         assert self._paths is not None
@@ -318,9 +322,7 @@ class PeerConnection(Actor):
                     self._connected(rtt_ms)
                 case PongReceived(token=token, rtt_ms=rtt_ms):
                     self._rtt_ms = rtt_ms
-                    waiting = self._pings.pop(token, None)
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result(rtt_ms)
+                    self._pings.answered(token, rtt_ms)
                 case SessionChanged():
                     self._renew_will()
                 case PathDoubted():
@@ -333,12 +335,32 @@ class PeerConnection(Actor):
             self._gone.set()
         self._set_timer(self._now())
 
+    def _hand_over(self) -> bool:
+        """Leave the connection to the process that succeeds this one; False when it has to end instead."""
+        stop_reading(self.node)
+        ice = self.paths.agent.snapshot()
+        if ice is None or self._machine.state != "established":
+            return False
+        leave(self.node, self.config.connection, self._machine, self._indices, ice=ice, since_ns=self._started_ns)
+        logger.info("A connection is handed over", extra={"event": "handed_over", **self._who})
+        return True
+
+    def _go_on(self, left: PeerSnapshot) -> None:
+        """Be the successor."""
+        now = self._now()
+        self._indices.next, self._started_ns = left.indices[1], left.since_ns
+        self._path, self._rtt_ms = self.paths.agent.path, left.rtt_ms
+        self._machine.tunnel.resume(left.tunnel, now)
+        self._machine.resume(left.rtt_ms, left.generation, now)
+        self._renew_will()
+        self.node.deposits.taken(self.config.connection)
+        self._drain()
+        logger.info("A connection goes on", extra={"event": "taken_over", **self._who})
+
     def _renew_will(self) -> None:
         """Deposit what is to be said if this worker dies: the session, or the way to the peer, is another one."""
-        agent, will = self.paths.agent, Will(self.node.deposits, self.config.connection)
-        route = agent.route()
-        descriptor = None if route is None else agent.channel_descriptor(route.channel)
-        will.renew(self._machine.seal_last_will(self._now()), route, descriptor)
+        will = Will(self.node.deposits, self.config.connection)
+        will.renew(self._machine.seal_last_will(self._now()), self.paths.agent)
 
     def _want_restart(self, wanted: RestartWanted) -> None:
         extra = {"event": "ice_restart_wanted", **self._who, "reason": wanted.reason}
@@ -357,31 +379,15 @@ class PeerConnection(Actor):
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
         Will(self.node.deposits, self.config.connection).withdraw()
-        tunnel = self._machine.tunnel
-        last_seen = self._last_seen_at()
-        now_ns = time.time_ns()
-        ending = Ending(
-            connection=self.config.connection,
-            peer=self.config.peer,
-            side=self.config.side,
-            cause=ended.cause,
-            initiated_by=ended.initiated_by,
-            evidence=ended.evidence,
-            detection_ms=None if ended.detection_ms is None else round(ended.detection_ms, 3),
-            acknowledged=ended.acknowledged,
-            started_at=rfc3339(self._started_ns),
-            ended_at=rfc3339(now_ns),
-            last_seen_at=None if last_seen is None else rfc3339(now_ns - int((self._now() - last_seen) * 1e9)),
-            rx_bytes=tunnel.rx_bytes,
-            tx_bytes=tunnel.tx_bytes,
-            path=self._path.kind if self._path else None,
+        seen_s_ago = self._last_seen_s_ago()
+        ending = ending_of(
+            self.config, ended, self._machine.tunnel, self._path, since_ns=self._started_ns, seen_s_ago=seen_s_ago
         )
         self._book.write(ending)
         assert self._ending is not None
         if not self._ending.done():
             self._ending.set_result(ending)
-        for waiting in self._pings.values():
-            waiting.cancel()
+        self._pings.give_up()
         self._owner.tell(PeerEnded(self.config.connection, ending))
         if self._machine.state != "ended":
             self._gone_later()
@@ -418,14 +424,7 @@ class PeerConnection(Actor):
             self._timer = None
 
     async def _pong(self, token: int, waiting: asyncio.Future[float], timeout_s: float) -> Pong:
-        try:
-            rtt_ms = await asyncio.wait_for(waiting, timeout_s)
-        except TimeoutError:
-            raise Refused("timeout", f"{self.config.peer} did not answer within {timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            raise Refused("not_connected", f"the connection to {self.config.peer} ended") from None
-        finally:
-            self._pings.pop(token, None)
+        rtt_ms = await self._pings.rtt_ms(token, waiting, timeout_s)
         return Pong.by(rtt_ms, self._path)
 
     def _set_timer(self, now: float) -> None:

@@ -2,7 +2,7 @@
 
 The machine owns the WireGuard tunnel, the goodbye and the verdict on a silent peer (`liveness`). It is fed paths,
 datagrams, inner packets, hints, closes and time; it gives datagrams for the path, inner packets for the device, and
-facts. How it moves is the table `TRANSITIONS`::
+facts. How it moves is a table (`states`)::
 
     connecting ──handshake──▶ established ──close──▶ closing ──acknowledged / deadline──▶ ended
         │                        │                      │
@@ -21,9 +21,8 @@ One `Ended` is reported, exactly once, when the ending is known: on the way into
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Any, Final
 
 from ..device.waiting import WaitingPackets
 from ..endings import Cause, Initiator
@@ -44,31 +43,11 @@ from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionC
 from .farewell import LAST_WILL, Farewell
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
 from .restarts import Restarts
-
-State = Literal["connecting", "established", "closing", "lingering", "ended"]
-
-TRANSITIONS: Mapping[State, Mapping[str, State]] = MappingProxyType(
-    {
-        "connecting": {"handshake": "established", "close": "ended", "failed": "ended", "goodbye": "lingering"},
-        "established": {"close": "closing", "goodbye": "lingering", "lost": "ended", "failed": "ended"},
-        "closing": {"acknowledged": "ended", "goodbye": "lingering", "deadline": "ended", "lost": "ended"},
-        "lingering": {"deadline": "ended"},
-        "ended": {},
-    }
-)
+from .states import DEADLINES, TRANSITIONS, State
 
 WAITING_PACKETS: Final = 128
 """Inner packets kept until the first handshake; beyond it the oldest goes. Enough for the first requests of a browser.
 """
-
-_DEADLINES: Final[Mapping[State, str]] = MappingProxyType(
-    {
-        "connecting": "the initiator's handshake is overdue",
-        "closing": "goodbye deadline",
-        "lingering": "linger is over",
-    }
-)
-"""What each state's deadline is for."""
 
 
 class Connection:
@@ -101,7 +80,8 @@ class Connection:
         self._waiting = WaitingPackets(WAITING_PACKETS)
         self._transmits: deque[bytes] = deque()
         self._events: deque[Event] = deque()
-        self._rtt_ms = 0.0
+        self.rtt_ms = 0.0
+        """The round trip, as far as it is known."""
         self._farewell: Farewell | None = None
         self._deadline_at: float | None = None
         self._probes: dict[bytes, tuple[int, float]] = {}
@@ -110,7 +90,7 @@ class Connection:
 
     def handle_path(self, rtt_ms: float, now: float) -> None:
         """A path was agreed on, the first or another."""
-        self._rtt_ms = rtt_ms
+        self.rtt_ms = rtt_ms
         first, self.has_path = not self.has_path, True
         if self._liveness is not None:
             self._liveness.handle_path(rtt_ms / 1000, now)
@@ -220,11 +200,15 @@ class Connection:
         self._drain_tunnel(now)
         return True
 
-    def seal_last_will(self, now: float) -> bytes | None:
-        """Return the datagram that says goodbye for us if we die without a word; None while there is nobody to hear it.
+    def resume(self, rtt_ms: float, generation: int, now: float) -> None:
+        """Go on with an established connection of a predecessor, whose tunnel ours has resumed. Nobody is told."""
+        self.has_path, self.restarts.generation = True, generation
+        self._move("handshake")
+        self._begin(rtt_ms, now)
+        self._drain_tunnel(now)
 
-        It is the same one until `SessionChanged`.
-        """
+    def seal_last_will(self, now: float) -> bytes | None:
+        """Return the goodbye that is said if we die, the same one until `SessionChanged`; None: nobody can hear it."""
         return self.tunnel.seal_last_will(LAST_WILL, now) if self.state == "established" else None
 
     def handle_timeout(self, now: float) -> None:
@@ -267,7 +251,7 @@ class Connection:
         if self.state == "closing" and self._farewell is not None:
             due.append((self._farewell.repeat_at, "goodbye is repeated"))
         if self._deadline_at is not None:
-            due.append((self._deadline_at, _DEADLINES[self.state]))
+            due.append((self._deadline_at, DEADLINES[self.state]))
         if self.state == "established" and self._liveness is not None:
             due.append(self._liveness.poll_timeout())
             if self._idle_at is not None:
@@ -292,15 +276,18 @@ class Connection:
     def _establish(self, handshake: HandshakeCompleted, now: float) -> None:
         self._move("handshake")
         # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
-        self._rtt_ms = min(self._rtt_ms, handshake.rtt_ms) if self._rtt_ms else handshake.rtt_ms
-        self._liveness = Liveness(lost_after_s=self._lost_after_s, now=now)
-        self._liveness.handle_rtt(self._rtt_ms / 1000)
-        self._last_traffic_at = now
-        if self._idle_after_s is not None:
-            self._idle_at = now + self._idle_after_s
+        self._begin(min(self.rtt_ms, handshake.rtt_ms) if self.rtt_ms else handshake.rtt_ms, now)
         self._events.append(Connected(handshake.rtt_ms))
         for packet in self._waiting.take_all():
             self._seal(packet, now)
+
+    def _begin(self, rtt_ms: float, now: float) -> None:
+        self.rtt_ms = rtt_ms
+        self._liveness = Liveness(lost_after_s=self._lost_after_s, now=now)
+        self._liveness.handle_rtt(self.rtt_ms / 1000)
+        self._last_traffic_at = now
+        if self._idle_after_s is not None:
+            self._idle_at = now + self._idle_after_s
 
     def _drain_liveness(self, now: float) -> None:
         while self._liveness is not None and (event := self._liveness.poll_event()) is not None:
@@ -379,12 +366,12 @@ class Connection:
         token, sent_at = self._probes.pop(identifier, (None, 0.0))
         if token is None:
             return
-        self._rtt_ms = (now - sent_at) * 1000
+        self.rtt_ms = (now - sent_at) * 1000
         if self._liveness is not None:
             self._liveness.handle_rtt(now - sent_at)
             self._liveness.handle_alive(now, answers_probe=True)
         if token:
-            self._events.append(PongReceived(token, self._rtt_ms))
+            self._events.append(PongReceived(token, self.rtt_ms))
 
     def _told_goodbye(self, goodbye: Goodbye, now: float) -> None:
         if goodbye.wants_acknowledgement and self.state != "ended":
@@ -400,9 +387,9 @@ class Connection:
                 cause,
                 initiator_of(cause),
                 evidence,
-                # No synchronised clocks: the sender says how long it has been saying it, half a round trip came on top.
-                # A last will does not know.
-                detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + self._rtt_ms / 2,
+                # No synchronised clocks: the sender says how long it has been saying it, and half a round trip came on
+                # top. A last will does not know.
+                detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + self.rtt_ms / 2,
                 acknowledged=None if goodbye.last_will else True,
             )
         elif self.state == "closing":
@@ -415,7 +402,7 @@ class Connection:
 
     def _say_goodbye(self, now: float) -> None:
         assert self._farewell is not None
-        self._seal(self._farewell.say(self._rtt_ms, now), now)
+        self._seal(self._farewell.say(self.rtt_ms, now), now)
 
     def _closed(self, *, acknowledged: bool, now: float) -> None:
         assert self._farewell is not None

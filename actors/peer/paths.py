@@ -8,6 +8,7 @@ session that they belong to; those found in one turn of the loop go in one messa
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import secrets
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class Paths:
         config: PeerConfig,
         sockets: Sockets,
         *,
+        resume: bytes | None = None,
         say: Callable[[FromPeer], None],
         on_datagram: Callable[[bytes], None],
         on_path: Callable[[Path], None],
@@ -37,8 +39,9 @@ class Paths:
         on_failed: Callable[[dict[str, Any]], None],
         on_restarted: Callable[[int], None],
     ) -> None:
-        """`say` tells the portal; `on_failed` is told that no path could be found at first, or ever again,
-        `on_restarted` that the restart of that generation is over, whatever came of it.
+        """`resume` is the path of a predecessor (`IceAgent.snapshot`); `say` tells the portal; `on_failed` is told that
+        no path could be found at first, or ever again, `on_restarted` that the restart of that generation is over,
+        whatever came of it.
         """
         self._config = config
         self._say = say
@@ -51,7 +54,7 @@ class Paths:
         self._withdrawn: list[tuple[int, str]] = []
         self._telling = False
         self.agent = IceAgent(
-            ice_config(config),
+            dataclasses.replace(ice_config(config), resume=resume),
             sockets=sockets,
             callbacks=Callbacks(
                 on_candidate=self._on_candidate,

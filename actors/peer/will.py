@@ -10,9 +10,23 @@ Over a relay it goes as channel data, to the TURN server, through the socket to 
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from exeunt.runtime.deposits import Deposits
 
 from ..ice import Route
+
+
+class WayOut(Protocol):
+    """What it needs to know of an ICE agent."""
+
+    def route(self) -> Route | None:
+        """Return how somebody else could send on the path in use."""
+        ...
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        """Return the descriptor of a route's channel."""
+        ...
 
 
 class Will:
@@ -22,10 +36,10 @@ class Will:
         self._deposits = deposits
         self._key = connection
 
-    def renew(self, sealed: bytes | None, route: Route | None, descriptor: int | None) -> None:
-        """Replace what was deposited: nothing is said when there is nothing to say, or no way to say it. `descriptor`
-        is the route's channel's.
-        """
+    def renew(self, sealed: bytes | None, agent: WayOut) -> None:
+        """Replace what was deposited: nothing is said when there is nothing to say, or no way to say it."""
+        route = agent.route()
+        descriptor = None if route is None else agent.channel_descriptor(route.channel)
         if sealed is None or route is None or descriptor is None:
             self.withdraw()
             return

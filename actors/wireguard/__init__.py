@@ -9,6 +9,7 @@ from .drop import DropReason
 from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
 from .handshake import peek_static
 from .index import PrefixedIndices
+from .snapshot import TunnelSnapshot
 from .timing import ICE_REKEY_ATTEMPT_TIME_S, Limits
 from .tunnel import Tunnel
 from .wire import MessageType, classify, receiver_index
@@ -27,6 +28,7 @@ __all__ = [
     "SessionExpired",
     "Tunnel",
     "TunnelEvent",
+    "TunnelSnapshot",
     "classify",
     "pack_source",
     "peek_static",

@@ -15,18 +15,19 @@ class PrefixedIndices:
         ValueError: the prefix does not fit 24 bits.
     """
 
-    __slots__ = ("_next", "prefix")
+    __slots__ = ("next", "prefix")
 
     def __init__(self, prefix: int) -> None:
         if not 0 <= prefix < 1 << _PREFIX_BITS:
             raise ValueError("an index prefix has 24 bits")
         self.prefix = prefix
-        self._next = 0
+        self.next = 0
+        """The last 8 bits of the next one."""
 
     def __call__(self) -> int:
         """Return an index that this tunnel has not used recently."""
-        index = self.prefix << _SESSION_BITS | self._next
-        self._next = (self._next + 1) % (1 << _SESSION_BITS)
+        index = self.prefix << _SESSION_BITS | self.next
+        self.next = (self.next + 1) % (1 << _SESSION_BITS)
         return index
 
     @staticmethod

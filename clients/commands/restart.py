@@ -1,9 +1,14 @@
-"""`exeunt restart`: an actor, a worker or a supervisor is started again, and lives when this returns."""
+"""`exeunt restart`: an actor, a worker or a supervisor is started again, and lives when this returns.
+
+With `--all`, every worker that can hand over to a successor, one after another: what they carry goes on, and so a
+program runs other code without anybody noticing, as far as these workers go.
+"""
 
 import time
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from cyclopts import Parameter
 
 from ..inspection_contract import ActorRow, Restart
 from ..instances import Connection, connect, pick
@@ -27,20 +32,38 @@ class _Accepted(msgspec.Struct, frozen=True):
     """The incarnation of each actor that is to be replaced, by address; 0 where none ever lived."""
 
 
-def run(target: str, /, *, options: Options = DEFAULTS) -> None:
+def run(
+    target: str = "",
+    /,
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
+    options: Options = DEFAULTS,
+) -> None:
     """Have an actor, a worker or a supervisor with all its actors started again; return once they live.
 
-    An actor may first finish its message; it is killed when its shutdown_ms are over. A worker is killed at once.
+    An actor may first finish its message; it is killed when its shutdown_ms are over. A worker that carries connections
+    hands them over to its successor: they go on. Any other worker is killed at once.
 
     Args:
         target: An actor (address, worker/name or name), a worker's or a supervisor's name; NAME/ is the worker, and
             PROGRAM/NAME the supervisor, where others have the same name.
+        all_: Restart each worker that can hand over, one after another.
         options: The options that every command takes.
     """
-    began = time.monotonic()
+    if bool(target) is all_:
+        fail("usage", "Name what to restart, or say --all.", "exeunt ps lists actors and workers.")
     with connect(pick(current(), options), options) as program:
-        before = program.request(_Accepted, "restart", args={"target": target})
-        after = _successors(program, before, began + options.timeout_s)
+        targets = program.request(list[str], "hand_over") if all_ else [target]
+        if not targets:
+            fail("not_supported", "No worker of this program can hand over.", "exeunt restart NAME restarts one.")
+        for one in targets:
+            _restart(program, one, options)
+
+
+def _restart(program: Connection, target: str, options: Options) -> None:
+    began = time.monotonic()
+    before = program.request(_Accepted, "restart", args={"target": target})
+    after = _successors(program, before, began + options.timeout_s)
     if after is None:
         message = f"{before.name} does not live again after {options.timeout_s:g} s."
         fail("timeout", message, "exeunt ps and exeunt stack show what becomes of it.")

@@ -181,6 +181,35 @@ def test_restart_of_a_supervisor_and_of_a_worker_that_is_no_process(cli: Cli, se
     assert served.supervisor.worker_restarts == {"w2": 1}
 
 
+def test_all_workers_that_can_hand_over_are_restarted_one_after_another(cli: Cli, start_program: StartProgram) -> None:
+    epochs = {"w1": 1, "w2": 1}
+
+    def restart(args: dict[str, Any]) -> dict[str, Any]:
+        epochs[args["target"]] += 1
+        return {"kind": "worker", "name": args["target"], "pid": 7, "epoch": epochs[args["target"]] - 1}
+
+    def ps(_args: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**DETAIL, "worker": worker, "worker_epoch": epoch, "pid": 8} for worker, epoch in epochs.items()]
+
+    start_program(hand_over=["w1", "w2"], restart=restart, ps=ps)
+    lines = cli("restart", "--all", "--json").lines
+    assert [(line["schema"], line["data"]["name"], line["data"]["pid"]) for line in lines] == [
+        ("exeunt.restart/1", "w1", 8),
+        ("exeunt.restart/1", "w2", 8),
+    ]
+
+
+def test_a_program_whose_workers_hand_nothing_over_says_so(cli: Cli, served: Served) -> None:
+    refused = cli("restart", "--all")
+    assert refused.code == 1
+    assert "No worker of this program can hand over" in refused.err
+
+
+@pytest.mark.parametrize("argv", [("restart",), ("restart", "till", "--all")])
+def test_a_restart_is_of_one_or_of_all(cli: Cli, argv: tuple[str, ...]) -> None:
+    assert cli(*argv).code == 2
+
+
 def test_a_restart_that_does_not_come_about_times_out(cli: Cli, start_program: StartProgram) -> None:
     start_program(restart={"kind": "actor", "name": "a/b/c", "incarnation": 1, "members": {"a/b/c": 1}}, ps=[])
     late = cli("restart", "c", "--timeout", "50ms")

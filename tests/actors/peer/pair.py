@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import Connected, Ended, Event, PongReceived
-from exeunt.actors.peer.machine import TRANSITIONS, Connection, State
+from exeunt.actors.peer.machine import Connection
+from exeunt.actors.peer.states import TRANSITIONS, State
 from exeunt.actors.wireguard import Limits, PrefixedIndices, Tunnel
 from exeunt.actors.wireguard.testing import SIDES, Side, public_key
 

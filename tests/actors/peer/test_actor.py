@@ -67,13 +67,14 @@ class PlayedAgent:
         self.fails = False
         self.closed = 0
         self.hints: list[bool] = []
-        self.path: IcePath | None = None
+        self.path: IcePath | None = None if config.resume is None else PATH
         self.last_alive: float | None = None
         self.remote: list[tuple[str | None, int]] = []
         self.withdrawn: list[tuple[str, int]] = []
         self.restarts: dict[int, asyncio.Future[IcePath]] = {}
         self.servers: tuple[IceServer, ...] = ()
         self.way: Route | None = Route("udp4", ("192.0.2.9", 4500), "192.0.2.1", b"", "direct")
+        self.is_relayed = False
         self.cut = False
         self.other: Callable[[], PlayedAgent | None] = lambda: self.made.get(
             "controlled" if config.role == "controlling" else "controlling"
@@ -117,6 +118,9 @@ class PlayedAgent:
 
     def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
         self.withdrawn.append((candidate, generation))
+
+    def snapshot(self) -> bytes | None:
+        return None if self.path is None or self.is_relayed else b"the path"
 
     def route(self) -> Route | None:
         return None if self.path is None else self.way
@@ -632,3 +636,64 @@ async def test_a_last_will_is_an_ending_at_the_other_side(sides: dict[str, Side]
     (theirs,) = gateway.endings()
     assert (theirs.cause, theirs.initiated_by) == (Cause.WORKER_CRASHED, Initiator.SUPERVISOR)
     assert (theirs.detection_ms, theirs.acknowledged) == (None, None)
+
+
+async def test_a_successor_goes_on_and_the_peer_notices_nothing(sides: dict[str, Side]) -> None:
+    notes = sides["client"].node.deposits = Notes()
+    client, gateway = await connected(sides)
+    before = client.peer
+    client.peer.send_packet(ipv4_packet())
+    await settle()
+    client.ref.stop("hand_over")
+    await client.over()
+    assert client.endings() == []
+    assert client.owner.of(PeerEnded) == []
+    assert set(notes.left) == {"c-1", "sockets"}
+    assert "c-1" in notes.words, "if nobody takes over, the peer is told"
+    client.node.resources.pop("sockets")
+    client.node.resources.pop("sockets_left")
+    client.peer = PeerConnection(**client.config(inherits=True))
+    client.begin()
+    await settle()
+    assert notes.taken_keys == ["sockets", "c-1"]
+    assert PlayedAgent.made["controlling"].config.resume == b"the path"
+    assert client.peer._indices.prefix == before._indices.prefix
+    pong: Pong = await client.ref.ask(Ping())
+    assert pong.path == "direct"
+    assert len(client.owner.of(PeerConnected)) == 1, "it has been up all the time"
+    answer: PeerEnded = await client.ref.ask(Close(Cause.SIGNED_OUT))
+    assert answer.ending.acknowledged
+    assert answer.ending.tx_bytes > before._machine.tunnel.tx_bytes
+    await settle()
+    assert [ending.cause for ending in gateway.endings()] == [Cause.SIGNED_OUT]
+
+
+@pytest.mark.parametrize("why", ["relayed", "connecting"])
+async def test_a_connection_that_cannot_be_handed_over_takes_its_leave(sides: dict[str, Side], why: str) -> None:
+    notes = sides["client"].node.deposits = Notes()
+    if why == "relayed":
+        client, _ = await connected(sides)
+        PlayedAgent.made["controlling"].is_relayed = True
+    else:
+        client = sides["client"]
+        client.begin()
+        await settle()
+    client.ref.stop("hand_over")
+    await client.over()
+    (ending,) = client.endings()
+    assert ending.cause is Cause.SHUTTING_DOWN
+    assert ending.acknowledged is (True if why == "relayed" else None)
+    assert "c-1" not in notes.left
+    assert notes.words == {}
+
+
+async def test_a_successor_to_whom_nothing_was_left_does_not_start(sides: dict[str, Side]) -> None:
+    client = sides["client"]
+    client.node.deposits = notes = Notes()
+    notes.bequeath("c-1", b"\xc1nonsense")
+    for _ in range(2):
+        client.peer = PeerConnection(**client.config(inherits=True))
+        client.begin()
+        await settle()
+        assert client.peer.exit_reason == "crashed"
+    assert client.endings() == []

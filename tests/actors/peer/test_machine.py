@@ -16,7 +16,8 @@ from exeunt.actors.peer.control_packet import (
     ProbeReply,
     encode_control,
 )
-from exeunt.actors.peer.machine import TRANSITIONS, WAITING_PACKETS
+from exeunt.actors.peer.machine import WAITING_PACKETS
+from exeunt.actors.peer.states import TRANSITIONS
 from exeunt.actors.timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, HANDSHAKE_S, LINGER_S
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 

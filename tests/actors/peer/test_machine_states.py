@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.actors.peer.pair import ConnectionPair, other, reachable_from
 
 from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.peer.machine import State
+from exeunt.actors.peer.states import State
 from exeunt.actors.timing import GOODBYE_DEADLINE_S, LINGER_S
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 

@@ -98,6 +98,21 @@ def test_the_mark_is_a_flag_that_older_receivers_do_not_read() -> None:
     assert LAST_WILL[51] == 1
 
 
+class Ways:
+    """An agent with one way out."""
+
+    def __init__(self, way: Route | None, descriptor: int | None) -> None:
+        self._way, self._descriptor = way, descriptor
+
+    def route(self) -> Route | None:
+        return self._way
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        assert self._way is not None
+        assert channel == self._way.channel
+        return self._descriptor
+
+
 DIRECT = Route("udp4", PEER, "192.0.2.1", b"", "direct")
 RELAYED = Route("relay-0.3", None, None, b"\x40\x01", "relay")
 
@@ -105,9 +120,9 @@ RELAYED = Route("relay-0.3", None, None, b"\x40\x01", "relay")
 def test_it_is_deposited_for_its_path() -> None:
     notes = Notes()
     will = Will(notes, "c1")
-    will.renew(b"sealed", DIRECT, 7)
+    will.renew(b"sealed", Ways(DIRECT, 7))
     assert notes.words == {"c1": (7, b"sealed", {"destination": PEER, "source": "192.0.2.1"})}
-    will.renew(b"again", RELAYED, 8)
+    will.renew(b"again", Ways(RELAYED, 8))
     assert notes.words == {"c1": (8, b"\x40\x01\0\x05again", {"destination": None, "source": None})}
     will.withdraw()
     will.withdraw()
@@ -118,7 +133,7 @@ def test_it_is_deposited_for_its_path() -> None:
 def test_over_a_relay_it_is_channel_data(pair: ConnectionPair, padded: bool) -> None:
     notes = Notes()
     datagram = sealed(pair, "client")
-    Will(notes, "c1").renew(datagram, msgspec.structs.replace(RELAYED, padded=padded), 7)
+    Will(notes, "c1").renew(datagram, Ways(msgspec.structs.replace(RELAYED, padded=padded), 7))
     _, payload, _ = notes.words["c1"]
     assert payload == b"\x40\x01" + len(datagram).to_bytes(2, "big") + datagram
     assert len(payload) % 4 == 0  # RFC 8656, section 12.5: what a stream needs
@@ -134,6 +149,6 @@ def test_without_words_or_without_a_way_nothing_outdated_stays(
 ) -> None:
     notes = Notes()
     will = Will(notes, "c1")
-    will.renew(b"sealed", DIRECT, 7)
-    will.renew(datagram, route, descriptor)
+    will.renew(b"sealed", Ways(DIRECT, 7))
+    will.renew(datagram, Ways(route, descriptor))
     assert notes.words == {}
