@@ -1,0 +1,157 @@
+"""A program with ICE agents in it, one for each session that it is told to open. See `protocol`.
+
+``python -m tests.lab.agent_process``, started in the namespace of a host and told what to do on stdin; it ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import time
+
+import msgspec
+
+from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, Lost, NeverConnected, Path
+from exeunt.runtime.worker import new_event_loop
+
+from .protocol import (
+    Candidate,
+    Carried,
+    Close,
+    Closed,
+    Connected,
+    Failed,
+    Hear,
+    Hint,
+    Open,
+    Order,
+    PathGone,
+    PathTaken,
+    Ready,
+    Report,
+    Talk,
+)
+
+CLOSE_S = 2.0
+DATAGRAM = struct.Struct("<4sIQ")
+"""Like a WireGuard transport message: type, receiver index, counter; so that it is told from STUN as those are."""
+TYPE, QUESTION, ANSWER = b"\x04\0\0\0", 1, 2
+
+
+class Session:
+    """One agent and what it is for."""
+
+    def __init__(self, order: Open, report: Reporter) -> None:
+        self._id = order.session
+        self._report = report
+        self._timeout_s = order.timeout_s
+        self._talking: asyncio.Task[None] | None = None
+        config = IceConfig(
+            role=order.role,
+            local_username=order.local[0],
+            local_password=order.local[1],
+            remote_username=order.remote[0],
+            remote_password=order.remote[1],
+            servers=order.servers,
+        )
+        callbacks = Callbacks(
+            on_candidate=self._found, on_datagram=self._received, on_path=self._moved, on_lost=self._lost
+        )
+        self.agent = IceAgent(config, callbacks)
+        self._connecting = asyncio.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        began = time.monotonic()
+        gathering = asyncio.create_task(self.agent.gather())
+        try:
+            await self.agent.connect(self._timeout_s)
+        except NeverConnected as error:
+            self._report(Failed(self._id, error.reason))
+        else:
+            self._report(Connected(self._id, (time.monotonic() - began) * 1000))
+        await gathering
+
+    def obey(self, order: Hear | Talk | Hint) -> None:
+        """Do what is asked while the agent is open."""
+        match order:
+            case Hear():
+                self.agent.add_remote_candidate(order.line)
+            case Talk():
+                self._talking = asyncio.create_task(self._talk(order.interval_s))
+            case Hint():
+                self.agent.hint()
+
+    async def _talk(self, interval_s: float) -> None:
+        while True:
+            self.agent.send(DATAGRAM.pack(TYPE, QUESTION, time.monotonic_ns()))
+            await asyncio.sleep(interval_s)
+
+    async def close(self) -> None:
+        """Close the agent."""
+        tasks = [task for task in (self._connecting, self._talking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.agent.close(CLOSE_S)
+        self._report(Closed(self._id, dict(self.agent.counters)))
+
+    def _found(self, line: str) -> None:
+        self._report(Candidate(self._id, line, 0))
+
+    def _received(self, datagram: bytes) -> None:
+        _, kind, sent_ns = DATAGRAM.unpack(datagram)
+        self.agent.note_alive()
+        if kind == QUESTION:
+            self.agent.send(DATAGRAM.pack(TYPE, ANSWER, sent_ns))
+        else:
+            self._report(Carried(self._id, (time.monotonic_ns() - sent_ns) / 1e6))
+
+    def _moved(self, path: Path) -> None:
+        self._report(PathTaken(self._id, path))
+
+    def _lost(self, lost: Lost) -> None:
+        self._report(PathGone(self._id, lost))
+
+
+class Reporter:
+    """Writes reports to stdout."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+
+    def __call__(self, report: Report) -> None:
+        sys.stdout.buffer.write(self._encoder.encode(report) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+async def main() -> None:
+    """Obey until stdin ends."""
+    orders: asyncio.StreamReader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    report, decoder = Reporter(), msgspec.json.Decoder(Order)
+    sessions: dict[int, Session] = {}
+    closing: set[asyncio.Task[None]] = set()
+    report(Ready())
+    while line := await orders.readline():
+        order = decoder.decode(line)
+        if isinstance(order, Open):
+            sessions[order.session] = Session(order, report)
+            continue
+        session = sessions.get(order.session)
+        if session is None:  # closed meanwhile: a candidate that came late
+            continue
+        if isinstance(order, Close):
+            del sessions[order.session]
+            task = asyncio.create_task(session.close())
+            closing.add(task)
+            task.add_done_callback(closing.discard)
+        else:
+            session.obey(order)
+    for session in sessions.values():
+        await session.close()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
