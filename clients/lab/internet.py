@@ -208,7 +208,7 @@ class Internet:
 
         site.nat.run(inside)
         forget_connections(site.nat)
-        if not site.kind.translates:
+        if site.is_open:
             self._redirect(site, address)
         return address
 
@@ -310,7 +310,7 @@ class Internet:
         lay_lan(site.home or site.nat, "lan", site.addresses(1), hosts, mtu=self._mtu)
         for host in range(len(site.hosts)):
             self._configure_host(site, host, host + 2)
-        if site.kind.has_ipv4 and not site.kind.translates:
+        if site.is_open:
             self._redirect(site, f"{site.public}.2")
 
     def _install(self, site: Site, inside_host: str) -> None:

@@ -4,6 +4,7 @@
 
     number 7        host ──┬── (home) ── nat ── internet
     IPv4            10.7.0.2, .3            198.18.7.2      198.51.100.2 and 203.0.113.2 for the first two
+      no NAT        198.19.7.2, .3                          what is not translated must be an address that others reach
       two boxes                  100.64.7.2 or 192.168.7.2 between them
     IPv6            2001:db8:7:1::2, ::3    2001:db8:7::2
 
@@ -47,7 +48,12 @@ class Site:
     @property
     def prefix(self) -> str:
         """Of the site's own network: ``10.1.0``, of which .1 is the router and .2, .3 are the hosts."""
-        return f"10.{self.number}.0"
+        return f"198.19.{self.number}" if self.is_open else f"10.{self.number}.0"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others see the hosts' own IPv4 addresses."""
+        return self.kind.has_ipv4 and not self.kind.translates
 
     @property
     def public(self) -> str:

@@ -16,7 +16,6 @@ from .namespace import Namespace
 from .nat_kinds import NatKind
 
 INTERNET_ADDRESSES = (*RELAY_ADDRESSES, PORTAL_ADDRESS)
-CLIENT_ADDRESS = "10.1.0.2"
 RESOURCE_ADDRESS = "10.20.0.10"
 RESOURCE_NETWORK = "10.20.0.0/24"
 GATEWAYS_MAX = 2

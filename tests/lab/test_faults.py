@@ -59,20 +59,22 @@ def test_what_has_no_ports_of_its_own_cannot_be_rebound(build_lab: BuildLab, kin
 @pytest.mark.parametrize("kind", ["full_cone", "address_restricted", "symmetric", "fw", "carrier"])
 def test_a_site_that_roams_comes_from_another_address_and_is_reached_at_it(build_lab: BuildLab, kind: str) -> None:
     lab = build_lab(kind)
-    with udp(lab.relay, RELAY, PORT) as place, udp(lab.client, "10.1.0.2", INSIDE_PORT) as client:
+    own = f"{lab.client_site.prefix}.2"
+    with udp(lab.relay, RELAY, PORT) as place, udp(lab.client, own, INSIDE_PORT) as client:
         before = source(client, place)
         address = lab.roam(lab.client_site, 77)
         place.sendto(b"lost", before)
         after = source(client, place)
-        assert after[0] == (address if lab.client_site.kind.translates else "10.1.0.2")
+        assert after[0] == (address if lab.client_site.kind.translates else own)
         place.sendto(b"reply", after)
         assert client.recv(100) == b"reply"
 
 
 def test_a_firewall_that_roams_forgets_whom_it_let_in(build_lab: BuildLab) -> None:
     lab = build_lab("fw")
-    with udp(lab.relay, RELAY, PORT) as place, udp(lab.client, "10.1.0.2", INSIDE_PORT) as client:
+    with udp(lab.relay, RELAY, PORT) as place, udp(lab.client, "198.19.1.2", INSIDE_PORT) as client:
         address = source(client, place)
+        assert address == ("198.19.1.2", INSIDE_PORT)
         lab.roam(lab.client_site, 77)
         place.sendto(b"lost", address)
         source(client, place)

@@ -30,22 +30,22 @@ IPV4 = {
     NatKind.DUAL_STACK: PORT_RESTRICTED,
 }
 NO_UDP = {NatKind.UDP_BLOCKED, NatKind.TCP_443}
-SITES = {"client": ("10.1.0.2", "198.51.100.2"), "gateway": ("10.2.0.2", "203.0.113.2")}
+PUBLIC = {"client": "198.51.100.2", "gateway": "203.0.113.2"}
 
 
 def test_every_kind_is_tested() -> None:
     assert set(IPV4) | NO_UDP | {NatKind.IPV6_ONLY} == set(NatKind)
 
 
-@pytest.mark.parametrize("side", SITES)
+@pytest.mark.parametrize("side", PUBLIC)
 @pytest.mark.parametrize(("kind", "expected"), IPV4.items())
 def test_mapping_and_filtering(build_lab: BuildLab, kind: NatKind, expected: Behaviour, side: str) -> None:
-    own, public = SITES[side]
     lab = build_lab(kind if side == "client" else NatKind.NONE, kind if side == "gateway" else NatKind.NONE)
-    host = lab.client if side == "client" else lab.gateways[0]
-    with Probe(host, own, lab.relay, RELAY_ADDRESSES) as probe:
+    site = lab.client_site if side == "client" else lab.gateway_site
+    own = f"{site.prefix}.2"
+    with Probe(site.host, own, lab.relay, RELAY_ADDRESSES) as probe:
         address, port = probe.mapped(probe.first)
-        assert address == (public if kind.translates else own)
+        assert address == (PUBLIC[side] if kind.translates else own)
         assert (port == INSIDE_PORT) == (expected.mapping is Dependence.NONE)
         assert probe.behaviour() == expected
 
@@ -69,8 +69,9 @@ def test_what_was_never_asked_for_is_kept_out(build_lab: BuildLab) -> None:
     """A mapping of one port says nothing of another; and only an open site is reached without any."""
     for kind, is_open in [(NatKind.PORT_RESTRICTED, False), (NatKind.FIREWALL, False), (NatKind.NONE, True)]:
         lab = build_lab(kind)
-        with udp(lab.client, "10.1.0.2", INSIDE_PORT) as inside, udp(lab.relay, RELAY_ADDRESSES[0], 3478) as place:
-            to = ("198.51.100.2" if kind.translates else "10.1.0.2", INSIDE_PORT)
+        own = f"{lab.client_site.prefix}.2"
+        with udp(lab.client, own, INSIDE_PORT) as inside, udp(lab.relay, RELAY_ADDRESSES[0], 3478) as place:
+            to = ("198.51.100.2" if kind.translates else own, INSIDE_PORT)
             place.sendto(b"unasked", to)
             inside.sendto(b"hello", place.getsockname())
             place.sendto(b"reply", place.recvfrom(100)[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import statistics
 import time
 
 import pytest
@@ -17,14 +16,14 @@ from .behaviour import udp
 from .conftest import BuildLab
 
 DELAYS = Delays(edge_ms=10, relay_ms=30, portal_ms=50)
-LATE_MS = 3.0
-"""How late a packet may be in the median: a millisecond at each of four passages."""
+LATE_MS = 5.0
+"""How late the most punctual packet may be: a millisecond at each of four passages, and one for the rest."""
 PORT = 3478
 TIMES = 11
 
 
 def rtt_ms(one: socket.socket, other: socket.socket) -> float:
-    """The median round trip from `one` to `other` and back, the answer's own delay included."""
+    """The shortest of some round trips from `one` to `other` and back: what a busy machine adds is not the wire's."""
     took: list[float] = []
     for _ in range(TIMES):
         began = time.perf_counter()
@@ -32,14 +31,14 @@ def rtt_ms(one: socket.socket, other: socket.socket) -> float:
         other.sendto(*other.recvfrom(100))
         one.recv(100)
         took.append((time.perf_counter() - began) * 1000)
-    return statistics.median(took)
+    return min(took)
 
 
 def test_each_line_takes_its_time(build_lab: BuildLab) -> None:
     lab = build_lab("port_restricted", "none", delays=DELAYS)
     with (
         udp(lab.client, "10.1.0.2") as client,
-        udp(lab.gateways[0], "10.2.0.2", PORT) as gateway,
+        udp(lab.gateways[0], "198.19.2.2", PORT) as gateway,
         udp(lab.relay, RELAY_ADDRESSES[1], PORT) as relay,
         udp(lab.portal, PORTAL_ADDRESS, PORT) as portal,
     ):
@@ -49,7 +48,7 @@ def test_each_line_takes_its_time(build_lab: BuildLab) -> None:
 
 def test_a_wire_can_be_made_worse_and_better_again(build_lab: BuildLab) -> None:
     lab = build_lab("port_restricted", "none", delays=Delays())
-    with udp(lab.client, "10.1.0.2") as client, udp(lab.gateways[0], "10.2.0.2", PORT) as gateway:
+    with udp(lab.client, "10.1.0.2") as client, udp(lab.gateways[0], "198.19.2.2", PORT) as gateway:
         assert rtt_ms(client, gateway) < LATE_MS
         lab.impair(lab.client_site, Impairment(delay_ms=40))
         lab.impair(lab.gateway_site, Impairment(delay_ms=5))
@@ -61,7 +60,7 @@ def test_a_wire_can_be_made_worse_and_better_again(build_lab: BuildLab) -> None:
 
 def received(lab: Lab, count: int) -> list[int]:
     """Send numbered datagrams from the client to the gateway; return the numbers that came, as they came."""
-    with udp(lab.client, "10.1.0.2") as client, udp(lab.gateways[0], "10.2.0.2", PORT) as gateway:
+    with udp(lab.client, "10.1.0.2") as client, udp(lab.gateways[0], "198.19.2.2", PORT) as gateway:
         gateway.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
         for number in range(count):
             client.sendto(b"%d" % number, gateway.getsockname())
@@ -93,7 +92,7 @@ def test_packets_are_lost_doubled_and_reordered(build_lab: BuildLab) -> None:
 def test_a_rate_is_kept_to(build_lab: BuildLab) -> None:
     lab = build_lab("port_restricted", "none", delays=Delays())
     lab.impair(lab.client_site, Impairment(rate_mbit_s=8))
-    with udp(lab.client, "10.1.0.2") as client, udp(lab.gateways[0], "10.2.0.2", PORT) as gateway:
+    with udp(lab.client, "10.1.0.2") as client, udp(lab.gateways[0], "198.19.2.2", PORT) as gateway:
         payload = bytes(972)  # 1,000 bytes with its headers: 1 ms each
         for _ in range(90):
             client.sendto(payload, gateway.getsockname())
