@@ -127,8 +127,9 @@ class IceConfig:
     servers: tuple[IceServer, ...] = ()
     lost_after_s: float = 15.0
     """RFC 7675 allows 30 s; 15 s is what people wait before they ask what is wrong."""
-    consent_interval_s: float = 2.0
-    """Drawn from 0.75 to 1.25 times this, so that peers do not beat in step (RFC 7675 section 5.1)."""
+    consent_interval_s: float = 3.6
+    """How long the controlling side leaves an idle path alone at most; drawn from 0.8 to 1 times this, so that peers
+    do not beat in step (RFC 7675 section 5.1)."""
     gather_cap_s: float = 2.0
     """`gather` returns by then; a server that answers later still adds its candidate."""
     allow_relay: bool = True
@@ -155,18 +156,26 @@ class IceConfig:
         )
 
 
+def _nobody_told(_line: str, _generation: int) -> None:
+    """For those who do not tell their peer what was withdrawn; checks find out, only later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
     """What an agent calls, on the event loop that it runs on. None of them may block or raise."""
 
-    on_candidate: Callable[[str], object]
-    """One SDP candidate line each as it is found; once, after the last: the empty string (end of candidates)."""
+    on_candidate: Callable[[str, int], object]
+    """One SDP candidate line as it is found, and the generation of the session that it belongs to (0: the first, then
+    what `restart` was given); once in each generation, after the last: the empty string (end of candidates)."""
     on_datagram: Callable[[bytes], object]
     """One datagram that is not STUN, from whatever path and unauthenticated. No queue lies between."""
     on_path: Callable[[Path], object]
     """The path was first agreed on, or changed."""
     on_lost: Callable[[Lost], object]
     """The path is lost, once; from then on `send` drops. `restart` may still find another."""
+    on_withdrawn: Callable[[str, int], object] = _nobody_told
+    """A candidate that was told before does not work any more, since its relay is gone: the line and its
+    generation."""
 
 
 class PathAgent(Protocol):
@@ -186,11 +195,15 @@ class PathAgent(Protocol):
         """Find local candidates, each reported by `on_candidate`; return when done or after `gather_cap_s`."""
         ...
 
-    def add_remote_candidate(self, candidate: str | None) -> None:
+    def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
         """Take one SDP candidate line of the peer, before or during `connect`.
 
-        None and "" mean end of candidates. A malformed line is counted and ignored.
+        None and "" mean end of candidates. A malformed line is counted and ignored. One of a generation that has not
+        begun here waits, in bounds, for its `restart`; one of a past generation is counted and ignored.
         """
+
+    def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
+        """Stop using a candidate that the peer had told; a path that uses it moves to another pair, if one works."""
 
     async def connect(self, timeout_s: float) -> Path:
         """Check pairs until one is agreed on. Raises NeverConnected."""
@@ -201,20 +214,32 @@ class PathAgent(Protocol):
         ...
 
     def note_alive(self) -> None:
-        """Say that an authenticated packet of the peer has just arrived. Cheap enough for every packet."""
+        """Say that an authenticated packet of the peer has just arrived. Cheap enough for every packet.
+
+        Called from within `on_datagram` it also tells which address the peer sends from now.
+        """
         ...
 
-    def hint(self) -> None:
+    @property
+    def last_alive(self) -> float | None:
+        """When the peer last gave an authenticated sign of life: an answer, a request, or `note_alive`.
+
+        Seconds of the agent's monotonic clock; None: never.
+        """
+        ...
+
+    def hint(self, urgent: bool = False) -> None:
         """Say that the network may have changed (ICMP, a route, the portal): the path is checked at once.
 
-        A hint can be forged or wrong, so nothing ends by it.
+        An urgent one is repeated every 100 ms until it is answered, for 2 s. A hint can be forged or wrong, so nothing
+        ends by it.
         """
 
-    async def restart(self, credentials: Credentials, timeout_s: float) -> Path:
+    async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> Path:
         """Find a path anew with new credentials (RFC 8445 section 9) while the old one stays in use until then.
 
-        Candidates added from here on belong to the new session. Raises NeverConnected, and then the old path, if it
-        still lives, stays.
+        `generation` is larger than all before; candidates of the new session carry it in both directions. Raises
+        NeverConnected, and then the old path, if it still lives, stays; and ValueError for a generation that is over.
         """
         ...
 

@@ -1,5 +1,7 @@
 """STUN Binding messages as ICE uses them (RFC 8489, RFC 8445 section 7), on aioice's codec.
 
+The messages that are frequent and have a fixed layout are packed and read by `packing`; everything else comes here.
+
 Pure functions. Whatever a stranger can send, `read` answers with a message or with None; aioice's parser raises
 struct.error and others on hostile attributes, and that ends here.
 
@@ -8,12 +10,11 @@ fragment" (RFC 8445 section 7.2.2); the response is signed with the same passwor
 """
 
 import struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from aioice import stun
 
-from .agent import Address, Credentials
-from .candidate import priority
+from .agent import Credentials
 
 MAGIC_COOKIE = b"\x21\x12\xa4\x42"
 HEADER_LENGTH = 20
@@ -21,13 +22,6 @@ HEADER_LENGTH = 20
 BAD_REQUEST = (400, "Bad Request")
 UNAUTHENTICATED = (401, "Unauthenticated")
 ROLE_CONFLICT = (487, "Role Conflict")
-
-
-class Role(NamedTuple):
-    """The role attribute of a check: which side decides, and the number that settles a conflict."""
-
-    controlling: bool
-    tie_breaker: int
 
 
 def is_stun(datagram: bytes | bytearray | memoryview) -> bool:
@@ -50,26 +44,6 @@ def read(datagram: bytes) -> stun.Message | None:
 def attribute(message: stun.Message, name: str) -> Any:
     """Return an attribute's value, or None."""
     return message.attributes.get(name)
-
-
-def check_request(credentials: Credentials, role: Role, *, nominate: bool) -> stun.Message:
-    """Build a connectivity or consent check (RFC 8445 section 7.2.2)."""
-    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    message.attributes["USERNAME"] = f"{credentials.remote_username}:{credentials.local_username}"
-    message.attributes["PRIORITY"] = priority("prflx")
-    message.attributes["ICE-CONTROLLING" if role.controlling else "ICE-CONTROLLED"] = role.tie_breaker
-    if nominate and role.controlling:
-        message.attributes["USE-CANDIDATE"] = None
-    message.add_message_integrity(credentials.remote_password.encode())
-    return message
-
-
-def success(request: stun.Message, source: Address, credentials: Credentials) -> bytes:
-    """Build the answer to an authenticated check (RFC 8445 section 7.3.1.2)."""
-    message = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
-    message.attributes["XOR-MAPPED-ADDRESS"] = source
-    message.add_message_integrity(credentials.local_password.encode())
-    return bytes(message)
 
 
 def failure(request: stun.Message, error: tuple[int, str], credentials: Credentials) -> bytes:
@@ -97,12 +71,6 @@ def authenticate(request: stun.Message, credentials: Credentials) -> tuple[int, 
     if attribute(request, "PRIORITY") is None:  # RFC 8445 section 7.1.1: mandatory
         return BAD_REQUEST
     return None
-
-
-def is_for(request: stun.Message, credentials: Credentials) -> bool:
-    """Whether a request names our fragment, authentic or not."""
-    username = attribute(request, "USERNAME")
-    return isinstance(username, str) and username.partition(":")[0] == credentials.local_username
 
 
 def query_request() -> stun.Message:

@@ -91,6 +91,8 @@ class Pair:
     valid_since: float | None = None
     remote_nominated: bool = False
     """The controlling side sent USE-CANDIDATE on it; it is selected as soon as our own check succeeds."""
+    is_leaving: bool = False
+    """One of its ends was taken back, or will be: it still carries what it carries, and is not chosen any more."""
 
     @property
     def relay_legs(self) -> int:
@@ -149,6 +151,20 @@ class CheckList:
         self.bases.pop(base_id, None)
         for key in [key for key in self.pairs if key[0] == base_id]:
             del self.pairs[key]
+
+    def remove_remote(self, address: Address, *, keep: "Pair | None") -> None:
+        """Forget a candidate that the peer took back, and its pairs; the one to keep is marked as leaving."""
+        self.remotes.pop(address, None)
+        for key in [key for key in self.pairs if key[1] == address]:
+            self.pairs[key].is_leaving = True
+            if self.pairs[key] is not keep:
+                del self.pairs[key]
+
+    def leave_base(self, base_id: int) -> None:
+        """Choose no pair of this base any more: it will go soon."""
+        for pair in self.pairs.values():
+            if pair.base.id == base_id:
+                pair.is_leaving = True
 
     def add_remote(self, remote: Candidate) -> bool:
         """Pair a candidate that the peer told; False if there are too many.

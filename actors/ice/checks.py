@@ -4,7 +4,8 @@ This is the part of a session that talks STUN. It knows pairs and roles; it deci
 What it learns it returns: the pair that a check of the peer came in on, the pair that an answer proved.
 """
 
-from collections import Counter, deque
+import os
+from collections import Counter, OrderedDict, deque
 from typing import NamedTuple
 
 from aioice import stun
@@ -13,7 +14,11 @@ from . import binding
 from .agent import Address, Credentials
 from .check_list import CHECK_INTERVALS_S, MAX_TRIGGERED_SENDS, Check, CheckList, Pair, PairState
 from .messages import Transmit
+from .packing import Packing, Role
 from .transactions import Sent, Transactions
+
+MAX_NOMINATIONS = 64
+"""Transaction ids that are remembered, so that a copy that the network delayed does not nominate again."""
 
 
 class Asked(NamedTuple):
@@ -33,13 +38,15 @@ class Answered(NamedTuple):
 class Checks:
     """The requests of one session in both directions."""
 
-    def __init__(self, role: binding.Role, credentials: Credentials, counters: Counter[str]) -> None:
+    def __init__(self, role: Role, credentials: Credentials, counters: Counter[str]) -> None:
         self.role = role
         self.list = CheckList()
         self.transmits: deque[Transmit] = deque()
         self._credentials = credentials
         self._counters = counters
+        self._packing = Packing(credentials)
         self._transactions = Transactions()
+        self._nominations: OrderedDict[bytes, None] = OrderedDict()
 
     # The peer's checks
 
@@ -53,17 +60,38 @@ class Checks:
             answer = binding.failure(request, error, self._credentials)
             self.transmits.append(Transmit(base_id, source, answer))
             return None
-        answer = binding.success(request, source, self._credentials)
-        self.transmits.append(Transmit(base_id, source, answer))
+        self._answer(base_id, request.transaction_id, source)
         pair = self.list.learn(base_id, source, binding.attribute(request, "PRIORITY"))
         if pair is None:
             self._counters["remote_candidate_over_limit"] += 1
             return None
-        nominated = "USE-CANDIDATE" in request.attributes and not self.role.controlling
-        if nominated:
+        return Asked(pair, self._nominates(pair, request.transaction_id, "USE-CANDIDATE" in request.attributes))
+
+    def take_packed_request(self, base_id: int, datagram: bytes, source: Address) -> Asked | None:
+        """Answer a check on a pair that is known to work, the short way. None: it has to go the long way."""
+        pair = self.list.pairs.get((base_id, source))
+        if pair is None or pair.state is not PairState.SUCCEEDED:
+            return None
+        request = self._packing.read_request(datagram)
+        if request is None or request.role.controlling == self.role.controlling:
+            return None
+        self._answer(base_id, request.transaction_id, source)
+        return Asked(pair, self._nominates(pair, request.transaction_id, request.nominates))
+
+    def _answer(self, base_id: int, transaction_id: bytes, source: Address) -> None:
+        self.transmits.append(Transmit(base_id, source, self._packing.success(transaction_id, source)))
+
+    def _nominates(self, pair: Pair, transaction_id: bytes, asked: bool) -> bool:
+        """Whether a request with USE-CANDIDATE, or without, nominates the pair: once, and only if we are controlled."""
+        if not asked or self.role.controlling or transaction_id in self._nominations:
+            return False
+        self._nominations[transaction_id] = None
+        if len(self._nominations) > MAX_NOMINATIONS:
+            self._nominations.popitem(last=False)
+        if not pair.remote_nominated:
             for other in self.list.pairs.values():
                 other.remote_nominated = other is pair
-        return Asked(pair, nominated)
+        return True
 
     def _loses_role_conflict(self, request: stun.Message) -> bool:
         """Settle equal roles by the tie-breaker (RFC 8445 section 7.3.1.1); True: the sender has to switch."""
@@ -99,15 +127,17 @@ class Checks:
 
     def begin(self, pair: Pair, now: float, *, nominate: bool = False) -> None:
         """Start a check, or a nomination, in place of what was under way on the pair."""
-        request = binding.check_request(self._credentials, self.role, nominate=nominate)
-        pair.check = Check(request.transaction_id, bytes(request), nominate, next_at=now)
+        transaction_id = os.urandom(12)
+        payload = self._packing.request(transaction_id, self.role, nominate=nominate)
+        pair.check = Check(transaction_id, payload, nominate, next_at=now)
         self._transmit(pair, pair.check, now)
         pair.advance("sent", now)
 
     def send_consent(self, pair: Pair, now: float, *, nominate: bool) -> None:
         """Send one consent check (RFC 7675): a request that is not repeated and whose silence fails nothing."""
-        request = binding.check_request(self._credentials, self.role, nominate=nominate)
-        self._send(pair, request.transaction_id, bytes(request), now, nominates=nominate)
+        transaction_id = os.urandom(12)
+        payload = self._packing.request(transaction_id, self.role, nominate=nominate)
+        self._send(pair, transaction_id, payload, now, nominates=nominate)
 
     def tend(self, now: float) -> None:
         """Repeat what is due, give up what was repeated enough, forget what is too old to be answered."""
@@ -143,21 +173,26 @@ class Checks:
             self._counters["response_unauthenticated"] += 1
             return None
         self._transactions.end(response.transaction_id)
-        pair = sent.pair
-        if self.list.pairs.get((pair.base.id, pair.remote.address)) is not pair:
-            self._counters["response_late"] += 1
-            return None
         if response.message_class is stun.Class.ERROR:
-            self._take_refusal(sent, response)
+            if self._is_listed(sent.pair):
+                self._take_refusal(sent, response)
             return None
-        if (base_id, source) != (pair.base.id, pair.remote.address):
-            # RFC 8445 section 7.2.5.2.1: only a path that is the same in both directions is one.
-            self._counters["response_asymmetric"] += 1
-            pair.check = None
-            pair.advance("refused")
+        return self._take_success(sent, base_id, source, binding.attribute(response, "XOR-MAPPED-ADDRESS"), now)
+
+    def take_packed_response(self, base_id: int, datagram: bytes, source: Address, now: float) -> Answered | None:
+        """Match an answer to what was asked, the short way. None: it has to go the long way."""
+        sent = self._transactions.peek(datagram[8:20])
+        found = self._packing.read_success(datagram) if sent is not None else None
+        if sent is None or found is None:
             return None
-        self._take_success(sent, binding.attribute(response, "XOR-MAPPED-ADDRESS"), now)
-        return Answered(pair, sent.nominates)
+        self._transactions.end(found[0])
+        return self._take_success(sent, base_id, source, found[1], now)
+
+    def _is_listed(self, pair: Pair) -> bool:
+        if self.list.pairs.get((pair.base.id, pair.remote.address)) is pair:
+            return True
+        self._counters["response_late"] += 1
+        return False
 
     def _take_refusal(self, sent: Sent, response: stun.Message) -> None:
         self._counters["check_refused"] += 1
@@ -168,11 +203,22 @@ class Checks:
         sent.pair.check = None
         sent.pair.advance("refused")
 
-    def _take_success(self, sent: Sent, mapped: Address | None, now: float) -> None:
+    def _take_success(
+        self, sent: Sent, base_id: int, source: Address, mapped: Address | None, now: float
+    ) -> Answered | None:
         pair = sent.pair
+        if not self._is_listed(pair):
+            return None
+        if (base_id, source) != (pair.base.id, pair.remote.address):
+            # RFC 8445 section 7.2.5.2.1: only a path that is the same in both directions is one.
+            self._counters["response_asymmetric"] += 1
+            pair.check = None
+            pair.advance("refused")
+            return None
         pair.rtt_ms = sent.rtt_ms(now)
         if mapped is not None:
             pair.local_type = self.list.local_type(pair.base, mapped)
         if pair.check is not None and (sent.nominates or not pair.check.nominates):
             pair.check = None
         pair.advance("answered", now)
+        return Answered(pair, sent.nominates)

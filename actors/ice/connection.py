@@ -16,7 +16,9 @@ from .candidate import Candidate
 from .check_list import Base
 from .gathering import Gathering
 from .machine import IceMachine
-from .messages import ChecksFailed, PathLost, PathSelected
+from .messages import AddressProven, Event, PathLost, PathSelected
+from .packing import Role
+from .reflexive import ReflexiveQueries
 
 MIN_TIMER_S = 0.001
 
@@ -30,16 +32,18 @@ class IceConnection:
         credentials: Credentials,
         callbacks: Callbacks,
         *,
+        generation: int,
         counters: Counter[str],
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
+        self.generation = generation
         self._config = config
         self._callbacks = callbacks
         self._counters = counters
         self._now = now
         self._machine = IceMachine(
-            role=binding.Role(config.role == "controlling", secrets.randbits(64)),
+            role=Role(config.role == "controlling", secrets.randbits(64)),
             credentials=credentials,
             consent_interval_s=config.consent_interval_s,
             lost_after_s=config.lost_after_s,
@@ -70,7 +74,7 @@ class IceConnection:
 
     def take_candidate(self, candidate: Candidate | None) -> None:
         """Tell the peer one more candidate, or that there are no more."""
-        self._callbacks.on_candidate("" if candidate is None else candidate.to_sdp())
+        self._callbacks.on_candidate("" if candidate is None else candidate.to_sdp(), self.generation)
         if candidate is None:
             self._machine.handle_local_end(self._now())
             self.pump()
@@ -88,6 +92,11 @@ class IceConnection:
             self._machine.handle_remote_end(self._now())
         else:
             self._machine.handle_remote_candidate(candidate, self._now())
+        self.pump()
+
+    def withdraw_remote_candidate(self, candidate: Candidate) -> None:
+        """Move away from a candidate that the peer has taken back."""
+        self._machine.handle_remote_withdrawn(candidate, self._now())
         self.pump()
 
     async def connect(self, timeout_s: float) -> Path:
@@ -119,9 +128,14 @@ class IceConnection:
         """An authenticated packet arrived."""
         self._machine.handle_alive(self._now())
 
-    def hint(self) -> None:
+    @property
+    def last_alive(self) -> float | None:
+        """When the peer last gave an authenticated sign of life; None: never."""
+        return self._machine.last_alive
+
+    def hint(self, *, urgent: bool) -> None:
         """Something says that the network changed: check the path now."""
-        self._machine.handle_hint(self._now())
+        self._machine.handle_hint(self._now(), urgent=urgent)
         self.pump()
 
     def take_datagram(self, base_id: int, datagram: bytes, source: Address) -> None:
@@ -129,13 +143,12 @@ class IceConnection:
         if not binding.is_stun(datagram):
             self._callbacks.on_datagram(datagram)
             return
-        message = binding.read(datagram)
-        if message is None:
-            self._counters["malformed_stun"] += 1
-            return
-        if not self._queries.handle_response(base_id, message, source):
-            self._machine.handle_message(base_id, message, source, self._now())
-        self.pump()
+        now = self._now()
+        changed = self._queries.handle_response(base_id, datagram, source, now)
+        if changed or self._machine.handle_datagram(base_id, datagram, source, now):
+            self.pump()
+        else:
+            self._transmit(self._machine)
 
     def _never_connected(self, reason: NeverReason) -> NeverConnected:
         pairs = self._machine.pairs
@@ -150,18 +163,21 @@ class IceConnection:
         """Do everything that the machines have to say, and set the timer."""
         if self._is_closed:
             return
-        for source in (self._queries, self._machine):
-            while (transmit := source.poll_transmit()) is not None:
-                channel = self._gathering.channels.get(transmit.base_id)
-                if channel is not None:
-                    channel.sendto(transmit.payload, transmit.destination)
+        self._transmit(self._queries)
+        self._transmit(self._machine)
         while (answer := self._queries.poll_event()) is not None:
             self._gathering.take_answer(answer)
         while (event := self._machine.poll_event()) is not None:
             self._report(event)
         self._set_timer()
 
-    def _report(self, event: PathSelected | PathLost | ChecksFailed) -> None:
+    def _transmit(self, source: IceMachine | ReflexiveQueries) -> None:
+        while (transmit := source.poll_transmit()) is not None:
+            channel = self._gathering.channels.get(transmit.base_id)
+            if channel is not None:
+                channel.sendto(transmit.payload, transmit.destination)
+
+    def _report(self, event: Event) -> None:
         outcome = self._outcome
         if isinstance(event, PathSelected):
             self.path = event.path
@@ -172,6 +188,8 @@ class IceConnection:
             self.path = None
             self._is_lost = True
             self._callbacks.on_lost(Lost(event.reason, event.last_seen_s_ago))
+        elif isinstance(event, AddressProven):
+            pass
         elif outcome is not None and not outcome.done():
             outcome.set_exception(self._never_connected(event.reason))
             outcome.exception()  # retrieved: nobody may be waiting any more

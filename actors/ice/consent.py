@@ -3,10 +3,18 @@
 Counting unanswered checks is wrong twice: a check whose answer takes longer than its timer counts as lost although
 the path is fine, and the time to expiry depends on how the checks happened to fall. So here each check is one
 datagram, its answer counts whenever it comes, and only the age of the last sign of life decides. Signs of life are
-answers to our checks and packets that the layer above authenticated.
+answers to our checks, authenticated requests of the peer, and packets that the layer above authenticated.
 
-Three phases: fresh (a check every 2 s or so); suspect, after a third of the time to expiry (a check every 0.5 s, so
-that even a path that loses half of the datagrams is not given up); lost, at the end of it.
+The two sides share the work. The controlling side asks; the controlled side, a gateway with thousands of peers,
+answers, and asks only when it has heard nothing for 6 s. When the controlling side asks:
+
+    fresh     1 s after traffic ended, then 2 s, then 3.6 s after the last answer: a NAT that moved while a download
+              ran is found out in a second, and an idle peer costs little
+    waiting   1 s after the first datagram that we sent into a silence, and 1 s after a check without answer
+    suspect   after 5 s of silence (longer by two round trips): every 0.5 s, so that even a path that loses half of
+              the datagrams is not given up
+    lost      15 s after the last sign of life, and 13.2 s after the first check without answer. The last sign of an
+              idle path may be 3.6 s older than the cut; so both sides name a cut 13 to 17 s after it happened
 
 If our own process was stopped or starved, silence proves nothing: the answers may wait in the socket. A timer that
 fires more than a second late therefore grants one more round.
@@ -14,45 +22,107 @@ fires more than a second late therefore grants one more round.
 
 import random
 
-SUSPECT_FRACTION = 1 / 3
+RESTS_S = (1.0, 2.0)
+"""From the last sign of life to the next check: after traffic, after one answered check; then the interval."""
+PASSIVE_S = 6.0
+"""Silence after which the controlled side asks: longer than a controlling side ever leaves an answered path alone."""
+UNANSWERED_FRACTION = 0.88
+"""Of the time to expiry: how long checks must have gone unanswered."""
+PASSIVE_FRACTION = 1.12
+"""The controlled side waits longer by half of what the controlling side's last check may be older than the cut."""
+RETRY_S = 1.0
+SUSPECT_S = 5.0
 SUSPECT_INTERVAL_S = 0.5
-JITTER = 0.25
-"""RFC 7675 section 5.1: randomise, so that many sessions do not check in step."""
+URGENT_INTERVAL_S = 0.1
+URGENT_S = 2.0
+REASSERT_S = (0.25, 1.0, 2.5)
+"""After a pair was selected, the controlling side says so again: an older nomination that the network delayed may
+have arrived after the newer one."""
+EASE = 0.8
+"""Rests are drawn from this much to all of their length: many sessions must not check in step (RFC 7675 5.1)."""
 STALL_S = 1.0
 STALL_GRACE_S = 1.5
+_NEVER = float("-inf")
 
 
 class Consent:
     """The clock of one selected pair. All times are seconds of one monotonic clock."""
 
-    def __init__(self, *, interval_s: float, lost_after_s: float, rng: random.Random, now: float) -> None:
-        self._interval_s = interval_s
-        self._lost_after_s = lost_after_s
-        self._suspect_after_s = max(lost_after_s * SUSPECT_FRACTION, interval_s * (1 + JITTER))
-        self._rng = rng
-        self._grace_until = now
-        self._check_due = False
+    def __init__(self, *, asks: bool, interval_s: float, lost_after_s: float, rng: random.Random, now: float) -> None:
+        self.asks = asks
+        """Whether this side is the one that checks without a reason: it is controlling."""
         self.last_alive = now
         """When the last sign of life arrived."""
-        self._next_check_at = now + self._draw_interval(now)
+        self._rtt_s = 0.0
+        self._lost_after_s = lost_after_s
+        self._suspect_after_s = min(SUSPECT_S, lost_after_s / 3)
+        self._passive_s = min(PASSIVE_S, lost_after_s * 0.4)
+        self._longest_rest_s = min(interval_s, self._suspect_after_s)
+        self._rng = rng
+        self._answers = 0
+        self._rest_s = self._draw_rest()
+        self._last_check_at = _NEVER
+        self._unanswered_since: float | None = None
+        self._check_due = False
+        self._asked_for_at: float | None = None
+        self._silent_send_at: float | None = None
+        self._urgent_until = _NEVER
+        self._reassert_at: list[float] = []
+        self._grace_until = now
+
+    # Inputs
 
     def handle_alive(self, now: float) -> None:
-        """Take note of a sign of life."""
+        """Take note of an authenticated packet, or of a request of the peer. Called for every packet."""
         self.last_alive = max(self.last_alive, now)
+        self._silent_send_at = self._unanswered_since = None
+        if self._answers:
+            self._answers = 0
+            self._rest_s = self._draw_rest()
 
-    def handle_hint(self, now: float) -> None:
+    def handle_answer(self, now: float, rtt_s: float) -> None:
+        """Take note of the answer to one of our checks."""
+        self.last_alive = max(self.last_alive, now)
+        self._rtt_s = rtt_s
+        self._silent_send_at = self._unanswered_since = None
+        self._urgent_until = _NEVER
+        self._answers += 1
+        self._rest_s = self._draw_rest()
+
+    def handle_sent(self, now: float) -> bool:
+        """We sent data. True: into a silence, and `poll_timeout` may have changed."""
+        if self._silent_send_at is not None or now - self.last_alive < RETRY_S:
+            return False
+        self._silent_send_at = now
+        return True
+
+    def handle_hint(self, now: float, *, urgent: bool = False) -> None:
         """Something says that the path may have changed: check at once. A hint never ends anything by itself."""
-        self._next_check_at = min(self._next_check_at, now)
+        if self._asked_for_at is None:
+            self._asked_for_at = now
+        if urgent:
+            self._urgent_until = now + URGENT_S
+
+    def handle_selected(self, now: float) -> None:
+        """Another pair was agreed on just now, in our view."""
+        self.last_alive = max(self.last_alive, now)
+        self._reassert_at = [now + delay_s for delay_s in REASSERT_S] if self.asks else []
 
     def handle_timeout(self, now: float) -> None:
         """Let the clock advance; `poll_check` says afterwards whether a check is to be sent."""
         due, _ = self.poll_timeout()
         if now - due > STALL_S:
             self._grace_until = now + STALL_GRACE_S
-            self._next_check_at = now
-        if now >= self._next_check_at and not self.is_lost(now):
+            self._asked_for_at = now
+        if now >= self._next_check_at() and not self.is_lost(now):
             self._check_due = True
-            self._next_check_at = now + self._draw_interval(now)
+            self._last_check_at = now
+            if self._unanswered_since is None:
+                self._unanswered_since = now
+            self._asked_for_at = None
+            self._reassert_at = [when for when in self._reassert_at if when > now]
+
+    # Outputs
 
     def poll_check(self) -> bool:
         """Whether a check is due; asking clears it."""
@@ -61,21 +131,53 @@ class Consent:
 
     def poll_timeout(self) -> tuple[float, str]:
         """When `handle_timeout` wants to be called next, and why."""
-        return min((self._next_check_at, "consent check"), (self._lost_at(), "consent expiry"))
+        return min((self._next_check_at(), "consent check"), (self._lost_at(), "consent expiry"))
 
     def is_suspect(self, now: float) -> bool:
         """Whether the silence is long enough to look for another path."""
-        return now - self.last_alive >= self._suspect_after_s
+        return now >= self._suspect_at()
 
     def is_lost(self, now: float) -> bool:
         """Whether consent has expired: nothing but further checks may be sent on this pair."""
         return now >= self._lost_at()
 
-    def _lost_at(self) -> float:
-        return max(self.last_alive + self._lost_after_s, self._grace_until)
+    # The deadlines
 
-    def _draw_interval(self, now: float) -> float:
-        interval_s = self._interval_s
-        if self.is_suspect(now):
-            interval_s = min(interval_s, SUSPECT_INTERVAL_S)
-        return interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+    def _next_check_at(self) -> float:
+        due = self._regular_check_at()
+        if self._silent_send_at is not None and self._last_check_at < self._silent_send_at:
+            due = min(due, self._silent_send_at + max(RETRY_S, 1.5 * self._rtt_s))
+        if self._reassert_at:
+            due = min(due, self._reassert_at[0])
+        if self._last_check_at < self._urgent_until:
+            due = min(due, self._last_check_at + URGENT_INTERVAL_S)
+        if self._asked_for_at is not None:
+            due = min(due, max(self._asked_for_at, self._last_check_at + URGENT_INTERVAL_S))
+        return due
+
+    def _regular_check_at(self) -> float:
+        first_at = self.last_alive + (self._rest_s if self.asks else self._passive_s)
+        if self._last_check_at < self.last_alive:
+            return first_at
+        retry_at = self._last_check_at + max(RETRY_S, self._rtt_s)
+        if not self.asks:
+            retry_at = max(retry_at, first_at)
+        suspect_at = max(
+            self._suspect_at(), self._last_check_at + SUSPECT_INTERVAL_S * self._suspect_after_s / SUSPECT_S
+        )
+        return min(retry_at, suspect_at)
+
+    def _suspect_at(self) -> float:
+        silent_s = self._suspect_after_s if self.asks else self._passive_s
+        return self.last_alive + silent_s + min(2 * self._rtt_s, silent_s)
+
+    def _lost_at(self) -> float:
+        if not self.asks:
+            return max(self.last_alive + self._lost_after_s * PASSIVE_FRACTION, self._grace_until)
+        unanswered_since = self.last_alive if self._unanswered_since is None else self._unanswered_since
+        unanswered_until = unanswered_since + self._lost_after_s * UNANSWERED_FRACTION
+        return max(self.last_alive + self._lost_after_s, unanswered_until, self._grace_until)
+
+    def _draw_rest(self) -> float:
+        rest_s = RESTS_S[self._answers] if self._answers < len(RESTS_S) else self._longest_rest_s
+        return min(rest_s, self._longest_rest_s) * self._rng.uniform(EASE, 1.0)

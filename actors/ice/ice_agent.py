@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .agent import Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path
-from .candidate import MalformedCandidate, parse_candidate
+from .candidate import Candidate, MalformedCandidate, parse_candidate
 from .connection import IceConnection
+from .early import EarlyCandidates
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ class IceAgent:
         self._lingering: dict[IceConnection, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        self._current = self._new_session(config.credentials)
+        self._early = EarlyCandidates()
+        self._generation = 0
+        self._current = self._new_session(config.credentials, generation=0)
 
     @property
     def path(self) -> Path | None:
@@ -63,18 +66,26 @@ class IceAgent:
         """Find local candidates."""
         await self._current.gather()
 
-    def add_remote_candidate(self, candidate: str | None) -> None:
-        """Take a candidate line for the newest session; None or "" is the end of candidates."""
-        session = self._next or self._current
-        if not candidate:
-            session.add_remote_candidate(None)
+    def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
+        """Take a candidate line for the session of its generation; None or "" is the end of candidates."""
+        parsed = self._parse(candidate) if candidate else None
+        if candidate and parsed is None:
             return
-        try:
-            parsed = parse_candidate(candidate)
-        except MalformedCandidate:
-            self._counters["malformed_candidate"] += 1
-            return
-        session.add_remote_candidate(parsed)
+        session = self._session_of(generation)
+        if session is not None:
+            session.add_remote_candidate(parsed)
+        elif generation <= self._generation:
+            self._counters["candidate_of_past_generation"] += 1
+        elif not self._early.hold(generation, parsed):
+            self._counters["early_candidate_over_limit"] += 1
+
+    def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
+        """Stop using a candidate of the peer."""
+        parsed, session = self._parse(candidate), self._session_of(generation)
+        if parsed is not None and session is not None:
+            session.withdraw_remote_candidate(parsed)
+        elif parsed is not None:
+            self._early.forget(generation, parsed)
 
     async def connect(self, timeout_s: float) -> Path:
         """Check pairs until one is agreed on. Raises NeverConnected."""
@@ -88,17 +99,28 @@ class IceAgent:
         """Say that an authenticated packet of the peer has just arrived."""
         self._current.note_alive()
 
-    def hint(self) -> None:
-        """Say that the network may have changed: the path is checked at once. Nothing ends by a hint alone."""
-        self._current.hint()
+    @property
+    def last_alive(self) -> float | None:
+        """When the peer last gave an authenticated sign of life, in seconds of the monotonic clock."""
+        signs = [session.last_alive for session in (self._current, self._next) if session is not None]
+        return max((sign for sign in signs if sign is not None), default=None)
 
-    async def restart(self, credentials: Credentials, timeout_s: float) -> Path:
-        """Find a path anew while the old one stays in use. Raises NeverConnected."""
+    def hint(self, urgent: bool = False) -> None:
+        """Say that the network may have changed: the path is checked at once. Nothing ends by a hint alone."""
+        self._current.hint(urgent=urgent)
+
+    async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> Path:
+        """Find a path anew while the old one stays in use. Raises NeverConnected, ValueError."""
         if self._is_closed:
             raise NeverConnected("closed")
+        if generation <= self._generation:
+            raise ValueError("a restart needs a generation of its own, larger than those before")
         if self._next is not None:
             self._retire(self._next)  # a newer restart replaces an older one, whose caller sees "closed"
-        session = self._next = self._new_session(credentials)
+        self._generation = generation
+        session = self._next = self._new_session(credentials, generation)
+        for candidate in self._early.take(generation):
+            session.add_remote_candidate(candidate)
         gathering = asyncio.create_task(session.gather())
         try:
             path = await session.connect(timeout_s)
@@ -131,7 +153,17 @@ class IceAgent:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _new_session(self, credentials: Credentials) -> IceConnection:
+    def _session_of(self, generation: int) -> IceConnection | None:
+        return next((s for s in (self._next, self._current) if s is not None and s.generation == generation), None)
+
+    def _parse(self, line: str) -> Candidate | None:
+        try:
+            return parse_candidate(line)
+        except MalformedCandidate:
+            self._counters["malformed_candidate"] += 1
+            return None
+
+    def _new_session(self, credentials: Credentials, generation: int) -> IceConnection:
         session: IceConnection
 
         def path_changed(path: Path) -> None:
@@ -146,7 +178,13 @@ class IceAgent:
 
         callbacks = replace(self._callbacks, on_path=path_changed, on_lost=lost)
         session = IceConnection(
-            self._config, credentials, callbacks, counters=self._counters, now=self._now, rng=self._rng
+            self._config,
+            credentials,
+            callbacks,
+            generation=generation,
+            counters=self._counters,
+            now=self._now,
+            rng=self._rng,
         )
         return session
 

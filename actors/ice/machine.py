@@ -11,35 +11,36 @@ The life of a session:
 
 It answers the peer's checks from the beginning, since the credentials are known beforehand. Deviations from RFC 8445,
 each for a measured reason: checks are repeated faster than 500 ms (`CHECK_INTERVALS_S`); the controlling side
-nominates again when a pair with fewer relay legs starts to work or the selected one falls silent, and its consent
-checks carry USE-CANDIDATE, so that the peer follows a NAT that assigned us a new address and both sides end up with
-the same pair.
+nominates again when a pair with fewer relay legs starts to work, the selected one falls silent or one of its ends is
+about to go, and its consent checks carry USE-CANDIDATE, so that the peer follows a NAT that assigned us a new address
+and both sides end up with the same pair.
+
+A NAT that moves is followed from both ends: authenticated data from an address that was not selected makes the side
+that gets it check that address, and such a check makes the controlling side assert the pair from its new address.
 """
 
 import random
 from collections import Counter, deque
 from collections.abc import Iterator
 
-import msgspec
 from aioice import stun
 
 from . import binding
-from .agent import Address, Credentials, LostReason, NeverReason, Path
-from .candidate import Candidate
+from .agent import Address, Credentials, LostReason, NeverReason
+from .candidate import Candidate, priority
 from .check_list import Base, Pair, PairState
-from .checks import Checks
+from .checks import Asked, Checks
+from .choice import Choice
 from .consent import Consent
-from .messages import ChecksFailed, Event, PathLost, PathSelected, Transmit
-from .nomination import Contender, decide
+from .messages import AddressProven, ChecksFailed, Event, PathLost, Transmit
+from .packing import Role
 
 PACING_S = 0.02
 """Ta: new checks start no faster than this (RFC 8445 section 14.2: 50 ms, at least 5 ms)."""
 PATIENCE_S = 5.0
 """How long the peer's checks may still reveal a pair after all of ours failed (the idea of RFC 8863)."""
-RECHECK_S = 5.0
-"""How often all pairs are checked again while the selected one is silent."""
-UPGRADE_FIRST_S, UPGRADE_FACTOR, UPGRADE_LONGEST_S = 10.0, 1.5, 60.0
-"""On a relayed path, direct pairs are tried again after 10 s, 15 s, 22 s, … at last once a minute."""
+MAX_PROVEN = 128
+"""More addresses of the peer than this are forgotten; to hear of one again does no harm."""
 
 
 class IceMachine:
@@ -48,7 +49,7 @@ class IceMachine:
     def __init__(
         self,
         *,
-        role: binding.Role,
+        role: Role,
         credentials: Credentials,
         consent_interval_s: float,
         lost_after_s: float,
@@ -64,25 +65,32 @@ class IceMachine:
         self._started_at: float | None = None
         self._is_over = False
         self._local_end = self._remote_end = False
-        self._selected: Pair | None = None
-        self._announced: Path | None = None
-        self._nominating: Pair | None = None
-        self._nomination_at: float | None = None
+        self._choice = Choice(self._checks, self._events)
         self._consent: Consent | None = None
         self._next_pace_at = 0.0
-        self._next_recheck_at = 0.0
-        self._upgrade_after_s = UPGRADE_FIRST_S
-        self._next_upgrade_at: float | None = None
+        self._proven: set[Address] = set()
+        self.last_alive: float | None = None
+        """The last authenticated sign of life on any pair; that of the selected one decides about the path."""
 
     @property
     def selected(self) -> Pair | None:
         """The pair that data goes over: its base and its remote address."""
-        return self._selected
+        return self._choice.selected
 
     @property
     def is_controlling(self) -> bool:
         """Whether this side nominates. May change once, by a role conflict."""
         return self._checks.role.controlling
+
+    @property
+    def role(self) -> Role:
+        """Our side of the decision, with its tie-breaker."""
+        return self._checks.role
+
+    @property
+    def remotes(self) -> list[Candidate]:
+        """The peer's candidates, told and learned."""
+        return list(self._checks.list.remotes.values())
 
     @property
     def pairs(self) -> list[Pair]:
@@ -103,22 +111,31 @@ class IceMachine:
     def handle_base_lost(self, base_id: int, now: float) -> None:
         """A socket or allocation is gone. The path moves if it can; else it is lost, at once if no base is left."""
         self._checks.list.remove_base(base_id)
-        for pair in (self._selected, self._nominating):
-            if pair is not None and pair.base.id == base_id:
-                pair.advance("refused")
-                pair.check = None
-                self._nominating = None
-        if self._selected is not None and not self._checks.list.bases:
+        self._choice.lose_base(base_id)
+        selected = self.selected
+        if selected is not None and not self._checks.list.bases:
             self._lose("relay_lost", now)
-        elif self._selected is not None and self._selected.base.id == base_id:
-            self._doubt_all(now)
+        elif selected is not None and selected.base.id == base_id:
+            self._choice.doubt_all(now)
+        self._step(now)
+
+    def handle_base_leaving(self, base_id: int, now: float) -> None:
+        """A relay will go soon: move the path elsewhere while it still carries it (make before break)."""
+        self._checks.list.leave_base(base_id)
+        self._choice.look_elsewhere()
+        self._step(now)
+
+    def handle_remote_withdrawn(self, candidate: Candidate, now: float) -> None:
+        """The peer took a candidate back: move the path elsewhere if it uses it."""
+        self._checks.list.remove_remote(candidate.address, keep=self.selected)
+        self._choice.look_elsewhere()
         self._step(now)
 
     def handle_remote_candidate(self, candidate: Candidate, now: float) -> None:
         """Take a candidate that the peer told, before or while checking, even after its end of candidates."""
         if not self._checks.list.add_remote(candidate):
             self._counters["remote_candidate_over_limit"] += 1
-        self._announce()
+        self._choice.announce()
         self._step(now)
 
     def handle_local_end(self, now: float) -> None:
@@ -137,28 +154,94 @@ class IceMachine:
             self._started_at = now
         self._step(now)
 
+    def handle_resume(self, base_id: int, remote: Candidate, now: float) -> None:
+        """Go on with a pair that a predecessor of this process had agreed on; its consent is asked for at once."""
+        pair = self._checks.list.learn(base_id, remote.address, remote.priority)
+        if pair is None:
+            raise ValueError("the base of the pair to resume is not there")
+        pair.remote = self._checks.list.remotes[remote.address] = remote
+        pair.advance("answered", now)
+        self._started_at = now
+        self._take_sign(pair, now)
+        self._select(pair, now)
+        self.handle_hint(now, urgent=True)
+
     def handle_alive(self, now: float) -> None:
-        """The layer above authenticated a packet of the peer."""
+        """The layer above authenticated a packet of the peer that came over the selected pair."""
+        self.last_alive = now
         if self._consent is not None:
             self._consent.handle_alive(now)
 
-    def handle_hint(self, now: float) -> None:
+    def handle_stray(self, base_id: int, source: Address, now: float) -> None:
+        """The layer above authenticated a packet of the peer that came from elsewhere: its NAT may have moved.
+
+        That address is checked; as a sign of life the packet does not speak for the selected pair.
+        """
+        if self.selected is None or self._started_at is None:
+            return
+        self.last_alive = now
+        pair = self._checks.list.learn(base_id, source, priority("prflx"))
+        if pair is None:
+            self._counters["remote_candidate_over_limit"] += 1
+        elif pair is self.selected:
+            self.handle_alive(now)
+        elif pair.check is None and pair.state is not PairState.SUCCEEDED:
+            self._checks.trigger(pair, now)
+            self._step(now)
+
+    def handle_sent(self, now: float) -> bool:
+        """Data was sent on the selected pair. True: `poll_timeout` may have changed."""
+        return self._consent is not None and self._consent.handle_sent(now)
+
+    def handle_hint(self, now: float, *, urgent: bool = False) -> None:
         """Something (ICMP, a route change) says that the path may be gone: check at once."""
         if self._consent is not None:
-            self._consent.handle_hint(now)
+            self._consent.handle_hint(now, urgent=urgent)
         self._step(now)
 
+    def handle_datagram(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram that arrived at a base. Whatever it says, this never raises.
+
+        False: it was one of the consent checks of an idle connection or its answer, which cost little because all that
+        follows from them is a datagram to send: no event, and no earlier timeout.
+        """
+        pair = self.selected
+        if pair is not None and base_id == pair.base.id and source == pair.remote.address:
+            changed = self._take_packed(base_id, datagram, source, now)
+            if changed is not None:
+                return changed
+        message = binding.read(datagram)
+        if message is None:
+            self._counters["malformed_stun"] += 1
+        else:
+            self.handle_message(base_id, message, source, now)
+        return True
+
+    def _take_packed(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool | None:
+        """Take a datagram on the selected pair the short way; None: it has to go the long way."""
+        if datagram[0] == 0:
+            asked = self._checks.take_packed_request(base_id, datagram, source)
+            if asked is None:
+                return None
+            changed = self._take_request(asked, now)
+        else:
+            answered = self._checks.take_packed_response(base_id, datagram, source, now)
+            if answered is None:
+                return None
+            self._take_answer(answered.pair, now, nominated=answered.nominated)
+            changed = not self._choice.is_settled
+        if changed:
+            self._step(now)
+        return changed
+
     def handle_message(self, base_id: int, message: stun.Message, source: Address, now: float) -> None:
-        """Take a STUN message that arrived at a base. Whatever it says, this never raises."""
+        """Take a STUN message that arrived at a base."""
         if self._is_over or base_id not in self._checks.list.bases:
             self._counters["stun_after_end"] += 1
         elif message.message_class is stun.Class.REQUEST:
             asked = self._checks.take_request(base_id, message, source)
-            if asked is not None and asked.pair.state is not PairState.SUCCEEDED:
-                if self._started_at is not None:
-                    self._checks.trigger(asked.pair, now)
-            elif asked is not None and asked.nominated:
-                self._select(asked.pair, now)
+            if asked is not None:
+                self._take_request(asked, now)
         elif message.message_class in (stun.Class.RESPONSE, stun.Class.ERROR):
             answered = self._checks.take_response(base_id, message, source, now)
             if answered is not None:
@@ -193,12 +276,9 @@ class IceMachine:
                 yield pair.check.next_at, "check retransmission"
             elif pair.state is PairState.WAITING:
                 yield self._next_pace_at, "check pacing"
-        if self._nomination_at is not None:
-            yield self._nomination_at, "nomination"
+        yield from self._choice.wake_ups()
         if self._consent is not None:
             yield self._consent.poll_timeout()
-        if self._next_upgrade_at is not None:
-            yield self._next_upgrade_at, "direct path probe"
         if self._is_hopeless and self._started_at is not None:
             yield self._started_at + PATIENCE_S, "patience"
 
@@ -212,25 +292,25 @@ class IceMachine:
             return
         self._checks.tend(now)
         self._pace(now)
-        self._tend_upgrade(now)
-        self._tend_nomination(now)
+        self._choice.tend(now)
         if self._is_hopeless and now >= self._started_at + PATIENCE_S:
             self._is_over = True
             self._events.append(ChecksFailed(self._missing))
 
     def _tend_consent(self, now: float) -> None:
-        consent, pair = self._consent, self._selected
+        consent, pair = self._consent, self.selected
         if consent is None or pair is None:
             return
+        consent.asks = self.is_controlling
         consent.handle_timeout(now)
         has_base = pair.base.id in self._checks.list.bases
         if consent.is_lost(now):
             self._lose("no_answer" if has_base else "relay_lost", now)
             return
-        if consent.is_suspect(now) and now >= self._next_recheck_at:
-            self._doubt_all(now)
+        if consent.is_suspect(now):
+            self._choice.doubt_all_in_silence(now)
         if consent.poll_check() and has_base:
-            self._checks.send_consent(pair, now, nominate=self.is_controlling and self._nominating is None)
+            self._checks.send_consent(pair, now, nominate=self.is_controlling and self._choice.nominating is None)
 
     def _pace(self, now: float) -> None:
         """Start the check of the best waiting pair, one per Ta (RFC 8445 section 6.1.4.2)."""
@@ -242,93 +322,66 @@ class IceMachine:
                 self._next_pace_at = now + PACING_S
                 return
 
-    def _tend_upgrade(self, now: float) -> None:
-        if self._selected is None or self._next_upgrade_at is None or now < self._next_upgrade_at:
-            return
-        for pair in self._checks.list.pairs.values():
-            if pair.state is PairState.FAILED and pair.relay_legs < self._selected.relay_legs:
-                pair.advance("doubted")
-        self._upgrade_after_s = min(self._upgrade_after_s * UPGRADE_FACTOR, UPGRADE_LONGEST_S)
-        self._next_upgrade_at = now + self._upgrade_after_s
-
-    def _doubt_all(self, now: float) -> None:
-        """The selected pair is silent: find out which pairs work now, itself included."""
-        self._next_recheck_at = now + RECHECK_S
-        for pair in self._checks.list.pairs.values():
-            if pair.check is None:
-                pair.advance("doubted")
-
     # Nomination and its consequences
 
-    def _take_answer(self, pair: Pair, now: float, *, nominated: bool) -> None:
-        if pair is self._selected and self._consent is not None:
+    def _take_sign(self, pair: Pair, now: float) -> None:
+        """The peer has shown on this pair that it lives."""
+        self.last_alive = now
+        address = pair.remote.address
+        if address not in self._proven:
+            if len(self._proven) >= MAX_PROVEN:
+                self._proven.clear()
+            self._proven.add(address)
+            self._events.append(AddressProven(address))
+
+    def _take_request(self, asked: Asked, now: float) -> bool:
+        """Follow a check of the peer. False: it changes nothing that has to be looked at."""
+        pair = asked.pair
+        self._take_sign(pair, now)
+        if pair is self.selected and self._consent is not None:
             self._consent.handle_alive(now)
+            if not self.is_controlling:
+                return False
+            self._consent.handle_hint(now)  # who is controlled asks only if it misses us, at the address it knows
+        elif pair.state is not PairState.SUCCEEDED:
+            if self._started_at is not None:
+                self._checks.trigger(pair, now)
+        elif asked.nominated:
+            self._select(pair, now)
+        return True
+
+    def _take_answer(self, pair: Pair, now: float, *, nominated: bool) -> None:
+        self._take_sign(pair, now)
+        if pair is self.selected and self._consent is not None:
+            self._consent.handle_answer(now, pair.rtt_ms / 1000)
         if self.is_controlling:
-            if nominated and pair is self._nominating:
+            if nominated and pair is self._choice.nominating:
                 self._select(pair, now)
         elif pair.remote_nominated:
             self._select(pair, now)
 
-    def _tend_nomination(self, now: float) -> None:
-        self._nomination_at = None
-        if not self.is_controlling:
-            self._nominating = None
-        if self._nominating is not None and self._nominating.check is None:
-            self._nominating = None  # given up, refused, or its base is gone
-        if not self.is_controlling or self._nominating is not None:
-            return
-        selected = self._selected
-        if selected is not None and selected.state is not PairState.SUCCEEDED:
-            selected = None
-        decision = decide(
-            [self._contender(p) for p in self.pairs if p.state is not PairState.FAILED],
-            selected=None if selected is None else self._contender(selected),
-            now=now,
-        )
-        self._nomination_at = decision.wait_until
-        if isinstance(decision.nominate, Pair):
-            self._nominating = decision.nominate
-            self._checks.begin(decision.nominate, now, nominate=True)
-
-    def _contender(self, pair: Pair) -> Contender:
-        priority = pair.priority(controlling=self.is_controlling)
-        return Contender(pair, pair.relay_legs, priority, pair.valid_since)
-
     def _select(self, pair: Pair, now: float) -> None:
-        self._nominating = None
-        if pair is self._selected:
+        if not self._choice.select(pair, now):
             return
-        self._selected = pair
         if self._consent is None:
             self._consent = Consent(
-                interval_s=self._consent_interval_s, lost_after_s=self._lost_after_s, rng=self._rng, now=now
+                asks=self.is_controlling,
+                interval_s=self._consent_interval_s,
+                lost_after_s=self._lost_after_s,
+                rng=self._rng,
+                now=now,
             )
-        elif self.is_controlling:
-            self._consent.handle_alive(now)  # the nomination was answered just now
-        else:
-            self._consent.handle_hint(now)
-        self._upgrade_after_s = UPGRADE_FIRST_S
-        self._next_upgrade_at = now + UPGRADE_FIRST_S if pair.relay_legs else None
-        self._announce()
-
-    def _announce(self) -> None:
-        """Report the selected path unless it is the one last reported, apart from its rtt."""
-        if self._selected is None:
-            return
-        path = self._selected.path
-        if self._announced is None or msgspec.structs.replace(self._announced, rtt_ms=path.rtt_ms) != path:
-            self._announced = path
-            self._events.append(PathSelected(path))
+        self._consent.handle_selected(now)
 
     def _lose(self, reason: LostReason, now: float) -> None:
         last_alive = self._consent.last_alive if self._consent is not None else now
         self._is_over = True
-        self._selected = self._consent = None
+        self._choice.selected = self._consent = None
         self._events.append(PathLost(reason, now - last_alive))
 
     @property
     def _is_hopeless(self) -> bool:
-        if self._selected is not None or not (self._local_end and self._remote_end):
+        if self.selected is not None or not (self._local_end and self._remote_end):
             return False
         return not any(
             pair.is_pending or (pair.state is PairState.SUCCEEDED and not self.is_controlling)

@@ -32,4 +32,10 @@ class ChecksFailed(msgspec.Struct, frozen=True):
     reason: NeverReason
 
 
-Event = PathSelected | PathLost | ChecksFailed
+class AddressProven(msgspec.Struct, frozen=True):
+    """The peer has shown, authentically and for the first time, that it sends from this address."""
+
+    address: Address
+
+
+Event = PathSelected | PathLost | ChecksFailed | AddressProven

@@ -25,6 +25,7 @@ class ReflexiveFound(msgspec.Struct, frozen=True):
     base_id: int
     server: Address
     mapped: Address
+    rtt_ms: float
 
 
 class ReflexiveMissed(msgspec.Struct, frozen=True):
@@ -39,6 +40,7 @@ class _Query:
     base_id: int
     server: Address
     payload: bytes
+    first_sent_at: float
     next_at: float
     sends: int = 0
 
@@ -57,21 +59,22 @@ class ReflexiveQueries:
     def handle_query(self, base_id: int, server: Address, now: float) -> None:
         """Ask one server from one base."""
         request = binding.query_request()
-        query = _Query(base_id, server, bytes(request), now)
+        query = _Query(base_id, server, bytes(request), now, now)
         self._queries[request.transaction_id] = query
         self._transmit(query, now)
 
-    def handle_response(self, base_id: int, message: stun.Message, source: Address) -> bool:
-        """Take a message if it answers one of our questions; False: it is somebody else's."""
-        query = self._queries.get(message.transaction_id)
-        if query is None or message.message_class not in (stun.Class.RESPONSE, stun.Class.ERROR):
+    def handle_response(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram if it answers one of our questions; False: it is somebody else's."""
+        query = self._queries.get(datagram[8:20])
+        if query is None or datagram[0] == 0:
             return False
-        if (query.base_id, query.server) != (base_id, source):
+        message = binding.read(datagram)
+        if message is None or (query.base_id, query.server) != (base_id, source):
             return True
         del self._queries[message.transaction_id]
         mapped = binding.attribute(message, "XOR-MAPPED-ADDRESS")
         if message.message_class is stun.Class.RESPONSE and _is_usable(mapped, query.server):
-            self._events.append(ReflexiveFound(base_id, query.server, mapped))
+            self._events.append(ReflexiveFound(base_id, query.server, mapped, (now - query.first_sent_at) * 1000))
         else:
             self._events.append(ReflexiveMissed(base_id, query.server))
         return True

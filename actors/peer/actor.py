@@ -217,7 +217,7 @@ class PeerConnection(Actor):
         self._machine.handle_lost(cause, evidence, lost.last_seen_s_ago, self._now())
         self._drain()
 
-    def _on_candidate(self, candidate: str) -> None:
+    def _on_candidate(self, candidate: str, _generation: int) -> None:
         """Gather what is found in one turn of the loop into one message."""
         self._found.append(candidate)
         if not self._telling:
@@ -279,7 +279,7 @@ class PeerConnection(Actor):
             remote_password=config.remote_password,
             servers=tuple(servers),
             lost_after_s=config.lost_after_s,
-            consent_interval_s=min(CONSENT_INTERVAL_S, config.lost_after_s / 6),
+            consent_interval_s=min(CONSENT_INTERVAL_S, config.lost_after_s / 4),
             relay_only=config.relay_only,
             host_filter=lambda host: host not in excluded and not host.startswith(("127.", "::1", "fe80:")),
         )

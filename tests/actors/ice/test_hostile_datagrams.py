@@ -10,17 +10,19 @@ import pytest
 from aioice import stun, turn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.actors.ice.reference import check_request, success
 
 from exeunt.actors.ice import Callbacks, Credentials, IceConfig, binding
 from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.connection import IceConnection
+from exeunt.actors.ice.packing import Role
 from exeunt.actors.ice.relay import UdpClient
 
 OURS = Credentials(local_username="aaaa", local_password="a" * 22, remote_username="bbbb", remote_password="b" * 22)
 THEIRS = Credentials(local_username="bbbb", local_password="b" * 22, remote_username="aaaa", remote_password="a" * 22)
 REAL = [
-    bytes(binding.check_request(THEIRS, binding.Role(controlling=True, tie_breaker=9), nominate=True)),
-    binding.success(binding.query_request(), ("192.0.2.1", 5), OURS),
+    bytes(check_request(THEIRS, Role(controlling=True, tie_breaker=9), nominate=True)),
+    success(bytes(12), ("192.0.2.1", 5), OURS),
     binding.failure(binding.query_request(), binding.ROLE_CONFLICT, OURS),
     b"\x40\x00\x00\x04data",
     bytes(
@@ -63,7 +65,7 @@ DATAGRAMS = st.builds(make_datagram, st.integers(0, len(HEADERS) + 2 * len(REAL)
 def make_session(received: list[bytes], candidates: list[str], *, ours: bool) -> tuple[IceConnection, Counter[str]]:
     credentials = OURS if ours else THEIRS
     callbacks = Callbacks(
-        on_candidate=candidates.append,
+        on_candidate=lambda line, _generation: candidates.append(line),
         on_datagram=received.append,
         on_path=lambda _: None,
         on_lost=lambda _: None,
@@ -75,10 +77,13 @@ def make_session(received: list[bytes], candidates: list[str], *, ours: bool) ->
         remote_username=credentials.remote_username,
         remote_password=credentials.remote_password,
         host_filter=lambda host: host == "127.0.0.1",
+        lost_after_s=300.0,  # the loop stands still while the session is fed
     )
     counters: Counter[str] = Counter()
     rng = random.Random(1)
-    return IceConnection(config, credentials, callbacks, counters=counters, now=time.monotonic, rng=rng), counters
+    return IceConnection(
+        config, credentials, callbacks, generation=0, counters=counters, now=time.monotonic, rng=rng
+    ), counters
 
 
 def make_relay_client(delivered: list[bytes]) -> UdpClient:

@@ -23,6 +23,7 @@ from exeunt.actors.ice import (
     PathAgent,
     new_username_and_password,
 )
+from exeunt.actors.ice.early import MAX_GENERATIONS, MAX_HELD
 
 
 def only_loopback(host: str) -> bool:
@@ -50,10 +51,10 @@ class Side:
         self.agent = IceAgent(self.config, callbacks)
         self.as_interface: PathAgent = self.agent
 
-    def on_candidate(self, line: str) -> None:
+    def on_candidate(self, line: str, generation: int) -> None:
         self.candidates.append(line)
         if self.peer is not None:
-            self.peer.agent.add_remote_candidate(line)
+            self.peer.agent.add_remote_candidate(line, generation)
 
 
 Pair = tuple[Side, Side]
@@ -304,7 +305,7 @@ async def test_restart_moves_to_new_credentials_without_losing_a_datagram(make_p
     before, _ = await connect(a, b)
     ours, theirs = new_credentials()
     sent = 0
-    restarting = asyncio.gather(a.agent.restart(ours, 5.0), b.agent.restart(theirs, 5.0))
+    restarting = asyncio.gather(a.agent.restart(ours, 5.0, 1), b.agent.restart(theirs, 5.0, 1))
     while not restarting.done():
         a.agent.send(sent.to_bytes(4, "big") + b"x")
         sent += 1
@@ -327,18 +328,46 @@ async def assert_carries_after(a: Side, b: Side, sent: int) -> None:
     assert {int.from_bytes(data[:4], "big") for data in got[:-1]} == set(range(sent))
 
 
+async def test_candidates_of_a_restart_that_is_not_known_yet_are_held(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    await connect(a, b)
+    ours, theirs = new_credentials()
+    b.peer = None  # nothing of b is told later: what a needs comes before its restart
+    restarting = asyncio.create_task(b.agent.restart(theirs, 5.0, 3))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert b.candidates[2:][-1] == ""
+    for line in b.candidates[2:]:
+        a.agent.add_remote_candidate(line, 3)
+    a.agent.add_remote_candidate(b.candidates[0], 2)
+    path, _ = await asyncio.gather(a.agent.restart(ours, 5.0, 3), restarting)
+    assert path.remote_type == "host"
+    a.agent.add_remote_candidate(b.candidates[0], 0)
+    assert a.agent.counters["candidate_of_past_generation"] == 1
+    with pytest.raises(ValueError, match="generation"):
+        await a.agent.restart(ours, 5.0, 3)
+
+
+async def test_candidates_of_generations_to_come_are_held_in_bounds(make_pair: MakePair) -> None:
+    a, _ = make_pair()
+    for generation in range(1, 20):
+        for port in range(1, 100):
+            a.agent.add_remote_candidate(f"1 1 udp 1 203.0.113.1 {port} typ host", generation)
+    assert a.agent.counters["early_candidate_over_limit"] == 19 * 99 - MAX_GENERATIONS * MAX_HELD
+
+
 async def test_close_during_a_restart_ends_both(make_pair: MakePair) -> None:
     a, b = make_pair()
     await connect(a, b)
     ours, _ = new_credentials()
-    restarting = asyncio.create_task(a.agent.restart(ours, 30.0))
+    restarting = asyncio.create_task(a.agent.restart(ours, 30.0, 1))
     await asyncio.sleep(0)
     await a.agent.close(1.0)
     with pytest.raises(NeverConnected) as caught:
         await restarting
     assert caught.value.reason == "closed"
     with pytest.raises(NeverConnected):
-        await a.agent.restart(ours, 1.0)
+        await a.agent.restart(ours, 1.0, 1)
 
 
 @pytest.mark.slow
@@ -347,7 +376,7 @@ async def test_a_restart_that_fails_leaves_the_old_path(make_pair: MakePair) -> 
     path, _ = await connect(a, b)
     ours, _ = new_credentials()
     with pytest.raises(NeverConnected):
-        await a.agent.restart(ours, 0.3)
+        await a.agent.restart(ours, 0.3, 1)
     assert a.agent.path == path
     await assert_carries(a, b)
 
@@ -359,7 +388,7 @@ async def test_a_loss_during_a_restart_is_told_when_the_restart_has_failed(make_
     await b.agent.close(1.0)
     ours, _ = new_credentials()
     with pytest.raises(NeverConnected):
-        await a.agent.restart(ours, 0.9)
+        await a.agent.restart(ours, 0.9, 1)
     assert a.losses.qsize() == 1
 
 

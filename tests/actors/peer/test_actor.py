@@ -64,8 +64,8 @@ class PlayedAgent:
     async def gather(self) -> None:
         if self.gather_error is not None:
             raise self.gather_error
-        self.callbacks.on_candidate("candidate:1")
-        self.callbacks.on_candidate("")
+        self.callbacks.on_candidate("candidate:1", 0)
+        self.callbacks.on_candidate("", 0)
 
     async def connect(self, timeout_s: float) -> IcePath:
         if self.connect_error is not None:

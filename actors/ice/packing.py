@@ -1,0 +1,165 @@
+"""Checks and their answers, packed by hand: what a gateway with thousands of peers does all day.
+
+aioice's codec builds a message attribute by attribute and reads it the same way; asking and answering once costs
+0.8 ms of CPU with it. The messages of a check have a fixed layout, so here they are a few bytes around a one-shot HMAC:
+
+    request   header · USERNAME · PRIORITY · ICE-CONTROLLING or ICE-CONTROLLED · [USE-CANDIDATE] · the two below
+    success   header · XOR-MAPPED-ADDRESS · the two below
+              MESSAGE-INTEGRITY · FINGERPRINT
+
+What is packed is byte for byte what aioice's codec makes of the same attributes in this order (RFC 8489 section 14).
+What is read is only this layout, and only if it is authentic: everything else, a peer of another make or a forgery, is
+answered with None and goes the long way, through `binding`.
+"""
+
+import hmac
+import socket
+import struct
+from binascii import crc32
+from functools import lru_cache
+from typing import NamedTuple
+
+from .agent import Address, Credentials
+from .candidate import priority
+
+COOKIE = 0x2112A442
+_HEADER = struct.Struct("!HHI12s")
+_HEADER_LENGTH = 20
+_REQUEST, _SUCCESS = 0x0001, 0x0101
+_PRIORITY = struct.Struct("!HHI")
+_ROLE = struct.Struct("!HHQ")
+_CONTROLLED, _CONTROLLING = 0x8029, 0x802A
+_USE_CANDIDATE = struct.pack("!HH", 0x0025, 0)
+_INTEGRITY_HEADER = struct.pack("!HH", 0x0008, 20)
+_INTEGRITY_LENGTH = 24
+_FINGERPRINT = struct.Struct("!HHI")
+_FINGERPRINT_TYPE, _FINGERPRINT_XOR = 0x8028, 0x5354554E
+_MAPPED = struct.Struct("!HHBBH")
+_MAPPED_TYPE = 0x0020
+_PRFLX_PRIORITY = _PRIORITY.pack(0x0024, 4, priority("prflx"))
+
+
+class Role(NamedTuple):
+    """The role attribute of a check: which side decides, and the number that settles a conflict."""
+
+    controlling: bool
+    tie_breaker: int
+
+
+class Request(NamedTuple):
+    """An authentic check of the peer."""
+
+    transaction_id: bytes
+    priority: int
+    role: Role
+    nominates: bool
+
+
+class Packing:
+    """Packs and reads the checks of one session, with its credentials (RFC 8445 section 7.2.2)."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._local_key = credentials.local_password.encode()
+        self._remote_key = credentials.remote_password.encode()
+        self._our_username = _username(f"{credentials.remote_username}:{credentials.local_username}")
+        self._their_username = _username(f"{credentials.local_username}:{credentials.remote_username}")
+
+    def request(self, transaction_id: bytes, role: Role, *, nominate: bool) -> bytes:
+        """Pack a connectivity or consent check."""
+        body = (
+            self._our_username
+            + _PRFLX_PRIORITY
+            + _ROLE.pack(_CONTROLLING if role.controlling else _CONTROLLED, 8, role.tie_breaker)
+        )
+        if nominate and role.controlling:
+            body += _USE_CANDIDATE
+        return _sign(_REQUEST, transaction_id, body, self._remote_key)
+
+    def success(self, transaction_id: bytes, source: Address) -> bytes:
+        """Pack the answer to an authenticated check that came from `source` (RFC 8445 section 7.3.1.2)."""
+        host = _packed_host(source[0])
+        pad = _HEADER.pack(0, 0, COOKIE, transaction_id)[4 : 4 + len(host)]
+        mapped = int.from_bytes(host, "big") ^ int.from_bytes(pad, "big")
+        family = 1 if len(host) == 4 else 2
+        body = _MAPPED.pack(_MAPPED_TYPE, 4 + len(host), 0, family, source[1] ^ COOKIE >> 16)
+        return _sign(_SUCCESS, transaction_id, body + mapped.to_bytes(len(host), "big"), self._local_key)
+
+    def read_request(self, datagram: bytes) -> Request | None:
+        """Read an authentic check of the peer; None: something else, or a forgery."""
+        username = self._their_username
+        role_at = _HEADER_LENGTH + len(username) + _PRIORITY.size
+        end = len(datagram) - _INTEGRITY_LENGTH - _FINGERPRINT.size
+        nominates = end == role_at + _ROLE.size + len(_USE_CANDIDATE)
+        if not nominates and end != role_at + _ROLE.size:
+            return None
+        if datagram[_HEADER_LENGTH : _HEADER_LENGTH + len(username)] != username:
+            return None
+        priority_type, priority_length, priority_value = _PRIORITY.unpack_from(datagram, role_at - _PRIORITY.size)
+        role_type, role_length, tie_breaker = _ROLE.unpack_from(datagram, role_at)
+        if (priority_type, priority_length, role_length) != (0x0024, 4, 8):
+            return None
+        if role_type not in (_CONTROLLED, _CONTROLLING):
+            return None
+        if nominates and datagram[end - len(_USE_CANDIDATE) : end] != _USE_CANDIDATE:
+            return None
+        transaction_id = _verify(_REQUEST, datagram, end, self._local_key)
+        if transaction_id is None:
+            return None
+        return Request(transaction_id, priority_value, Role(role_type == _CONTROLLING, tie_breaker), nominates)
+
+    def read_success(self, datagram: bytes) -> tuple[bytes, Address] | None:
+        """Read the transaction id and mapped address of an authentic answer; None: something else, or a forgery."""
+        end = len(datagram) - _INTEGRITY_LENGTH - _FINGERPRINT.size
+        length = end - _HEADER_LENGTH - _MAPPED.size
+        if length not in (4, 16):
+            return None
+        mapped_type, mapped_length, _, family, port = _MAPPED.unpack_from(datagram, _HEADER_LENGTH)
+        if (mapped_type, mapped_length) != (_MAPPED_TYPE, 4 + length) or family != (1 if length == 4 else 2):
+            return None
+        transaction_id = _verify(_SUCCESS, datagram, end, self._remote_key)
+        if transaction_id is None:
+            return None
+        mapped = int.from_bytes(datagram[end - length : end], "big")
+        host = (mapped ^ int.from_bytes(datagram[4 : 4 + length], "big")).to_bytes(length, "big")
+        return transaction_id, (_host(host), port ^ COOKIE >> 16)
+
+
+def _username(name: str) -> bytes:
+    value = name.encode()
+    return struct.pack("!HH", 0x0006, len(value)) + value + bytes(-len(value) % 4)
+
+
+def _sign(kind: int, transaction_id: bytes, body: bytes, key: bytes) -> bytes:
+    """Append MESSAGE-INTEGRITY and FINGERPRINT; each covers a header that already counts it (RFC 8489 14.5, 14.7)."""
+    length = len(body) + _INTEGRITY_LENGTH
+    mac = hmac.digest(key, _HEADER.pack(kind, length, COOKIE, transaction_id) + body, "sha1")
+    length += _FINGERPRINT.size
+    message = _HEADER.pack(kind, length, COOKIE, transaction_id) + body + _INTEGRITY_HEADER + mac
+    return message + _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, crc32(message) ^ _FINGERPRINT_XOR)
+
+
+def _verify(kind: int, datagram: bytes, end: int, key: bytes) -> bytes | None:
+    """Return the transaction id if header, integrity and fingerprint are right; the attributes end at `end`."""
+    message_kind, length, cookie, transaction_id = _HEADER.unpack_from(datagram)
+    if message_kind != kind or length != len(datagram) - _HEADER_LENGTH or cookie != COOKIE:
+        return None
+    mac_at = end + len(_INTEGRITY_HEADER)
+    if datagram[end:mac_at] != _INTEGRITY_HEADER:
+        return None
+    checked = len(datagram) - _FINGERPRINT.size
+    fingerprint = _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, crc32(datagram[:checked]) ^ _FINGERPRINT_XOR)
+    if datagram[checked:] != fingerprint:
+        return None
+    header = _HEADER.pack(kind, end + _INTEGRITY_LENGTH - _HEADER_LENGTH, COOKIE, transaction_id)
+    mac = hmac.digest(key, header + datagram[_HEADER_LENGTH:end], "sha1")
+    return transaction_id if hmac.compare_digest(mac, datagram[mac_at:checked]) else None
+
+
+@lru_cache(maxsize=4096)
+def _packed_host(host: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+
+
+@lru_cache(maxsize=4096)
+def _host(packed: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
