@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, Lost, NeverConnected, Path
+from exeunt.actors.ice import Callbacks, Credentials, IceAgent, IceConfig, Lost, NeverConnected, Path
 from exeunt.runtime.worker import new_event_loop
 
 from .protocol import (
@@ -30,7 +30,11 @@ from .protocol import (
     PathTaken,
     Ready,
     Report,
+    Restart,
+    Restarted,
     Talk,
+    Withdraw,
+    Withdrawn,
 )
 
 CLOSE_S = 2.0
@@ -47,6 +51,7 @@ class Session:
         self._report = report
         self._timeout_s = order.timeout_s
         self._talking: asyncio.Task[None] | None = None
+        self._restarting: set[asyncio.Task[None]] = set()
         config = IceConfig(
             role=order.role,
             local_username=order.local[0],
@@ -56,7 +61,11 @@ class Session:
             servers=order.servers,
         )
         callbacks = Callbacks(
-            on_candidate=self._found, on_datagram=self._received, on_path=self._moved, on_lost=self._lost
+            on_candidate=self._found,
+            on_withdrawn=self._withdrawn,
+            on_datagram=self._received,
+            on_path=self._moved,
+            on_lost=self._lost,
         )
         self.agent = IceAgent(config, callbacks)
         self._connecting = asyncio.create_task(self._connect())
@@ -72,15 +81,34 @@ class Session:
             self._report(Connected(self._id, (time.monotonic() - began) * 1000))
         await gathering
 
-    def obey(self, order: Hear | Talk | Hint) -> None:
+    def obey(self, order: Hear | Withdraw | Talk | Hint | Restart) -> None:
         """Do what is asked while the agent is open."""
         match order:
             case Hear():
-                self.agent.add_remote_candidate(order.line)
+                self.agent.add_remote_candidate(order.line, order.generation)
+            case Withdraw():
+                self.agent.withdraw_remote_candidate(order.line, order.generation)
             case Talk():
                 self._talking = asyncio.create_task(self._talk(order.interval_s))
             case Hint():
                 self.agent.hint()
+            case Restart():
+                self._restarting.add(asyncio.create_task(self._restart(order)))
+
+    async def _restart(self, order: Restart) -> None:
+        began = time.monotonic()
+        credentials = Credentials(
+            local_username=order.local[0],
+            local_password=order.local[1],
+            remote_username=order.remote[0],
+            remote_password=order.remote[1],
+        )
+        try:
+            await self.agent.restart(credentials, order.timeout_s, order.generation)
+        except NeverConnected as error:
+            self._report(Failed(self._id, error.reason))
+        else:
+            self._report(Restarted(self._id, order.generation, (time.monotonic() - began) * 1000))
 
     async def _talk(self, interval_s: float) -> None:
         while True:
@@ -89,15 +117,18 @@ class Session:
 
     async def close(self) -> None:
         """Close the agent."""
-        tasks = [task for task in (self._connecting, self._talking) if task is not None]
+        tasks = [task for task in (self._connecting, self._talking, *self._restarting) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.agent.close(CLOSE_S)
         self._report(Closed(self._id, dict(self.agent.counters)))
 
-    def _found(self, line: str) -> None:
-        self._report(Candidate(self._id, line, 0))
+    def _found(self, line: str, generation: int) -> None:
+        self._report(Candidate(self._id, line, generation))
+
+    def _withdrawn(self, line: str, generation: int) -> None:
+        self._report(Withdrawn(self._id, line, generation))
 
     def _received(self, datagram: bytes) -> None:
         _, kind, sent_ns = DATAGRAM.unpack(datagram)

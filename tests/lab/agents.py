@@ -32,8 +32,12 @@ from .protocol import (
     PathTaken,
     Ready,
     Report,
+    Restart,
+    Restarted,
     SessionReport,
     Talk,
+    Withdraw,
+    Withdrawn,
 )
 
 ROOT = FilePath(__file__).parents[2]
@@ -111,13 +115,15 @@ class Side:
     candidates: list[str] = field(default_factory=list[str])
     paths: list[Path] = field(default_factory=list[Path])
     took_ms: float | None = None
+    generation: int = 0
+    """Of the last restart that succeeded."""
     failure: str = ""
     echoes: int = 0
     last_echo_at: float | None = None
     is_lost: bool = False
     counters: dict[str, int] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: list[Hear] | None = field(default_factory=list[Hear])
+    waiting: list[Hear | Withdraw] | None = field(default_factory=list[Hear | Withdraw])
     """What the peer has said before this side was opened; None from then on."""
 
     @property
@@ -131,8 +137,12 @@ class Side:
             case Candidate():
                 self.candidates.append(report.line)
                 self._pass_on(Hear(self.session, report.line, report.generation))
+            case Withdrawn():
+                self._pass_on(Withdraw(self.session, report.line, report.generation))
             case Connected():
                 self.took_ms = report.took_ms
+            case Restarted():
+                self.generation = report.generation
             case Failed():
                 self.failure = report.reason
             case PathTaken():
@@ -154,14 +164,14 @@ class Side:
         for each in (order, *(waiting or ())):
             self.process.tell(each)
 
-    def hear(self, order: Hear) -> None:
+    def hear(self, order: Hear | Withdraw) -> None:
         """Tell the agent a candidate of its peer, when it is open."""
         if self.waiting is None:
             self.process.tell(order)
         else:
             self.waiting.append(order)
 
-    def _pass_on(self, order: Hear) -> None:
+    def _pass_on(self, order: Hear | Withdraw) -> None:
         peer = self.peer
         assert peer is not None
         asyncio.get_running_loop().call_later(SIGNALLING_S, peer.hear, order)
@@ -226,6 +236,17 @@ class Connect:
     def hint(self) -> None:
         """Tell the client's side that its network may have changed."""
         self.client.process.tell(Hint(self.client.session))
+
+    async def restart(self) -> bool:
+        """Restart both sides, as a portal does that one of them asked; return whether both found a path."""
+        generation = self.client.generation + 1
+        ours, theirs = new_username_and_password(), new_username_and_password()
+        await asyncio.sleep(SIGNALLING_S)  # the question's way to the portal, and the answer's to the other side
+        for side, local, remote in ((self.client, ours, theirs), (self.gateway, theirs, ours)):
+            side.process.tell(Restart(side.session, local, remote, generation, CONNECT_S))
+        return await self.wait(
+            CONNECT_S, lambda: all(side.generation == generation or side.failure for side in self.sides)
+        ) and not any(side.failure for side in self.sides)
 
     @property
     def took_ms(self) -> float:

@@ -45,6 +45,24 @@ class Hint(msgspec.Struct, frozen=True, tag="hint"):
     session: int
 
 
+class Withdraw(msgspec.Struct, frozen=True, tag="withdraw"):
+    """A candidate of the peer that does not work any more."""
+
+    session: int
+    line: str
+    generation: int
+
+
+class Restart(msgspec.Struct, frozen=True, tag="restart"):
+    """Find a path anew, with new credentials; `Restarted` or `Failed` follows."""
+
+    session: int
+    local: tuple[str, str]
+    remote: tuple[str, str]
+    generation: int
+    timeout_s: float
+
+
 class Close(msgspec.Struct, frozen=True, tag="close"):
     """Close the agent; `Closed` follows."""
 
@@ -63,6 +81,14 @@ class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
     generation: int
 
 
+class Withdrawn(msgspec.Struct, frozen=True, tag="withdrawn"):
+    """A candidate that was told before does not work any more."""
+
+    session: int
+    line: str
+    generation: int
+
+
 class Connected(msgspec.Struct, frozen=True, tag="connected"):
     """`connect` returned."""
 
@@ -71,8 +97,16 @@ class Connected(msgspec.Struct, frozen=True, tag="connected"):
     """Since gathering began."""
 
 
+class Restarted(msgspec.Struct, frozen=True, tag="restarted"):
+    """`restart` returned."""
+
+    session: int
+    generation: int
+    took_ms: float
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """`connect` raised NeverConnected."""
+    """`connect` or `restart` raised NeverConnected."""
 
     session: int
     reason: str
@@ -106,6 +140,6 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
     counters: dict[str, int]
 
 
-Order = Open | Hear | Talk | Hint | Close
-SessionReport = Candidate | Connected | Failed | PathTaken | Carried | PathGone | Closed
+Order = Open | Hear | Withdraw | Talk | Hint | Restart | Close
+SessionReport = Candidate | Withdrawn | Connected | Restarted | Failed | PathTaken | Carried | PathGone | Closed
 Report = Ready | SessionReport
