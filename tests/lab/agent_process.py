@@ -111,9 +111,11 @@ class Session:
             self._report(Restarted(self._id, order.generation, (time.monotonic() - began) * 1000))
 
     async def _talk(self, interval_s: float) -> None:
+        due = time.monotonic()
         while True:
             self.agent.send(DATAGRAM.pack(TYPE, QUESTION, time.monotonic_ns()))
-            await asyncio.sleep(interval_s)
+            due += interval_s  # a pause each time would fall behind, the more the busier the machine is
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def close(self) -> None:
         """Close the agent."""
