@@ -229,9 +229,10 @@ class Connect:
             return False
         return True
 
-    def talk(self, interval_s: float) -> None:
-        """Have the client's side send so often."""
-        self.client.process.tell(Talk(self.client.session, interval_s))
+    def talk(self, interval_s: float, side: Side | None = None) -> None:
+        """Have one side, the client's by default, send so often. The other one only answers."""
+        side = side or self.client
+        side.process.tell(Talk(side.session, interval_s))
 
     def hint(self) -> None:
         """Tell the client's side that its network may have changed."""

@@ -13,7 +13,7 @@ import pytest
 
 from exeunt.clients.lab import Delays, NatKind
 
-from .agents import Connect
+from .agents import Connect, Side
 from .expectation import Expected
 from .meeting_place import MeetingPlace, Pair, meeting_place, relays_for
 from .nat_matrix import SETTLE_S, is_settled
@@ -28,27 +28,32 @@ HEALED_S = 2.0
 PATIENCE_S = 20.0
 
 
-async def settle(connect: Connect, pair: Pair) -> None:
-    """Connect directly, and have data flow."""
+async def settle(connect: Connect, pair: Pair, talker: str = "client") -> Side:
+    """Connect directly, and have data flow; return the side that talks."""
     assert await connect.start((relays_for(pair[0]), relays_for(pair[1])))
-    connect.talk(TALK_INTERVAL_S)
-    assert await connect.wait(SETTLE_S, lambda: is_settled(connect, Expected.DIRECT) and connect.client.echoes > 10)
+    side = connect.client if talker == "client" else connect.gateway
+    connect.talk(TALK_INTERVAL_S, side)
+    assert await connect.wait(SETTLE_S, lambda: is_settled(connect, Expected.DIRECT) and side.echoes > 10)
+    return side
 
 
-async def outage_s(connect: Connect, disturb: Callable[..., object], *arguments: object) -> float:
+async def outage_s(connect: Connect, talker: Side, disturb: Callable[..., object], *arguments: object) -> float:
     """Disturb the path, and wait until data flows again: return how long that took."""
     await asyncio.to_thread(disturb, *arguments)
     began = time.monotonic()
-    path, gateways_path = connect.client.path, connect.gateway.path
     # What was under way when it happened may still arrive. That it flows again is told by ten echoes.
-    before = connect.client.echoes
-    assert await connect.wait(PATIENCE_S, lambda: connect.client.echoes >= before + 10), (path, gateways_path)
+    before = talker.echoes
+    assert await connect.wait(PATIENCE_S, lambda: talker.echoes >= before + 10), [side.path for side in connect.sides]
     return max(0.0, time.monotonic() - began - 10 * TALK_INTERVAL_S)
 
 
 @pytest.mark.parametrize("how", ["rebind", "roam"])
 @pytest.mark.parametrize("gateway", [NatKind.NONE, NatKind.FULL_CONE])
-def test_a_nat_that_forgot_heals_where_the_peer_is_reachable(tmp_path: Path, gateway: NatKind, how: str) -> None:
+@pytest.mark.parametrize("talker", ["client", "gateway"])
+def test_a_nat_that_forgot_heals_where_the_peer_is_reachable(
+    tmp_path: Path, gateway: NatKind, how: str, talker: str
+) -> None:
+    """Whoever has something to say: a client that only downloads sends nothing when nothing comes."""
     pair = (NatKind.PORT_RESTRICTED, gateway)
     with meeting_place([pair], tmp_path) as place:
 
@@ -56,12 +61,12 @@ def test_a_nat_that_forgot_heals_where_the_peer_is_reachable(tmp_path: Path, gat
             site = place.clients[pair[0]]
             took: list[float] = []
             async with place.agents() as agents, agents.between(pair) as connect:
-                await settle(connect, pair)
+                side = await settle(connect, pair, talker)
                 for number in range(3):
                     if how == "rebind":
-                        took.append(await outage_s(connect, place.internet.rebind, site))
+                        took.append(await outage_s(connect, side, place.internet.rebind, site))
                     else:
-                        took.append(await outage_s(connect, place.internet.roam, site, 77 + number))
+                        took.append(await outage_s(connect, side, place.internet.roam, site, 77 + number))
                     assert not connect.client.is_lost
                     assert not connect.gateway.is_lost
                     assert connect.is_same_pair
@@ -90,10 +95,10 @@ def test_a_signalled_restart_heals_where_the_peer_is_not_reachable(tmp_path: Pat
 
         async def work() -> float:
             async with place.agents() as agents, agents.between(pair) as connect:
-                await settle(connect, pair)
+                side = await settle(connect, pair)
                 await asyncio.to_thread(disturb)
                 restarting = asyncio.create_task(connect.restart())
-                took = await outage_s(connect, lambda: None)
+                took = await outage_s(connect, side, lambda: None)
                 assert await restarting
                 assert is_settled(connect, Expected.DIRECT)
                 assert not connect.client.is_lost
@@ -112,10 +117,10 @@ def test_an_outage_of_three_seconds_is_survived(tmp_path: Path) -> None:
         async def work() -> float:
             site = place.clients[pair[0]]
             async with place.agents() as agents, agents.between(pair) as connect:
-                await settle(connect, pair)
+                side = await settle(connect, pair)
                 await asyncio.to_thread(place.internet.cut, site)
                 await asyncio.sleep(3)
-                took = await outage_s(connect, place.internet.heal, site)
+                took = await outage_s(connect, side, place.internet.heal, site)
                 assert not connect.client.is_lost
                 assert not connect.gateway.is_lost
             return took
