@@ -54,6 +54,7 @@ class Session:
             remote_username=order.remote[0],
             remote_password=order.remote[1],
             servers=order.servers,
+            relay_only=order.relay_only,
         )
         callbacks = Callbacks(
             on_candidate=self._found, on_datagram=self._received, on_path=self._moved, on_lost=self._lost
