@@ -59,6 +59,7 @@ class Session:
             remote_username=order.remote[0],
             remote_password=order.remote[1],
             servers=order.servers,
+            relay_only=order.relay_only,
         )
         callbacks = Callbacks(
             on_candidate=self._found,

@@ -207,16 +207,29 @@ class Connect:
         """The client's side and the gateway's."""
         return self.client, self.gateway
 
-    async def start(self, servers: tuple[tuple[IceServer, ...], tuple[IceServer, ...]], skew_s: float = 0.0) -> bool:
-        """Open both agents, the gateway's so much later (earlier, if negative); return whether both connected."""
+    async def start(
+        self,
+        servers: tuple[tuple[IceServer, ...], tuple[IceServer, ...]],
+        skew_s: float = 0.0,
+        *,
+        relay_only: bool = False,
+    ) -> bool:
+        """Open both agents, the gateway's so much later (earlier, if negative); return whether both connected.
+
+        ``relay_only`` is for the client.
+        """
         ours, theirs = new_username_and_password(), new_username_and_password()
-        client = Open(self.client.session, "controlling", ours, theirs, servers[0], CONNECT_S)
+        client = Open(self.client.session, "controlling", ours, theirs, servers[0], CONNECT_S, relay_only)
         gateway = Open(self.gateway.session, "controlled", theirs, ours, servers[1], CONNECT_S)
         await asyncio.gather(
             self._open_later(self.client, client, -skew_s), self._open_later(self.gateway, gateway, skew_s)
         )
-        await self.wait(CONNECT_S + 1, lambda: all(side.took_ms is not None or side.failure for side in self.sides))
+        await self.wait(CONNECT_S + 1, self._is_decided)
         return all(side.took_ms is not None for side in self.sides)
+
+    def _is_decided(self) -> bool:
+        """Whether both have connected, or one cannot: the other one would only wait for it."""
+        return any(side.failure for side in self.sides) or all(side.took_ms is not None for side in self.sides)
 
     async def wait(self, timeout_s: float, test: Callable[[], bool]) -> bool:
         """Wait until the test is true of what the agents have said; False if that takes too long."""

@@ -22,6 +22,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     remote: tuple[str, str]
     servers: tuple[IceServer, ...]
     timeout_s: float
+    relay_only: bool = False
 
 
 class Hear(msgspec.Struct, frozen=True, tag="hear"):
