@@ -139,7 +139,7 @@ class Session:
         if kind == QUESTION:
             self.agent.send(DATAGRAM.pack(TYPE, ANSWER, sent_ns))
         else:
-            self._report(Carried(self._id, (time.monotonic_ns() - sent_ns) / 1e6))
+            self._report(Carried(self._id, sent_ns / 1e9))
 
     def _moved(self, path: Path) -> None:
         self._report(PathTaken(self._id, path))

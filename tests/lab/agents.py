@@ -119,7 +119,8 @@ class Side:
     """Of the last restart that succeeded."""
     failure: str = ""
     echoes: int = 0
-    last_echo_at: float | None = None
+    echo_sent_s: float = 0.0
+    """When the datagram of the last echo was sent, on the monotonic clock."""
     is_lost: bool = False
     counters: dict[str, int] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -149,7 +150,7 @@ class Side:
                 self.paths.append(report.path)
             case Carried():
                 self.echoes += 1
-                self.last_echo_at = asyncio.get_running_loop().time()
+                self.echo_sent_s = report.sent_s
             case PathGone():
                 self.is_lost = True
             case Closed():

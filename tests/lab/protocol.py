@@ -124,7 +124,8 @@ class Carried(msgspec.Struct, frozen=True, tag="carried"):
     """A datagram went to the peer and its echo came back."""
 
     session: int
-    rtt_ms: float
+    sent_s: float
+    """When it was sent; on the machine's monotonic clock, which all processes share."""
 
 
 class PathGone(msgspec.Struct, frozen=True, tag="lost"):
