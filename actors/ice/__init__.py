@@ -14,9 +14,11 @@ from .agent import (
     NeverConnected,
     Path,
     PathAgent,
+    Route,
     new_username_and_password,
 )
 from .ice_agent import IceAgent
+from .sockets import Sockets
 
 __all__ = [
     "Address",
@@ -29,5 +31,7 @@ __all__ = [
     "NeverConnected",
     "Path",
     "PathAgent",
+    "Route",
+    "Sockets",
     "new_username_and_password",
 ]

@@ -58,6 +58,31 @@ class Path(msgspec.Struct, frozen=True):
     rtt_ms: float
 
 
+class Route(msgspec.Struct, frozen=True):
+    """How somebody who holds a duplicate of its descriptor could send a datagram on the path in use.
+
+    Write `frame(datagram)` to the channel: to `destination` and from the local address `source` (IP_PKTINFO), or, where
+    these are None, as it is: the descriptor is connected.
+    """
+
+    channel: str
+    """"udp4", "udp6" or the name of a relay's connection: what `channel_descriptor` is asked for."""
+    destination: Address | None
+    source: str | None
+    prefix: bytes
+    """Of a relay: the channel number that each datagram begins with, before its length (RFC 8656 section 12.4)."""
+    kind: Literal["direct", "relay"]
+    padded: bool = False
+    """Over TCP, ChannelData is padded to four bytes (RFC 8656 section 12.5)."""
+
+    def frame(self, datagram: bytes) -> bytes:
+        """Return the bytes to write for one datagram."""
+        if not self.prefix:
+            return datagram
+        padding = bytes(-len(datagram) % 4) if self.padded else b""
+        return self.prefix + len(datagram).to_bytes(2, "big") + datagram + padding
+
+
 class Lost(msgspec.Struct, frozen=True):
     """Consent to send expired (RFC 7675 section 5.1): why, and how long ago the peer was last heard."""
 
@@ -138,6 +163,10 @@ class IceConfig:
     """Answers whether a local address may be offered. None: all but loopback and link-local. It is how the tunnel's
     own addresses stay out: a tunnel through itself would be found, and be the best path by priority."""
 
+    resume: bytes | None = field(default=None, repr=False)
+    """A predecessor's `snapshot`: the agent begins connected, and with its credentials, role and generation instead of
+    these. `connect` returns its path at once."""
+
     def __post_init__(self) -> None:
         _ = self.credentials
         if self.relay_only and not self.allow_relay:
@@ -170,7 +199,7 @@ class Callbacks:
     on_datagram: Callable[[bytes], object]
     """One datagram that is not STUN, from whatever path and unauthenticated. No queue lies between."""
     on_path: Callable[[Path], object]
-    """The path was first agreed on, or changed."""
+    """The path was first agreed on, or changed, and the route with it."""
     on_lost: Callable[[Lost], object]
     """The path is lost, once; from then on `send` drops. `restart` may still find another."""
     on_withdrawn: Callable[[str, int], object] = _nobody_told
@@ -225,6 +254,22 @@ class PathAgent(Protocol):
         """When the peer last gave an authenticated sign of life: an answer, a request, or `note_alive`.
 
         Seconds of the agent's monotonic clock; None: never.
+        """
+        ...
+
+    def route(self) -> Route | None:
+        """Return how somebody else could send on the path in use; None: there is none, or nobody else can (TLS)."""
+        ...
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        """Return the descriptor of a route's channel, which stays ours; None: it is gone."""
+        ...
+
+    def snapshot(self) -> bytes | None:
+        """Return what a successor process needs to go on with the path (`IceConfig.resume`), secrets included.
+
+        It also needs the sockets (`Sockets.descriptors`, `Sockets.adopt`). None: there is no path, or it leads through
+        a relay of ours, whose connection is not part of it. A relay of the peer's does not matter.
         """
         ...
 

@@ -100,11 +100,6 @@ class Pair:
         return (self.base.candidate.type == "relay") + (self.remote.type == "relay")
 
     @property
-    def is_pending(self) -> bool:
-        """Whether its check has not ended."""
-        return self.state in (PairState.WAITING, PairState.IN_PROGRESS)
-
-    @property
     def path(self) -> Path:
         """What the layer above is told of this pair."""
         return Path(

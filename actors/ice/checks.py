@@ -42,6 +42,8 @@ class Checks:
         self.role = role
         self.list = CheckList()
         self.transmits: deque[Transmit] = deque()
+        self.last_given_up_at = float("-inf")
+        """When a check last ended without an answer."""
         self._credentials = credentials
         self._counters = counters
         self._packing = Packing(credentials)
@@ -150,6 +152,7 @@ class Checks:
             else:
                 pair.check = None
                 pair.advance("unanswered")
+                self.last_given_up_at = now
 
     def _transmit(self, pair: Pair, check: Check, now: float) -> None:
         check.next_at = now + CHECK_INTERVALS_S[min(check.sends, len(CHECK_INTERVALS_S) - 1)]

@@ -1,4 +1,4 @@
-"""One ICE session with its sockets, relays and clock: the shell around `IceMachine`.
+"""One ICE session with its bases, relays and clock: the shell around `IceMachine`.
 
 Everything that the machine says is done here at once: datagrams are sent, facts become callbacks, and one timer is
 set for the next moment that it names. A restart makes a new session; `IceAgent` holds the one in use.
@@ -9,9 +9,10 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from . import binding
-from .agent import Address, Callbacks, Credentials, IceConfig, Lost, NeverConnected, NeverReason, Path
+from .agent import Address, Credentials, IceConfig, Lost, NeverConnected, NeverReason, Path, Route
 from .candidate import Candidate
 from .check_list import Base
 from .gathering import Gathering
@@ -19,8 +20,24 @@ from .machine import IceMachine
 from .messages import AddressProven, Event, PathLost, PathSelected
 from .packing import Role
 from .reflexive import ReflexiveQueries
+from .snapshot import Snapshot
+from .sockets import HostBase, Sockets
 
 MIN_TIMER_S = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCallbacks:
+    """What a session calls, on its event loop."""
+
+    on_candidate: Callable[[str, int], object]
+    on_withdrawn: Callable[[str, int], object]
+    on_datagram: Callable[[int, bytes, Address], object]
+    """Data from a relay: the base, the datagram, and the peer's address at the relay."""
+    on_proven: Callable[[Address], object]
+    """The peer has authenticated itself from this address."""
+    on_path: Callable[[Path], object]
+    on_lost: Callable[[Lost], object]
 
 
 class IceConnection:
@@ -30,12 +47,14 @@ class IceConnection:
         self,
         config: IceConfig,
         credentials: Credentials,
-        callbacks: Callbacks,
+        callbacks: SessionCallbacks,
+        sockets: Sockets,
         *,
         generation: int,
         counters: Counter[str],
         now: Callable[[], float],
         rng: random.Random,
+        role: Role | None = None,
     ) -> None:
         self.generation = generation
         self._config = config
@@ -43,17 +62,22 @@ class IceConnection:
         self._counters = counters
         self._now = now
         self._machine = IceMachine(
-            role=Role(config.role == "controlling", secrets.randbits(64)),
+            role=role or Role(config.role == "controlling", secrets.randbits(64)),
             credentials=credentials,
             consent_interval_s=config.consent_interval_s,
             lost_after_s=config.lost_after_s,
             rng=rng,
             counters=counters,
         )
-        self._gathering = Gathering(config, self, counters=counters, now=now)
+        self._sockets = sockets
+        self._credentials = credentials
+        self._fragment = credentials.local_username
+        sockets.table.add_session(self._fragment, self)
+        self._gathering = Gathering(config, self, sockets, counters=counters, now=now)
         self._queries = self._gathering.queries
         self._outcome: asyncio.Future[Path] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._is_closed = self._is_lost = False
         self.path: Path | None = None
 
@@ -115,6 +139,51 @@ class IceConnection:
         except TimeoutError:
             raise self._never_connected("timed_out") from None
 
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on where a predecessor was. Raises ValueError if the sockets do not allow it."""
+        self._machine.handle_resume(self._gathering.resume(snapshot.host), snapshot, self._now())
+        pair = self._machine.selected
+        self.path = None if pair is None else pair.path
+        asyncio.get_running_loop().call_soon(self.pump)
+
+    def snapshot(self) -> Snapshot | None:
+        """Return what a successor needs; None unless a path over the shared sockets is up."""
+        pair, role = self._machine.selected, self._machine.role
+        if pair is None or not isinstance(self._gathering.channels.get(pair.base.id), HostBase):
+            return None
+        return Snapshot(
+            generation=self.generation,
+            local_username=self._credentials.local_username,
+            local_password=self._credentials.local_password,
+            remote_username=self._credentials.remote_username,
+            remote_password=self._credentials.remote_password,
+            controlling=role.controlling,
+            tie_breaker=role.tie_breaker,
+            host=pair.base.candidate.address[0],
+            local_type=pair.local_type,
+            remote=pair.remote,
+            remotes=tuple(self._machine.remotes),
+            rtt_ms=pair.rtt_ms,
+            last_alive=self._machine.last_alive,
+        )
+
+    def route(self) -> Route | None:
+        """Say how somebody else could send on the path in use."""
+        pair = self._machine.selected
+        channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
+        if pair is None or channel is None:
+            return None
+        if isinstance(channel, HostBase):
+            return channel.route(pair.remote.address)
+        return channel.route(f"relay-{self.generation}.{pair.base.id}", pair.remote.address)
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        """Return the descriptor of a channel that `route` named."""
+        pair, route = self._machine.selected, self.route()
+        if pair is None or route is None or route.channel != channel:
+            return None
+        return self._gathering.channels[pair.base.id].descriptor()
+
     def send(self, datagram: bytes | memoryview) -> None:
         """Send on the selected pair, or drop."""
         pair = self._machine.selected
@@ -123,10 +192,36 @@ class IceConnection:
             self._counters["send_without_path"] += 1
             return
         channel.sendto(datagram, pair.remote.address)
+        if self._machine.handle_sent(self._now()):
+            self._set_timer()
 
     def note_alive(self) -> None:
         """An authenticated packet arrived."""
         self._machine.handle_alive(self._now())
+
+    def note_alive_from(self, base: int | str, source: Address) -> None:
+        """An authenticated packet arrived: at a base or a local address of the shared sockets, from somewhere."""
+        base_id = self._gathering.hosts.get(base) if isinstance(base, str) else base
+        pair = self._machine.selected
+        if base_id is None or pair is None or (source == pair.remote.address and base_id == pair.base.id):
+            self._machine.handle_alive(self._now())
+        else:
+            self._machine.handle_stray(base_id, source, self._now())
+            self.pump()
+
+    def take_unreachable(self, destination: Address) -> None:
+        """Somebody says that a destination cannot be reached: see whether that is true, if it is the selected one."""
+        pair = self._machine.selected
+        if pair is not None and pair.remote.address == destination:
+            self.hint(urgent=True)
+
+    def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
+        """Take STUN that arrived at a local address."""
+        base_id = self._gathering.hosts.get(host)
+        if base_id is None:
+            self._counters["stun_to_other_address"] += 1
+        else:
+            self.take_datagram(base_id, datagram, source)
 
     @property
     def last_alive(self) -> float | None:
@@ -141,7 +236,9 @@ class IceConnection:
     def take_datagram(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Take a datagram from a socket or relay: data goes up, STUN goes to whom it concerns."""
         if not binding.is_stun(datagram):
-            self._callbacks.on_datagram(datagram)
+            self._callbacks.on_datagram(base_id, datagram, source)
+            return
+        if self._is_closed:
             return
         now = self._now()
         changed = self._queries.handle_response(base_id, datagram, source, now)
@@ -175,7 +272,7 @@ class IceConnection:
         while (transmit := source.poll_transmit()) is not None:
             channel = self._gathering.channels.get(transmit.base_id)
             if channel is not None:
-                channel.sendto(transmit.payload, transmit.destination)
+                channel.ask(transmit.payload, transmit.destination)
 
     def _report(self, event: Event) -> None:
         outcome = self._outcome
@@ -189,19 +286,23 @@ class IceConnection:
             self._is_lost = True
             self._callbacks.on_lost(Lost(event.reason, event.last_seen_s_ago))
         elif isinstance(event, AddressProven):
-            pass
+            self._callbacks.on_proven(event.address)
         elif outcome is not None and not outcome.done():
             outcome.set_exception(self._never_connected(event.reason))
             outcome.exception()  # retrieved: nobody may be waiting any more
 
     def _set_timer(self) -> None:
+        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a datagram."""
+        if self._is_closed:
+            return
+        due = min((t[0] for t in (self._machine.poll_timeout(), self._queries.poll_timeout()) if t), default=None)
+        if due is None or (self._timer is not None and self._timer_at <= due):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        due = [when for when in (self._machine.poll_timeout(), self._queries.poll_timeout()) if when]
-        if due and not self._is_closed:
-            delay_s = max(MIN_TIMER_S, min(due)[0] - self._now())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+        self._timer_at = due
+        delay_s = max(MIN_TIMER_S, due - self._now())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
@@ -217,9 +318,11 @@ class IceConnection:
         if self._is_closed:
             return
         self._is_closed = True
+        self._sockets.table.remove_session(self._fragment, self)
         self.path = None
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_exception(NeverConnected("closed"))
             self._outcome.exception()  # retrieved: nobody may be waiting any more

@@ -18,7 +18,7 @@ from .check_list import Base
 from .hosts import host_addresses, resolve
 from .reflexive import ReflexiveFound, ReflexiveMissed, ReflexiveQueries
 from .relay import Relay
-from .udp import UdpSocket
+from .sockets import HostBase, Sockets
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ class Session(Protocol):
     def take_candidate(self, candidate: Candidate | None) -> None:
         """One candidate to tell the peer; None: that was the last."""
 
+    def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
+        """STUN arrived at a local address."""
+
     def take_datagram(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Something arrived at a base."""
 
@@ -52,13 +55,20 @@ class Session(Protocol):
 
 
 class Gathering:
-    """The sockets and relays of one session, from opening to release."""
+    """The bases and relays of one session, from opening to release."""
 
     def __init__(
-        self, config: IceConfig, session: Session, *, counters: Counter[str], now: Callable[[], float]
+        self,
+        config: IceConfig,
+        session: Session,
+        sockets: Sockets,
+        *,
+        counters: Counter[str],
+        now: Callable[[], float],
     ) -> None:
         self._config = config
         self._session = session
+        self._sockets = sockets
         self._counters = counters
         self._now = now
         self._bases: dict[int, Base] = {}
@@ -68,11 +78,13 @@ class Gathering:
         self._is_done = asyncio.Event()
         self._is_closed = False
         self.queries = ReflexiveQueries()
-        self.channels: dict[int, UdpSocket | Relay] = {}
+        self.channels: dict[int, HostBase | Relay] = {}
         """What to send with, by base."""
+        self.hosts: dict[str, int] = {}
+        """The bases of the shared sockets, by local address."""
 
     async def run(self) -> None:
-        """Open sockets, ask servers; return when all have answered or given up, or after `gather_cap_s`."""
+        """Take this host's addresses, ask servers; return when all have answered, or after `gather_cap_s`."""
         if not self._config.relay_only:
             for host in host_addresses(self._config.host_filter):
                 self._open_host(host)
@@ -94,21 +106,26 @@ class Gathering:
         task.add_done_callback(self._server_tasks.discard)
         task.add_done_callback(lambda _: self._end_if_done())
 
+    def resume(self, host: str) -> int:
+        """Send from a local address that a predecessor sent from. Raises ValueError if that cannot be."""
+        self._open_host(host)
+        if host not in self.hosts:
+            raise ValueError("there is no socket for the address of the pair to resume")
+        return self.hosts[host]
+
     def _open_host(self, host: str) -> None:
+        if host in self.hosts:
+            return
         base_id = len(self._bases)
         try:
-            sock = UdpSocket.open(
-                lambda data, source: self._session.take_datagram(base_id, data, source),
-                self._counters,
-                local=(host, 0),
-            )
+            base = self._sockets.base(host, self._session)
         except OSError:
-            # An address that just went away, or an IPv6 one still being tested for duplicates.
             self._counters["host_not_bound"] += 1
             return
+        self.hosts[host] = base_id
         preference = 65535 - base_id
-        candidate = Candidate(foundation("host", host), priority("host", preference), sock.address, "host")
-        self._add_base(Base(base_id, candidate), sock)
+        candidate = Candidate(foundation("host", host), priority("host", preference), base.address, "host")
+        self._add_base(Base(base_id, candidate), base)
 
     async def _query(self, server: IceServer) -> None:
         try:
@@ -164,7 +181,7 @@ class Gathering:
         )
         self._add_base(Base(base_id, candidate), relay)
 
-    def _add_base(self, base: Base, channel: UdpSocket | Relay) -> None:
+    def _add_base(self, base: Base, channel: HostBase | Relay) -> None:
         self._bases[base.id] = base
         self.channels[base.id] = channel
         self._offer(base.candidate)
@@ -207,9 +224,8 @@ class Gathering:
         for channel in self.channels.values():
             if isinstance(channel, Relay):
                 releases.add(asyncio.create_task(channel.release()))
-            else:
-                channel.close()
         self.channels.clear()
+        self.hosts.clear()
         servers = set(self._server_tasks)
         for task in servers:
             task.cancel()

@@ -1,9 +1,10 @@
 """The agent that tunnels use: one ICE session, and during a restart the next one beside it.
 
-A restart (RFC 8445 section 9) is make before break: the new session gathers on sockets of its own and with new
-credentials while data keeps flowing over the old path; when the new session has a path, sending moves over. The peer
-moves a round trip earlier or later, so the old session listens on for a while before it is closed: nothing in flight is
-lost. If the old path is lost meanwhile, that is reported only when the new session has failed as well.
+A restart (RFC 8445 section 9) is make before break: the new session gathers anew, on the same sockets but with relays
+of its own and new credentials, while data keeps flowing over the old path; when the new session has a path, sending
+moves over. The peer moves a round trip earlier or later, so the old session listens on for a while before it is closed:
+nothing in flight is lost. If the old path is lost meanwhile, that is reported only when the new session has failed as
+well.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
-from .agent import Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path
+from .agent import Address, Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path, Route
 from .candidate import Candidate, MalformedCandidate, parse_candidate
-from .connection import IceConnection
+from .connection import IceConnection, SessionCallbacks
 from .early import EarlyCandidates
+from .packing import Role
+from .snapshot import Snapshot
+from .sockets import Sockets
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class IceAgent:
         config: IceConfig,
         callbacks: Callbacks,
         *,
+        sockets: Sockets | None = None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -49,8 +53,26 @@ class IceAgent:
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._early = EarlyCandidates()
-        self._generation = 0
-        self._current = self._new_session(config.credentials, generation=0)
+        self._arrived: tuple[int | str, Address] | None = None
+        snapshot = None if config.resume is None else Snapshot.decode(config.resume)
+        self._sockets = Sockets(now=now, counters=self._counters) if sockets is None else sockets
+        self._sockets.acquire(self)
+        self._generation = 0 if snapshot is None else snapshot.generation
+        self._current = self._begin(snapshot)
+
+    def _begin(self, snapshot: Snapshot | None) -> IceConnection:
+        if snapshot is None:
+            return self._new_session(self._config.credentials, self._generation)
+        try:
+            session = self._new_session(snapshot.credentials, snapshot.generation, role=snapshot.role)
+            for remote in snapshot.remotes:
+                self._sockets.table.know(remote.address, self, proven=remote == snapshot.remote)
+            session.resume(snapshot)
+        except BaseException:
+            self._is_closed = True
+            self._sockets.release(self)
+            raise
+        return session
 
     @property
     def path(self) -> Path | None:
@@ -73,11 +95,16 @@ class IceAgent:
             return
         session = self._session_of(generation)
         if session is not None:
-            session.add_remote_candidate(parsed)
+            self._add(session, parsed)
         elif generation <= self._generation:
             self._counters["candidate_of_past_generation"] += 1
         elif not self._early.hold(generation, parsed):
             self._counters["early_candidate_over_limit"] += 1
+
+    def _add(self, session: IceConnection, candidate: Candidate | None) -> None:
+        if candidate is not None:
+            self._sockets.table.know(candidate.address, self, proven=False)
+        session.add_remote_candidate(candidate)
 
     def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
         """Stop using a candidate of the peer."""
@@ -97,13 +124,54 @@ class IceAgent:
 
     def note_alive(self) -> None:
         """Say that an authenticated packet of the peer has just arrived."""
-        self._current.note_alive()
+        if self._arrived is None:
+            self._current.note_alive()
+        else:
+            self._current.note_alive_from(*self._arrived)
+
+    def claim_indices(self, prefix: int) -> None:
+        """Take what WireGuard sends to indices with these upper 24 bits, from wherever it comes.
+
+        Without a claim an agent gets what comes from addresses of its peer. Raises ValueError if the prefix is
+        another agent's.
+        """
+        self._sockets.table.claim(prefix, self)
+
+    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
+        """Take a datagram from the shared sockets. `Sockets` calls this."""
+        self._deliver(host, datagram, source)
+
+    def take_unreachable(self, destination: Address) -> None:
+        """Look after a destination of which ICMP says that it cannot be reached. `Sockets` calls this."""
+        self._current.take_unreachable(destination)
+
+    def _deliver(self, base: int | str, datagram: bytes, source: Address) -> None:
+        if self._is_closed:
+            return
+        self._arrived = base, source
+        try:
+            self._callbacks.on_datagram(datagram)
+        finally:
+            self._arrived = None
 
     @property
     def last_alive(self) -> float | None:
         """When the peer last gave an authenticated sign of life, in seconds of the monotonic clock."""
         signs = [session.last_alive for session in (self._current, self._next) if session is not None]
         return max((sign for sign in signs if sign is not None), default=None)
+
+    def route(self) -> Route | None:
+        """Say how somebody else could send on the path in use."""
+        return self._current.route()
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        """Return the descriptor of the channel of the route in use; it stays ours."""
+        return self._current.channel_descriptor(channel)
+
+    def snapshot(self) -> bytes | None:
+        """Return what a successor needs to go on with a direct path; None: there is no such path."""
+        snapshot = self._current.snapshot()
+        return None if snapshot is None else snapshot.encode()
 
     def hint(self, urgent: bool = False) -> None:
         """Say that the network may have changed: the path is checked at once. Nothing ends by a hint alone."""
@@ -120,7 +188,7 @@ class IceAgent:
         self._generation = generation
         session = self._next = self._new_session(credentials, generation)
         for candidate in self._early.take(generation):
-            session.add_remote_candidate(candidate)
+            self._add(session, candidate)
         gathering = asyncio.create_task(session.gather())
         try:
             path = await session.connect(timeout_s)
@@ -141,6 +209,8 @@ class IceAgent:
 
     async def close(self, timeout_s: float) -> None:
         """Release everything within `timeout_s`. Idempotent."""
+        if self._is_closed:
+            return
         self._is_closed = True
         for timer in self._lingering.values():
             timer.cancel()
@@ -148,10 +218,13 @@ class IceAgent:
         self._lingering.clear()
         self._next = None
         tasks = self._closing | {asyncio.create_task(session.close(timeout_s)) for session in sessions}
-        _, late = await asyncio.wait(tasks, timeout=timeout_s)
-        for task in late:  # a session replaced a moment ago, which had a deadline of its own
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in late:  # a session replaced a moment ago, which had a deadline of its own
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._sockets.release(self)
 
     def _session_of(self, generation: int) -> IceConnection | None:
         return next((s for s in (self._next, self._current) if s is not None and s.generation == generation), None)
@@ -163,7 +236,7 @@ class IceAgent:
             self._counters["malformed_candidate"] += 1
             return None
 
-    def _new_session(self, credentials: Credentials, generation: int) -> IceConnection:
+    def _new_session(self, credentials: Credentials, generation: int, *, role: Role | None = None) -> IceConnection:
         session: IceConnection
 
         def path_changed(path: Path) -> None:
@@ -176,17 +249,34 @@ class IceAgent:
                 if self._next is None:
                     self._report_deferred_loss()
 
-        callbacks = replace(self._callbacks, on_path=path_changed, on_lost=lost)
+        def datagram(base_id: int, data: bytes, source: Address) -> None:
+            # A relay of another session numbers its bases otherwise, and says nothing of the selected pair.
+            self._deliver(base_id if session is self._current else "", data, source)
+
+        callbacks = SessionCallbacks(
+            on_candidate=self._callbacks.on_candidate,
+            on_withdrawn=self._callbacks.on_withdrawn,
+            on_datagram=datagram,
+            on_proven=self._prove,
+            on_path=path_changed,
+            on_lost=lost,
+        )
         session = IceConnection(
             self._config,
             credentials,
             callbacks,
+            self._sockets,
             generation=generation,
             counters=self._counters,
             now=self._now,
             rng=self._rng,
+            role=role,
         )
         return session
+
+    def _prove(self, address: Address) -> None:
+        if not self._is_closed:
+            self._sockets.table.know(address, self, proven=True)
 
     def _path_changed(self, path: Path) -> None:
         kinds = {"kind": path.kind, "local_type": path.local_type, "remote_type": path.remote_type}

@@ -34,11 +34,15 @@ from .choice import Choice
 from .consent import Consent
 from .messages import AddressProven, ChecksFailed, Event, PathLost, Transmit
 from .packing import Role
+from .snapshot import Snapshot
 
 PACING_S = 0.02
 """Ta: new checks start no faster than this (RFC 8445 section 14.2: 50 ms, at least 5 ms)."""
 PATIENCE_S = 5.0
 """How long the peer's checks may still reveal a pair after all of ours failed (the idea of RFC 8863)."""
+LATE_S = 2.5
+"""How long the answer to a check that was given up may still come: on a host that has too much to do, it waits in the
+socket."""
 MAX_PROVEN = 128
 """More addresses of the peer than this are forgotten; to hear of one again does no harm."""
 
@@ -154,16 +158,19 @@ class IceMachine:
             self._started_at = now
         self._step(now)
 
-    def handle_resume(self, base_id: int, remote: Candidate, now: float) -> None:
+    def handle_resume(self, base_id: int, snapshot: Snapshot, now: float) -> None:
         """Go on with a pair that a predecessor of this process had agreed on; its consent is asked for at once."""
-        pair = self._checks.list.learn(base_id, remote.address, remote.priority)
+        for remote in snapshot.remotes:
+            self._checks.list.add_remote(remote)
+        pair = self._checks.list.learn(base_id, snapshot.remote.address, snapshot.remote.priority)
         if pair is None:
-            raise ValueError("the base of the pair to resume is not there")
-        pair.remote = self._checks.list.remotes[remote.address] = remote
+            raise ValueError("there is no room for the pair to resume")
+        pair.local_type, pair.rtt_ms = snapshot.local_type, snapshot.rtt_ms
         pair.advance("answered", now)
         self._started_at = now
         self._take_sign(pair, now)
         self._select(pair, now)
+        self.last_alive = snapshot.last_alive
         self.handle_hint(now, urgent=True)
 
     def handle_alive(self, now: float) -> None:
@@ -280,7 +287,7 @@ class IceMachine:
         if self._consent is not None:
             yield self._consent.poll_timeout()
         if self._is_hopeless and self._started_at is not None:
-            yield self._started_at + PATIENCE_S, "patience"
+            yield self._patience_ends_at(self._started_at), "patience"
 
     # Everything that depends on time
 
@@ -293,7 +300,7 @@ class IceMachine:
         self._checks.tend(now)
         self._pace(now)
         self._choice.tend(now)
-        if self._is_hopeless and now >= self._started_at + PATIENCE_S:
+        if self._is_hopeless and now >= self._patience_ends_at(self._started_at):
             self._is_over = True
             self._events.append(ChecksFailed(self._missing))
 
@@ -355,7 +362,7 @@ class IceMachine:
         if pair is self.selected and self._consent is not None:
             self._consent.handle_answer(now, pair.rtt_ms / 1000)
         if self.is_controlling:
-            if nominated and pair is self._choice.nominating:
+            if nominated and (pair is self._choice.nominating or self.selected is None):
                 self._select(pair, now)
         elif pair.remote_nominated:
             self._select(pair, now)
@@ -379,14 +386,14 @@ class IceMachine:
         self._choice.selected = self._consent = None
         self._events.append(PathLost(reason, now - last_alive))
 
+    def _patience_ends_at(self, started_at: float) -> float:
+        return max(started_at + PATIENCE_S, self._checks.last_given_up_at + LATE_S)
+
     @property
     def _is_hopeless(self) -> bool:
         if self.selected is not None or not (self._local_end and self._remote_end):
             return False
-        return not any(
-            pair.is_pending or (pair.state is PairState.SUCCEEDED and not self.is_controlling)
-            for pair in self._checks.list.pairs.values()
-        )
+        return all(pair.state is PairState.FAILED for pair in self._checks.list.pairs.values())
 
     @property
     def _missing(self) -> NeverReason:

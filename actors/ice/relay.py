@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from aioice import stun, turn
 
-from .agent import Address, IceServer
+from .agent import Address, IceServer, Route
 from .hosts import resolve
 from .udp import UdpSocket
 
@@ -173,6 +173,26 @@ class Relay:
             return False
         channel.waiting.append(bytes(datagram))
         return True
+
+    def route(self, name: str, destination: Address) -> Route | None:
+        """Say how somebody else could send to a peer through this relay; None: it cannot be done."""
+        channel = self._channels.get(destination)
+        if channel is None or self.descriptor() is None:
+            return None
+        padded = isinstance(self._client, TcpClient)
+        return Route(name, None, None, struct.pack("!H", channel.number), "relay", padded)
+
+    def descriptor(self) -> int | None:
+        """Return the descriptor of the connection to the relay; None: it is closed, or TLS, whose state is ours."""
+        transport = self._client.transport
+        if self._is_released or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+            return None
+        descriptor: int = transport.get_extra_info("socket").fileno()
+        return descriptor
+
+    def ask(self, request: bytes, destination: Address) -> None:
+        """Send a STUN message; an answer arrives here and nowhere else."""
+        self.sendto(request, destination)
 
     async def release(self) -> None:
         """Delete the allocation at the server (RFC 8656 section 7: a Refresh with lifetime 0) and close.

@@ -27,7 +27,7 @@ from exeunt.runtime.log import rfc3339
 
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
-from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path
+from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import MAX_CANDIDATES, IceCandidates
 from ..timing import CONNECT_S, CONSENT_INTERVAL_S, GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, RELEASE_S
@@ -58,12 +58,13 @@ class PeerConnection(Actor):
         super().__init__()
         self.config = msgspec.convert(config, PeerConfig, builtin_types=(bytes,))
         self._initiator = self.config.side == "client"
+        self._indices = PrefixedIndices(secrets.randbits(24))
         tunnel = Tunnel(
             private_key=self.config.private_key,
             peer_public_key=self.config.peer_public_key,
             preshared_key=self.config.preshared_key,
             initiator=self._initiator,
-            allocate_index=PrefixedIndices(secrets.randbits(24)),
+            allocate_index=self._indices,
             rng=random.Random(),  # noqa: S311 - timer jitter, not a key
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
@@ -96,7 +97,9 @@ class PeerConnection(Actor):
                 on_path=self._on_path,
                 on_lost=self._on_lost,
             ),
+            sockets=self._sockets,
         )
+        self._claim_indices()
         self.node.ref(self.config.owner).watch()
         self._pump.attach(self, self.config.networks)
         self._finding = self.node.loop.create_task(self._find_path())
@@ -249,6 +252,20 @@ class PeerConnection(Actor):
     def _pump(self) -> Pump:
         pump: Pump = self.node.resources["pump"]
         return pump
+
+    @property
+    def _sockets(self) -> Sockets:
+        """The sockets that all connections of this worker share."""
+        sockets: Sockets = self.node.resources.setdefault("sockets", Sockets())
+        return sockets
+
+    def _claim_indices(self) -> None:
+        """Have what WireGuard sends to this connection's indices come here, under a prefix that nobody else has."""
+        while True:
+            with contextlib.suppress(ValueError):
+                self._agent.claim_indices(self._indices.prefix)
+                return
+            self._indices.prefix = secrets.randbits(24)
 
     @staticmethod
     def _now() -> float:

@@ -1,6 +1,7 @@
-"""A TURN server on loopback, small enough to read: what the agent's relay client is tested against without coturn."""
+"""Pairs of agents, and a TURN server on loopback, small enough to read, to test the relay client without coturn."""
 
 import asyncio
+import gc
 import hashlib
 import struct
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from aioice import stun
+from tests.actors.ice.sides import MakePair, Pair, Side, config_for, new_credentials
 
 USERNAME, PASSWORD, REALM = "exeunt", "a relay secret", "test"
 Addr = tuple[str, int]
@@ -128,3 +130,23 @@ async def turn_server() -> AsyncIterator[TurnServer]:
     yield server
     server.close()
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def make_pair() -> AsyncIterator[MakePair]:
+    before = asyncio.all_tasks()
+    sides: list[Side] = []
+
+    def make(*, for_a: dict[str, Any] | None = None, for_b: dict[str, Any] | None = None, **both: Any) -> Pair:
+        ours, theirs = new_credentials()
+        a = Side(config_for(ours, **{**both, **(for_a or {})}))
+        b = Side(config_for(theirs, **{**both, **(for_b or {}), "role": "controlled"}))
+        a.peer, b.peer = b, a
+        sides.extend((a, b))
+        return a, b
+
+    yield make
+    await asyncio.gather(*(side.agent.close(1.0) for side in sides))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()
+    gc.collect()  # a socket left open would warn here, and warnings are errors

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actors.ice.reference import check_request, success
 
-from exeunt.actors.ice import Callbacks, Credentials, IceConfig, binding
+from exeunt.actors.ice import Address, Credentials, IceConfig, binding
 from exeunt.actors.ice.candidate import parse_candidate
-from exeunt.actors.ice.connection import IceConnection
+from exeunt.actors.ice.connection import IceConnection, SessionCallbacks
 from exeunt.actors.ice.packing import Role
 from exeunt.actors.ice.relay import UdpClient
+from exeunt.actors.ice.sockets import Sockets
 
 OURS = Credentials(local_username="aaaa", local_password="a" * 22, remote_username="bbbb", remote_password="b" * 22)
 THEIRS = Credentials(local_username="bbbb", local_password="b" * 22, remote_username="aaaa", remote_password="a" * 22)
@@ -62,11 +63,25 @@ def make_datagram(kind: int, script: bytes) -> bytes:
 DATAGRAMS = st.builds(make_datagram, st.integers(0, len(HEADERS) + 2 * len(REAL)), st.binary(max_size=48))
 
 
-def make_session(received: list[bytes], candidates: list[str], *, ours: bool) -> tuple[IceConnection, Counter[str]]:
+class Unheard:
+    """An agent for the shared sockets, so that they are open."""
+
+    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
+        """Nobody sends data to it."""
+
+    def take_unreachable(self, destination: Address) -> None:
+        """Nor says that it cannot be reached."""
+
+
+def make_session(
+    sockets: Sockets, received: list[bytes], candidates: list[str], *, ours: bool
+) -> tuple[IceConnection, Counter[str]]:
     credentials = OURS if ours else THEIRS
-    callbacks = Callbacks(
+    callbacks = SessionCallbacks(
         on_candidate=lambda line, _generation: candidates.append(line),
-        on_datagram=received.append,
+        on_withdrawn=lambda _line, _generation: None,
+        on_datagram=lambda _base, data, _source: received.append(data),
+        on_proven=lambda _: None,
         on_path=lambda _: None,
         on_lost=lambda _: None,
     )
@@ -81,9 +96,10 @@ def make_session(received: list[bytes], candidates: list[str], *, ours: bool) ->
     )
     counters: Counter[str] = Counter()
     rng = random.Random(1)
-    return IceConnection(
-        config, credentials, callbacks, generation=0, counters=counters, now=time.monotonic, rng=rng
-    ), counters
+    session = IceConnection(
+        config, credentials, callbacks, sockets, generation=0, counters=counters, now=time.monotonic, rng=rng
+    )
+    return session, counters
 
 
 def make_relay_client(delivered: list[bytes]) -> UdpClient:
@@ -110,8 +126,10 @@ async def test_whatever_arrives_nothing_is_raised() -> None:
     received: list[bytes] = []
     relayed: list[bytes] = []
     candidates: list[str] = []
-    session, counters = make_session(received, [], ours=True)
-    peer, _ = make_session([], candidates, ours=False)
+    sockets, agent = Sockets(), Unheard()
+    sockets.acquire(agent)
+    session, counters = make_session(sockets, received, [], ours=True)
+    peer, _ = make_session(sockets, [], candidates, ours=False)
     client = make_relay_client(relayed)
     await asyncio.gather(session.gather(), peer.gather())
     session.add_remote_candidate(parse_candidate(candidates[0]))
@@ -130,6 +148,7 @@ async def test_whatever_arrives_nothing_is_raised() -> None:
         assert session.path is not None
     finally:
         await asyncio.gather(session.close(1.0), peer.close(1.0))
+        sockets.release(agent)
     assert counters["malformed_stun"] > 100
     assert counters["request_refused_401"] > 10
     assert counters["response_unknown"] > 100

@@ -13,7 +13,7 @@ import pytest
 
 from exeunt.actors.device.pump import Pump
 from exeunt.actors.endings import Cause, Ending, Initiator
-from exeunt.actors.ice import Callbacks, IceConfig, Lost, NeverConnected
+from exeunt.actors.ice import Callbacks, IceConfig, Lost, NeverConnected, Sockets
 from exeunt.actors.ice import Path as IcePath
 from exeunt.actors.messages import MESSAGES
 from exeunt.actors.peer import actor as peer_actor
@@ -50,7 +50,7 @@ class PlayedAgent:
     gather_error: Exception | None = None
     connect_error: Exception | None = None
 
-    def __init__(self, config: IceConfig, callbacks: Callbacks) -> None:
+    def __init__(self, config: IceConfig, callbacks: Callbacks, *, sockets: Sockets) -> None:
         self.config, self.callbacks = config, callbacks
         self.made[config.role] = self
         self.found = asyncio.Event()
@@ -85,6 +85,9 @@ class PlayedAgent:
 
     def add_remote_candidate(self, candidate: str | None) -> None:
         """Paths come from the test."""
+
+    def claim_indices(self, prefix: int) -> None:
+        """Datagrams come from the other played agent alone."""
 
     def note_alive(self) -> None:
         """Nobody watches."""

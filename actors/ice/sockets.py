@@ -1,0 +1,265 @@
+"""The UDP sockets that all connections of a process share: one for each address family, bound to no address.
+
+Ten thousand peers on sockets of their own would be ten thousand descriptors, and a hole in a firewall for each. So
+there is one socket for IPv4 and one for IPv6; what arrives is told apart by content (`demultiplexer`). A *base* is such
+a socket together with one of this host's addresses, which is the source of all that is sent from it. When addresses
+change, bases come and go, and the sockets, their ports and the NAT mappings behind them stay.
+
+Sockets are opened for the first agent that uses them and closed after the last one, unless they were taken over from
+another process. Where the host has no IPv6, there is just no such socket.
+
+ICMP errors arrive through the error queue. It has to be emptied: else the descriptor stays readable for ever, the next
+datagram to somebody else fails in place of the one that was refused, and libuv stops looking at the descriptor
+altogether, so that watching it is begun anew after each error.
+"""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from .agent import Address, Route
+from .ancillary import ANCILLARY_BYTES, ERROR_BYTES, MSG_ERRQUEUE, UNREACHABLE, arrived_at, prepare, reported, sent_from
+from .binding import is_stun
+from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
+from .udp import BUFFER_BYTES, BURST, MAX_DATAGRAM_BYTES
+
+FAMILIES = {"udp4": socket.AF_INET, "udp6": socket.AF_INET6}
+_WILDCARDS = {"udp4": "0.0.0.0", "udp6": "::"}
+BURST_S = 0.01
+"""A wake-up reads for so long, then others run. When a thousand sessions begin at once, reading must not fall behind
+the timers that repeat what was not answered: they would repeat what waits here."""
+MAX_ERRORS = 64
+"""So many entries of the error queue are read at once; the next wake-up goes on."""
+
+
+def channel_of(host: str) -> str:
+    """Return the name of the socket that serves a local address."""
+    return "udp6" if ":" in host else "udp4"
+
+
+class HostBase:
+    """What one session sends from one local address with. Sends or drops, like every channel of a session."""
+
+    def __init__(self, sockets: "Sockets", host: str, port: int, session: StunReceiver) -> None:
+        self.address: Address = (host, port)
+        self._sockets = sockets
+        self._session = session
+        self._channel = channel_of(host)
+        self._ancillary = sent_from(host)
+
+    def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
+        """Send now or drop; tell which."""
+        return self._sockets.send(self._channel, datagram, self._ancillary, destination)
+
+    def route(self, destination: Address) -> Route:
+        """Say how somebody else could send the same way."""
+        return Route(self._channel, destination, self.address[0], b"", "direct")
+
+    def descriptor(self) -> int | None:
+        """Return the descriptor that this base sends on; None: it is closed."""
+        sock = self._sockets.descriptors().get(self._channel)
+        return None if sock is None else sock.fileno()
+
+    def ask(self, request: bytes, destination: Address) -> None:
+        """Send a STUN message; the answer to a request finds its way to the session."""
+        if request[0] == 0:
+            self._sockets.table.expect_answer(request[8:20], self._session, self._sockets.now())
+        self.sendto(request, destination)
+
+
+class Sockets:
+    """One UDP socket for each address family, and who listens on them. Use them on one event loop."""
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic, counters: Counter[str] | None = None) -> None:
+        self.now = now
+        self.counters: Counter[str] = Counter() if counters is None else counters
+        self.table = Demultiplexer(self.counters)
+        self._sockets: dict[str, socket.socket] = {}
+        self._unreachable: set[Address] = set()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def adopt(cls, descriptors: Mapping[str, socket.socket], *, now: Callable[[], float] = time.monotonic) -> "Sockets":
+        """Take over the sockets of another process, by the names that `descriptors` gave them there."""
+        sockets = cls(now=now)
+        sockets._sockets = {name: sock for name, sock in descriptors.items() if name in FAMILIES}
+        return sockets
+
+    def descriptors(self) -> dict[str, socket.socket]:
+        """Return the open sockets by name, "udp4" and "udp6". They stay ours."""
+        return dict(self._sockets)
+
+    # Who uses them
+
+    def acquire(self, agent: DataReceiver) -> None:
+        """Begin to serve an agent; opens the sockets for the first one. Raises OSError if no family works."""
+        if self._loop is None:
+            if not self._sockets:
+                self._sockets = _open_all(self.counters)
+            self._loop = asyncio.get_running_loop()
+            for name in self._sockets:
+                self._watch(name)
+        self._users += 1
+        self.table.add_agent(agent)
+
+    def release(self, agent: DataReceiver) -> None:
+        """Serve an agent no more; closes the sockets after the last one."""
+        self.table.remove_agent(agent)
+        self._users -= 1
+        if self._users == 0:
+            self.close()
+
+    def base(self, host: str, session: StunReceiver) -> HostBase:
+        """Return what to send from a local address with. Raises OSError if its family is not there."""
+        sock = self._sockets.get(channel_of(host))
+        if sock is None:
+            raise OSError("no socket for this address family")
+        return HostBase(self, host, sock.getsockname()[1], session)
+
+    def pause(self) -> None:
+        """Stop reading, for good: a successor reads from the same sockets now. Sending goes on."""
+        if self._loop is not None:
+            for sock in self._sockets.values():
+                self._loop.remove_reader(sock.fileno())
+
+    def close(self) -> None:
+        """Close both sockets; whoever has a duplicate keeps it. Idempotent; `acquire` would open others."""
+        self.pause()
+        self._loop = None
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+        self.table.clear()
+
+    # Sending
+
+    def send(
+        self,
+        name: str,
+        datagram: bytes | memoryview,
+        ancillary: list[tuple[int, int, bytes]],
+        destination: Address,
+    ) -> bool:
+        """Send now or drop; tell which."""
+        sock = self._sockets.get(name)
+        if sock is None:
+            return False
+        try:
+            sock.sendmsg((datagram,), ancillary, 0, destination)
+        except (BlockingIOError, InterruptedError):
+            self.counters["send_buffer_full"] += 1
+            return False
+        except OSError as error:
+            # A refusal that an earlier datagram met, to whomever, is reported by the next call: read it and try again.
+            if error.errno not in UNREACHABLE or not self._drain_errors(name):
+                self.counters["send_failed"] += 1
+                return False
+            try:
+                sock.sendmsg((datagram,), ancillary, 0, destination)
+            except OSError:
+                self.counters["send_failed"] += 1
+                return False
+        return True
+
+    # Receiving
+
+    def _watch(self, name: str) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._sockets[name].fileno())  # else libuv would not begin anew
+            self._loop.add_reader(self._sockets[name].fileno(), self._read, name)
+
+    def _read(self, name: str) -> None:
+        until = self.now() + BURST_S
+        while self._read_burst(name) and self.now() < until:
+            pass
+
+    def _read_burst(self, name: str) -> bool:
+        """Read some datagrams; True: there may be more."""
+        sock = self._sockets.get(name)
+        for _ in range(BURST):
+            if sock is None or sock.fileno() < 0:  # closed by what the last datagram brought about
+                return False
+            try:
+                datagram, ancillary, _, source = sock.recvmsg(MAX_DATAGRAM_BYTES, ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                self._drain_errors(name)
+                continue
+            host = arrived_at(ancillary)
+            if host is None:
+                self.counters["arrived_nowhere"] += 1
+            else:
+                self._take(host, datagram, (source[0], source[1]))
+        return True
+
+    def _take(self, host: str, datagram: bytes, source: Address) -> None:
+        if is_stun(datagram):
+            session = self.table.session_for(datagram)
+            if session is not None:
+                session.take_stun(host, datagram, source)
+            return
+        for agent in self.table.agents_for(datagram, source):
+            agent.take_data(host, datagram, source)
+
+    def _drain_errors(self, name: str) -> bool:
+        """Read the error queue, and go on watching; True: there was something in the queue."""
+        sock = self._sockets[name]
+        for count in range(MAX_ERRORS):
+            try:
+                _, ancillary, _, destination = sock.recvmsg(0, ERROR_BYTES, MSG_ERRQUEUE)
+            except OSError:
+                self._watch(name)
+                return count > 0
+            if reported(ancillary) in UNREACHABLE and destination:
+                self.counters["icmp_unreachable"] += 1
+                self._tell_unreachable_soon((destination[0], destination[1]))
+        self._watch(name)
+        return True
+
+    def _tell_unreachable_soon(self, destination: Address) -> None:
+        """Tell those whose peer it is, but not now: they answer by sending, and errors are read while sending."""
+        if not self._unreachable and self._loop is not None:
+            self._loop.call_soon(self._tell_unreachable)
+        if len(self._unreachable) < MAX_ERRORS:
+            self._unreachable.add(destination)
+
+    def _tell_unreachable(self) -> None:
+        destinations = list(self._unreachable)
+        self._unreachable.clear()
+        for destination in destinations:
+            for agent in self.table.agents_at(destination):
+                agent.take_unreachable(destination)
+
+
+def _open_all(counters: Counter[str]) -> dict[str, socket.socket]:
+    found: dict[str, socket.socket] = {}
+    failure: OSError | None = None
+    for name, family in FAMILIES.items():
+        try:
+            found[name] = _open(name, family)
+        except OSError as error:
+            counters[f"{name}_not_opened"] += 1
+            failure = error
+    if not found and failure is not None:
+        raise failure
+    return found
+
+
+def _open(name: str, family: socket.AddressFamily) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        prepare(sock)
+        sock.bind((_WILDCARDS[name], 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,112 @@
+"""Whole agents on real sockets of the loopback interface, each with everything that it said."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from exeunt.actors.ice import (
+    Callbacks,
+    Credentials,
+    IceAgent,
+    IceConfig,
+    IceServer,
+    Lost,
+    Path,
+    PathAgent,
+    Sockets,
+    new_username_and_password,
+)
+
+
+def only_loopback(host: str) -> bool:
+    return host == "127.0.0.1"
+
+
+@dataclass
+class Side:
+    """One agent and everything that it said."""
+
+    config: IceConfig
+    peer: "Side | None" = None
+    candidates: list[str] = field(default_factory=list[str])
+    datagrams: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue[bytes])
+    paths: list[Path] = field(default_factory=list[Path])
+    losses: asyncio.Queue[Lost] = field(default_factory=asyncio.Queue[Lost])
+    sockets: Sockets | None = None
+
+    def __post_init__(self) -> None:
+        callbacks = Callbacks(
+            on_candidate=self.on_candidate,
+            on_datagram=self.datagrams.put_nowait,
+            on_path=self.paths.append,
+            on_lost=self.losses.put_nowait,
+        )
+        self.agent = IceAgent(self.config, callbacks, sockets=self.sockets)
+        self.as_interface: PathAgent = self.agent
+
+    @staticmethod
+    def silent() -> Callbacks:
+        """What somebody does who does not care."""
+        return Callbacks(
+            on_candidate=lambda _line, _generation: None,
+            on_datagram=lambda _: None,
+            on_path=lambda _: None,
+            on_lost=lambda _: None,
+        )
+
+    def on_candidate(self, line: str, generation: int) -> None:
+        self.candidates.append(line)
+        if self.peer is not None:
+            self.peer.agent.add_remote_candidate(line, generation)
+
+
+Pair = tuple[Side, Side]
+MakePair = Callable[..., Pair]
+
+
+def new_credentials() -> tuple[Credentials, Credentials]:
+    (a_user, a_password), (b_user, b_password) = new_username_and_password(), new_username_and_password()
+    ours = Credentials(
+        local_username=a_user,
+        local_password=a_password,
+        remote_username=b_user,
+        remote_password=b_password,
+    )
+    theirs = Credentials(
+        local_username=b_user,
+        local_password=b_password,
+        remote_username=a_user,
+        remote_password=a_password,
+    )
+    return ours, theirs
+
+
+def config_for(credentials: Credentials, **changes: Any) -> IceConfig:
+    fields: dict[str, Any] = {
+        "role": "controlling",
+        "local_username": credentials.local_username,
+        "local_password": credentials.local_password,
+        "remote_username": credentials.remote_username,
+        "remote_password": credentials.remote_password,
+        "host_filter": only_loopback,
+    }
+    return IceConfig(**{**fields, **changes})
+
+
+async def connect(a: Side, b: Side, timeout_s: float = 5.0) -> tuple[Path, Path]:
+    gathering = asyncio.gather(a.agent.gather(), b.agent.gather())
+    paths = await asyncio.gather(a.agent.connect(timeout_s), b.agent.connect(timeout_s))
+    await gathering
+    return paths
+
+
+async def assert_carries(a: Side, b: Side) -> None:
+    for sender, receiver in ((a, b), (b, a)):
+        sender.agent.send(b"\x04\x00\x00\x00 over the path")
+        async with asyncio.timeout(2.0):
+            assert await receiver.datagrams.get() == b"\x04\x00\x00\x00 over the path"
+
+
+def turn(address: tuple[str, int], username: str = "exeunt", password: str = "a relay secret") -> IceServer:
+    return IceServer("turn", *address, username=username, password=password)

@@ -1,0 +1,220 @@
+"""The shared sockets on the real network stack: loopback, both families, ICMP, both event loops."""
+
+import asyncio
+import errno
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+from tests.actors.ice.sides import Side, config_for, connect, new_credentials
+
+from exeunt.actors.ice import Address, IceAgent, Path
+from exeunt.actors.ice import sockets as shared
+from exeunt.actors.ice.demultiplexer import MAX_OFFERS
+from exeunt.actors.ice.sockets import Sockets
+
+
+class Listener:
+    """An agent and a session: hears everything."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[tuple[str, bytes, Address]] = asyncio.Queue()
+        self.unreachable: asyncio.Queue[Address] = asyncio.Queue()
+
+    def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
+        self.heard.put_nowait((host, datagram, source))
+
+    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
+        self.heard.put_nowait((host, datagram, source))
+
+    def take_unreachable(self, destination: Address) -> None:
+        self.unreachable.put_nowait(destination)
+
+
+async def within(waiting: Any, seconds: float = 2.0) -> Any:
+    return await asyncio.wait_for(waiting, seconds)
+
+
+def bound(host: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((host, 0))
+    sock.setblocking(False)
+    return sock
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.77", "::1"])
+async def test_what_a_base_sends_comes_from_its_address_and_answers_arrive_there(host: str) -> None:
+    sockets, listener = Sockets(), Listener()
+    sockets.acquire(listener)
+    base = sockets.base(host, listener)
+    peer = bound("::1" if ":" in host else "127.0.0.1")
+    there: Address = peer.getsockname()[:2]
+    sockets.table.know(there, listener, proven=True)
+    assert base.sendto(b"hello", there)
+    loop = asyncio.get_running_loop()
+    data, source = await within(loop.sock_recvfrom(peer, 100))
+    assert (data, source[:2]) == (b"hello", base.address)
+    await loop.sock_sendto(peer, b"answer", source)
+    assert await within(listener.heard.get()) == (host, b"answer", there)
+    sockets.release(listener)
+    assert sockets.descriptors() == {}
+    peer.close()
+
+
+async def refused_and_then_heard() -> None:
+    sockets, listener = Sockets(), Listener()
+    sockets.acquire(listener)
+    base = sockets.base("127.0.0.1", listener)
+    peer, gone = bound("127.0.0.1"), bound("127.0.0.1")
+    there: Address = peer.getsockname()
+    nowhere: Address = gone.getsockname()
+    gone.close()
+    for address in (there, nowhere):
+        sockets.table.know(address, listener, proven=True)
+    for _ in range(3):
+        base.sendto(b"anybody?", nowhere)
+        assert base.sendto(b"hello", there)  # the refusal of another datagram does not fail this one
+        assert peer.recv(100) == b"hello"
+        assert await within(listener.unreachable.get()) == nowhere
+        await asyncio.sleep(0)
+        peer.sendto(b"still there", base.address)
+        assert (await within(listener.heard.get()))[1] == b"still there"
+    assert sockets.counters["icmp_unreachable"] == 3
+    sockets.release(listener)
+    peer.close()
+
+
+async def refused_while_nobody_sends() -> None:
+    sockets, listener = Sockets(), Listener()
+    sockets.acquire(listener)
+    base = sockets.base("127.0.0.1", listener)
+    peer, gone = bound("127.0.0.1"), bound("127.0.0.1")
+    nowhere: Address = gone.getsockname()
+    gone.close()
+    for address in (peer.getsockname(), nowhere):
+        sockets.table.know(address, listener, proven=True)
+    for _ in range(3):
+        base.sendto(b"anybody?", nowhere)
+        assert await within(listener.unreachable.get()) == nowhere
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_utime
+        with pytest.raises(TimeoutError):
+            await within(listener.heard.get(), 0.1)
+        spent_s = resource.getrusage(resource.RUSAGE_THREAD).ru_utime - before
+        assert spent_s < 0.05  # an error queue that is not emptied would wake us without end
+        peer.sendto(b"still there", base.address)
+        assert (await within(listener.heard.get()))[1] == b"still there"
+    sockets.release(listener)
+    peer.close()
+
+
+@pytest.mark.parametrize("what", [refused_and_then_heard, refused_while_nobody_sends])
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_icmp_hints_and_does_no_harm(what: Callable[[], Any], loop_factory: Callable[[], Any]) -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(what())
+
+
+async def test_without_ipv6_there_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shared._open  # pyright: ignore[reportPrivateUsage]
+
+    def only_ipv4(name: str, family: socket.AddressFamily) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "no IPv6 here")
+        return real(name, family)
+
+    monkeypatch.setattr(shared, "_open", only_ipv4)
+    sockets, listener = Sockets(), Listener()
+    sockets.acquire(listener)
+    assert set(sockets.descriptors()) == {"udp4"}
+    assert sockets.base("127.0.0.1", listener).address[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="family"):
+        sockets.base("::1", listener)
+    sockets.release(listener)
+
+
+async def test_other_sockets_can_take_over() -> None:
+    first, listener = Sockets(), Listener()
+    first.acquire(listener)
+    port = first.base("127.0.0.1", listener).address[1]
+    copies = {name: sock.dup() for name, sock in first.descriptors().items()}
+    first.pause()
+    second, other = Sockets.adopt(copies), Listener()
+    second.acquire(other)
+    assert second.base("127.0.0.1", other).address[1] == port
+    peer = bound("127.0.0.1")
+    second.table.know(peer.getsockname(), other, proven=True)
+    first.release(listener)
+    await asyncio.get_running_loop().sock_sendto(peer, b"to the successor", ("127.0.0.1", port))
+    assert (await within(other.heard.get()))[1] == b"to the successor"
+    second.release(other)
+    peer.close()
+
+
+def index(prefix: int) -> bytes:
+    return b"\x04\x00\x00\x00" + (prefix << 8 | 1).to_bytes(4, "little") + bytes(24)
+
+
+@pytest.mark.slow
+async def test_a_hundred_connections_on_one_socket_each_side() -> None:
+    sockets = Sockets(), Sockets()
+    pairs: list[tuple[Side, Side]] = []
+    for number in range(100):
+        ours, theirs = new_credentials()
+        a = Side(config_for(ours), sockets=sockets[0])
+        b = Side(config_for(theirs, role="controlled"), sockets=sockets[1])
+        a.peer, b.peer = b, a
+        a.agent.claim_indices(number)
+        b.agent.claim_indices(1000 + number)
+        pairs.append((a, b))
+    paths: list[tuple[Path, Path]] = await asyncio.gather(*(connect(a, b, 20.0) for a, b in pairs))
+    assert len({path.local for path, _ in paths}) == len({path.local for _, path in paths}) == 1
+    assert {len(side.descriptors()) for side in sockets} <= {1, 2}
+    for number, (a, b) in enumerate(pairs):
+        a.agent.send(index(1000 + number))
+        b.agent.send(index(number))
+    for number, (a, b) in enumerate(pairs):
+        assert await within(b.datagrams.get()) == index(1000 + number)
+        assert await within(a.datagrams.get()) == index(number)
+    a, b = pairs[0]
+    initiation = b"\x01\x00\x00\x00" + bytes(144)
+    a.agent.send(initiation)  # all hundred share one address on each side: it is offered to a few of them
+    waiting = [asyncio.ensure_future(side.datagrams.get()) for _, side in pairs]
+    offered, others = await asyncio.wait(waiting, timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    assert 1 <= len(offered) <= MAX_OFFERS
+    await asyncio.gather(*(side.agent.close(1.0) for pair in pairs for side in pair))
+    assert sockets[0].descriptors() == sockets[1].descriptors() == {}
+
+
+@pytest.mark.slow
+async def test_a_process_that_dies_is_probed_at_once_and_no_more_than_that() -> None:
+    sockets, there = Sockets(), Sockets()
+    ours, theirs = new_credentials()
+    a = Side(config_for(ours), sockets=sockets)
+    b = Side(config_for(theirs, role="controlled"), sockets=there)
+    a.peer, b.peer = b, a
+    await connect(a, b)
+    await b.agent.close(1.0)
+    assert there.descriptors() == {}
+    for _ in range(3):
+        a.agent.send(b"anybody?")
+        await asyncio.sleep(0.05)
+    refused = sockets.counters["icmp_unreachable"]
+    assert 3 <= refused <= 12  # each refusal asks, and each question is refused, ten times a second at most
+    assert a.losses.empty()
+    await a.agent.close(1.0)
+
+
+async def test_agents_come_and_go() -> None:
+    sockets = Sockets()
+    for _ in range(3):
+        ours, _ = new_credentials()
+        agent = IceAgent(config_for(ours), Side.silent(), sockets=sockets)
+        await agent.gather()
+        assert sockets.descriptors()
+        await agent.close(1.0)
+        assert sockets.descriptors() == {}
