@@ -39,7 +39,8 @@ from .protocol import (
 
 CLOSE_S = 2.0
 DATAGRAM = struct.Struct("<4sIQ")
-"""Like a WireGuard transport message: type, receiver index, counter; so that it is told from STUN as those are."""
+"""Like a WireGuard transport message: type, receiver index, counter. The index is a session's number, which
+both sides use, and 8 bits that say what it is."""
 TYPE, QUESTION, ANSWER = b"\x04\0\0\0", 1, 2
 
 
@@ -69,6 +70,7 @@ class Session:
             on_lost=self._lost,
         )
         self.agent = IceAgent(config, callbacks)
+        self.agent.claim_indices(self._id)
         self._connecting = asyncio.create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -114,7 +116,7 @@ class Session:
     async def _talk(self, interval_s: float) -> None:
         due = time.monotonic()
         while True:
-            self.agent.send(DATAGRAM.pack(TYPE, QUESTION, time.monotonic_ns()))
+            self.agent.send(DATAGRAM.pack(TYPE, self._id << 8 | QUESTION, time.monotonic_ns()))
             due += interval_s  # a pause each time would fall behind, the more the busier the machine is
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -134,10 +136,10 @@ class Session:
         self._report(Withdrawn(self._id, line, generation))
 
     def _received(self, datagram: bytes) -> None:
-        _, kind, sent_ns = DATAGRAM.unpack(datagram)
+        _, index, sent_ns = DATAGRAM.unpack(datagram)
         self.agent.note_alive()
-        if kind == QUESTION:
-            self.agent.send(DATAGRAM.pack(TYPE, ANSWER, sent_ns))
+        if index & 0xFF == QUESTION:
+            self.agent.send(DATAGRAM.pack(TYPE, self._id << 8 | ANSWER, sent_ns))
         else:
             self._report(Carried(self._id, sent_ns / 1e9))
 
