@@ -280,6 +280,13 @@ class PathAgent(Protocol):
         ends by it.
         """
 
+    def set_servers(self, servers: tuple[IceServer, ...]) -> None:
+        """Use this list of servers from now on.
+
+        New ones are asked at once. Relays that are not listed any more are withdrawn, the path moves away from them,
+        and then they are released. The same relay with other credentials stays as it is.
+        """
+
     async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> Path:
         """Find a path anew with new credentials (RFC 8445 section 9) while the old one stays in use until then.
 

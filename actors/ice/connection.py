@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import binding
-from .agent import Address, Credentials, IceConfig, Lost, NeverConnected, NeverReason, Path, Route
+from .agent import Address, Credentials, IceConfig, IceServer, Lost, NeverConnected, NeverReason, Path, Route
 from .candidate import Candidate
 from .check_list import Base
 from .gathering import Gathering
@@ -102,6 +102,19 @@ class IceConnection:
         if candidate is None:
             self._machine.handle_local_end(self._now())
             self.pump()
+
+    def take_base_leaving(self, base_id: int) -> None:
+        """A relay will go soon."""
+        self._machine.handle_base_leaving(base_id, self._now())
+        self.pump()
+
+    def take_withdrawn(self, candidate: Candidate) -> None:
+        """Tell the peer that a candidate does not work any more."""
+        self._callbacks.on_withdrawn(candidate.to_sdp(), self.generation)
+
+    def set_servers(self, servers: tuple[IceServer, ...]) -> None:
+        """The list of servers has changed."""
+        self._gathering.set_servers(servers)
 
     def take_base_lost(self, base_id: int) -> None:
         """A relay ended its allocation."""
@@ -278,6 +291,9 @@ class IceConnection:
         outcome = self._outcome
         if isinstance(event, PathSelected):
             self.path = event.path
+            pair = self._machine.selected
+            if pair is not None:
+                self._gathering.note_path(pair.base.id)
             if outcome is not None and not outcome.done():
                 outcome.set_result(event.path)
             self._callbacks.on_path(event.path)

@@ -5,12 +5,9 @@ host candidates, and a server that is slow or dead delays nobody. Waiting ends a
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Protocol
-
-from aioice import stun
 
 from .agent import Address, IceConfig, IceServer
 from .candidate import Candidate, foundation, ip_version, priority
@@ -18,15 +15,8 @@ from .check_list import Base
 from .hosts import host_addresses, resolve
 from .reflexive import ReflexiveFound, ReflexiveMissed, ReflexiveQueries
 from .relay import Relay
+from .relays import Relays
 from .sockets import HostBase, Sockets
-
-logger = logging.getLogger(__name__)
-
-HIDDEN_V4: Address = ("0.0.0.0", 9)
-"""A related address that tells nothing about us (RFC 9429 section 3.5.3)."""
-HIDDEN_V6: Address = ("::", 9)
-TCP_PREFERENCE_LOSS = 0x4000
-"""A relay over TCP comes after those over UDP: below a tunnel it retransmits what the flows inside retransmit too."""
 
 
 class Session(Protocol):
@@ -34,6 +24,9 @@ class Session(Protocol):
 
     def take_base(self, base: Base) -> None:
         """A socket or relay is ready to check from."""
+
+    def take_base_leaving(self, base_id: int) -> None:
+        """A relay will be gone soon."""
 
     def take_base_lost(self, base_id: int) -> None:
         """A relay is gone."""
@@ -43,6 +36,9 @@ class Session(Protocol):
 
     def take_candidate(self, candidate: Candidate | None) -> None:
         """One candidate to tell the peer; None: that was the last."""
+
+    def take_withdrawn(self, candidate: Candidate) -> None:
+        """A candidate to take back."""
 
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         """STUN arrived at a local address."""
@@ -75,7 +71,10 @@ class Gathering:
         self._offered: set[Address] = set()
         self._queried: set[tuple[int, Address]] = set()
         self._server_tasks: set[asyncio.Task[None]] = set()
+        self._relays = Relays(config, self, counters=counters, now=now)
         self._is_done = asyncio.Event()
+        self._servers = config.servers
+        self._has_begun = False
         self._is_closed = False
         self.queries = ReflexiveQueries()
         self.channels: dict[int, HostBase | Relay] = {}
@@ -88,17 +87,32 @@ class Gathering:
         if not self._config.relay_only:
             for host in host_addresses(self._config.host_filter):
                 self._open_host(host)
-        for server in self._config.servers:
-            if server.kind == "stun" or server.transport == "udp":
-                self._start(self._query(server))  # every TURN server answers Binding requests too
-            if server.kind == "turn" and self._config.allow_relay:
-                self._start(self._allocate(server))
+        self._has_begun = True
+        self._ask(self._servers)
         self._end_if_done()
         try:
             async with asyncio.timeout(self._config.gather_cap_s):
                 await self._is_done.wait()
         except TimeoutError:
             self._counters["gather_capped"] += 1
+
+    def _ask(self, servers: tuple[IceServer, ...]) -> None:
+        for server in servers:
+            if server.kind == "stun" or server.transport == "udp":
+                self._start(self._query(server))  # every TURN server answers Binding requests too
+            if server.kind == "turn" and self._config.allow_relay:
+                self._relays.ask(server)
+
+    def set_servers(self, servers: tuple[IceServer, ...]) -> None:
+        """Ask servers that are new, and leave the relays that are not listed any more."""
+        self._servers = servers
+        self._relays.keep_only(tuple(server for server in servers if server.kind == "turn"))
+        if self._has_begun:
+            self._ask(servers)
+
+    def note_path(self, base_id: int) -> None:
+        """The path goes over this base from now on."""
+        self._relays.note_path(base_id)
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
@@ -143,43 +157,38 @@ class Gathering:
                 self.queries.handle_query(base.id, address, self._now())
         self._session.pump()
 
-    async def _allocate(self, server: IceServer) -> None:
-        base_id: int | None = None
+    # What relays say
 
-        def received(data: bytes, source: Address) -> None:
-            if base_id is not None:
-                self._session.take_datagram(base_id, data, source)
-
-        def lost() -> None:
-            if base_id is not None:
-                self._lose_relay(base_id)
-
-        try:
-            relay = await Relay.allocate(
-                server, on_datagram=received, on_lost=lost, counters=self._counters, now=self._now
-            )
-        except (OSError, TimeoutError, stun.TransactionError) as error:
-            self._counters["relay_not_allocated"] += 1
-            logger.debug(
-                "A relay gave no address",
-                extra={"server": server.host, "transport": server.transport, "error": repr(error)},
-            )
-            return
+    def take_relay(self, candidate: Callable[[int], Candidate], relay: Relay) -> int:
+        """Use a relay."""
         base_id = len(self._bases)
-        host = relay.address[0]
-        related = relay.mapped_address
-        if self._config.relay_only:
-            related = HIDDEN_V4 if ip_version(host) == 4 else HIDDEN_V6
-        # Among relays UDP comes first: TCP below a tunnel retransmits what the flows inside retransmit too.
-        preference = 65535 - base_id - (0 if server.transport == "udp" else 0x4000)
-        candidate = Candidate(
-            foundation("relay", host, server.host),
-            priority("relay", preference),
-            relay.address,
-            "relay",
-            related,
-        )
-        self._add_base(Base(base_id, candidate), relay)
+        self._add_base(Base(base_id, candidate(base_id)), relay)
+        return base_id
+
+    def take_relay_leaving(self, base_id: int) -> None:
+        """Choose a relay no more, and tell the peer."""
+        self._withdraw(base_id)
+        self._session.take_base_leaving(base_id)
+
+    def take_relay_gone(self, base_id: int) -> None:
+        """A relay is gone; tell the peer, unless that was done when it began to leave."""
+        self._withdraw(base_id)
+        self.channels.pop(base_id, None)
+        self._session.take_base_lost(base_id)
+
+    def take_relayed(self, base_id: int, datagram: bytes, source: Address) -> None:
+        """Something arrived through a relay."""
+        self._session.take_datagram(base_id, datagram, source)
+
+    def take_relay_outcome(self) -> None:
+        """One more server has answered or failed."""
+        self._end_if_done()
+
+    def _withdraw(self, base_id: int) -> None:
+        candidate = self._bases[base_id].candidate
+        if candidate.address in self._offered:
+            self._offered.discard(candidate.address)
+            self._session.take_withdrawn(candidate)
 
     def _add_base(self, base: Base, channel: HostBase | Relay) -> None:
         self._bases[base.id] = base
@@ -206,30 +215,21 @@ class Gathering:
         self._offer(Candidate(label, priority("srflx", preference), found.mapped, "srflx", base.address))
 
     def _end_if_done(self) -> None:
-        if self._server_tasks or len(self.queries) or self._is_done.is_set() or self._is_closed:
+        if self._server_tasks or self._relays.pending or len(self.queries) or self._is_done.is_set() or self._is_closed:
             return
         self._is_done.set()
         self._session.take_candidate(None)
-
-    def _lose_relay(self, base_id: int) -> None:
-        self._counters["relay_lost"] += 1
-        self.channels.pop(base_id, None)
-        self._session.take_base_lost(base_id)
 
     async def close(self, timeout_s: float) -> None:
         """Release relays, close sockets, end every task; within `timeout_s`."""
         self._is_closed = True
         self._is_done.set()
-        releases: set[asyncio.Task[None]] = set()
-        for channel in self.channels.values():
-            if isinstance(channel, Relay):
-                releases.add(asyncio.create_task(channel.release()))
+        tasks = self._server_tasks | self._relays.close()
         self.channels.clear()
         self.hosts.clear()
-        servers = set(self._server_tasks)
-        for task in servers:
+        for task in self._server_tasks:
             task.cancel()
-        await _end_all(servers | releases, timeout_s, self._counters)
+        await _end_all(tasks, timeout_s, self._counters)
 
 
 async def _end_all(tasks: set[asyncio.Task[None]], timeout_s: float, counters: Counter[str]) -> None:

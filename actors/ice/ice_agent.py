@@ -13,8 +13,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
-from .agent import Address, Callbacks, Credentials, IceConfig, Lost, NeverConnected, Path, Route
+from .agent import Address, Callbacks, Credentials, IceConfig, IceServer, Lost, NeverConnected, Path, Route
 from .candidate import Candidate, MalformedCandidate, parse_candidate
 from .connection import IceConnection, SessionCallbacks
 from .early import EarlyCandidates
@@ -176,6 +177,13 @@ class IceAgent:
     def hint(self, urgent: bool = False) -> None:
         """Say that the network may have changed: the path is checked at once. Nothing ends by a hint alone."""
         self._current.hint(urgent=urgent)
+
+    def set_servers(self, servers: tuple[IceServer, ...]) -> None:
+        """Use these servers from now on, without a restart: what is new is asked, what is gone is left."""
+        self._config = replace(self._config, servers=servers)
+        for session in (self._current, self._next):
+            if session is not None and not self._is_closed:
+                session.set_servers(servers)
 
     async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> Path:
         """Find a path anew while the old one stays in use. Raises NeverConnected, ValueError."""

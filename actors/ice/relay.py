@@ -11,6 +11,7 @@ aioice's TURN client does the protocol (allocate, credentials, refresh, channel 
 """
 
 import asyncio
+import contextlib
 import ssl
 import struct
 from collections import Counter, deque
@@ -26,6 +27,14 @@ from .udp import UdpSocket
 
 ALLOCATE_TIMEOUT_S = 10.0
 """TLS to a far relay takes five round trips; more than this and the session is over or connected otherwise."""
+ALLOCATE_ROUND_TRIPS = 2
+"""The first request is refused with the nonce that the second one needs (RFC 8489 section 9.2)."""
+ALLOCATION_MISMATCH = 437
+"""The server knows nothing of the allocation: it was restarted (RFC 8656 section 18.12)."""
+KEEPALIVE_S = 25.0
+"""Some NATs forget a mapping after 30 s."""
+KEEPALIVE_REPETITIONS, DOUBTED_REPETITIONS = 3, 1
+"""Given up 7.5 s after the first question, or 1.5 s if ICMP says that nobody is there (0.5 s, doubled each time)."""
 FIRST_CHANNEL, LAST_CHANNEL = 0x4000, 0x4FFF
 """RFC 8656 section 12."""
 CHANNEL_LASTS_S = 295.0
@@ -42,6 +51,13 @@ class UdpClient(turn.TurnClientUdpProtocol):
     """aioice's client over a socket of ours."""
 
     counters: Counter[str]
+    doubted: asyncio.Event | None = None
+    """Set when somebody says that the server is not there."""
+
+    def take_refusal(self) -> None:
+        """ICMP says that nobody listens at the server's port."""
+        if self.doubted is not None:
+            self.doubted.set()
 
     def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
         """Take what the server sent; count what cannot be read."""
@@ -108,6 +124,10 @@ class Relay:
         self._now = now
         self._channels: dict[Address, _Channel] = {}
         self._is_released = False
+        self._doubted = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        self.rtt_ms = 0.0
+        """Round trip to the server in ms, as the allocation took it."""
 
     @classmethod
     async def allocate(
@@ -129,8 +149,12 @@ class Relay:
             client = await _connect(server, address, counters)
             relay = cls(client, counters, now)
             allocated = False
+            if isinstance(client, UdpClient):
+                client.doubted = relay._doubted
             try:
+                asked_at = now()
                 await client.connect()
+                relay.rtt_ms = (now() - asked_at) / ALLOCATE_ROUND_TRIPS * 1000
                 allocated = True
             finally:
                 if not allocated:
@@ -138,6 +162,7 @@ class Relay:
         if client.transport.is_closing():
             raise ConnectionError("the TURN server closed the connection")
         client.receiver = _Inbox(on_datagram, lambda: None if relay._is_released else on_lost())
+        relay._keeping = asyncio.create_task(relay._keep())
         return relay
 
     @property
@@ -200,18 +225,20 @@ class Relay:
         Waits for the answer, for up to a minute if the server is dead; cancel it to close at once.
         """
         self._is_released = True
-        self._stop_binding()
+        self._stop_tasks()
         await self._client.delete()
 
     def abandon(self) -> None:
         """Close without a word; the server forgets the allocation when its lifetime is over."""
         self._is_released = True
-        self._stop_binding()
+        self._stop_tasks()
         if self._client.refresh_task is not None:
             self._client.refresh_task.cancel()
         self._client.transport.close()
 
-    def _stop_binding(self) -> None:
+    def _stop_tasks(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
         for channel in self._channels.values():
             if channel.binding is not None:
                 channel.binding.cancel()
@@ -232,8 +259,10 @@ class Relay:
         started_at = self._now()
         try:
             await self._client.channel_bind(channel.number, peer)
-        except (stun.TransactionError, OSError):
+        except (stun.TransactionError, OSError) as error:
             self._counters["relay_bind_failed"] += 1
+            if isinstance(error, stun.TransactionFailed) and error.response.error_code == ALLOCATION_MISMATCH:
+                self._lose()
             channel.bind_again_at = self._now() + BIND_AGAIN_AFTER_S
             channel.waiting.clear()
         else:
@@ -244,6 +273,41 @@ class Relay:
                 self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
         finally:
             channel.binding = None
+
+    # Whether the server is there
+
+    async def _keep(self) -> None:
+        """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEPALIVE_S):
+                    await self._doubted.wait()
+            doubted = self._doubted.is_set()
+            if not await self._answers(DOUBTED_REPETITIONS if doubted else KEEPALIVE_REPETITIONS):
+                self._counters["relay_silent"] += 1
+                self._lose()
+                return
+            self._doubted.clear()
+
+    async def _answers(self, repetitions: int) -> bool:
+        request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+        transaction = stun.Transaction(request, self._client.server, self._client, retransmissions=repetitions)
+        self._client.transactions[request.transaction_id] = transaction
+        try:
+            await transaction.run()
+        except stun.TransactionTimeout:
+            return False
+        except stun.TransactionError:
+            return True  # an error is an answer
+        finally:
+            del self._client.transactions[request.transaction_id]
+        return True
+
+    def _lose(self) -> None:
+        """Give the allocation up; closing the transport tells whoever waits for that."""
+        if self._client.refresh_task is not None:
+            self._client.refresh_task.cancel()
+        self._client.transport.close()
 
 
 async def _connect(server: IceServer, address: Address, counters: Counter[str]) -> UdpClient | TcpClient:
@@ -258,7 +322,11 @@ async def _connect(server: IceServer, address: Address, counters: Counter[str]) 
     client.counters = counters
     if isinstance(client, UdpClient):
         sock = UdpSocket.open(
-            client.datagram_received, counters, remote=address, on_closed=lambda: client.connection_lost(None)
+            client.datagram_received,
+            counters,
+            remote=address,
+            on_closed=lambda: client.connection_lost(None),
+            on_refused=client.take_refusal,
         )
         # aioice calls sendto, close and is_closing of it, nothing else.
         client.connection_made(cast("asyncio.BaseTransport", sock))

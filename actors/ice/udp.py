@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from .agent import Address
+from .ancillary import UNREACHABLE
 from .candidate import ip_version
 
 BUFFER_BYTES = 4 * 1024 * 1024
@@ -32,9 +33,11 @@ class UdpSocket:
         on_datagram: Callable[[bytes, Address], None],
         counters: Counter[str],
         on_closed: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
     ) -> None:
         self._sock = sock
         self._on_closed = on_closed
+        self._on_refused = on_refused
         self._on_datagram = on_datagram
         self._counters = counters
         self._is_closed = False
@@ -50,10 +53,12 @@ class UdpSocket:
         local: Address | None = None,
         remote: Address | None = None,
         on_closed: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
     ) -> Self:
         """Bind to a local address (port 0: any), or connect to a remote one. Raises OSError.
 
-        `on_closed` is called once, on the loop's next turn after `close`, as an asyncio transport would.
+        `on_closed` is called once, on the loop's next turn after `close`, as an asyncio transport would; `on_refused`
+        whenever ICMP reports that nobody listens at the remote address. Anybody can say so.
         """
         address = local or remote
         assert address is not None
@@ -67,7 +72,7 @@ class UdpSocket:
                 sock.bind(local)
             if remote is not None:
                 sock.connect(remote)
-            return cls(sock, on_datagram, counters, on_closed)
+            return cls(sock, on_datagram, counters, on_closed, on_refused)
         except BaseException:
             sock.close()
             raise
@@ -83,18 +88,25 @@ class UdpSocket:
         if self._is_closed:
             return False
         try:
-            if destination is None:
-                self._sock.send(datagram)
-            else:
-                self._sock.sendto(datagram, destination)
+            self._send(datagram, destination)
         except (BlockingIOError, InterruptedError):
             self._counters["send_buffer_full"] += 1
             return False
-        except OSError:
-            # No route, refused, too long: this pair's checks and consent find out what it means.
-            self._counters["send_failed"] += 1
-            return False
+        except OSError as error:
+            # No route, too long, or what ICMP reported of an earlier datagram: then this one was not sent. Try again.
+            self._take_error(error)
+            try:
+                self._send(datagram, destination)
+            except OSError:
+                self._counters["send_failed"] += 1
+                return False
         return True
+
+    def _send(self, datagram: bytes | memoryview, destination: Address | None) -> None:
+        if destination is None:
+            self._sock.send(datagram)
+        else:
+            self._sock.sendto(datagram, destination)
 
     def close(self) -> None:
         """Stop reading and close. Idempotent."""
@@ -119,10 +131,18 @@ class UdpSocket:
                 datagram, source = self._sock.recvfrom(MAX_DATAGRAM_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:
+            except OSError as error:
                 # An ICMP error on a connected socket, delivered once. Forgeable, so it ends nothing.
                 self._counters["receive_failed"] += 1
+                self._take_error(error)
                 return
             self._on_datagram(datagram, (source[0], source[1]))
             if self._is_closed:
                 return
+
+    def _take_error(self, error: OSError) -> None:
+        """Go on watching: libuv stops when a descriptor reports an error, and only begins anew when asked to."""
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.add_reader(self._sock.fileno(), self._read)
+        if self._on_refused is not None and error.errno in UNREACHABLE:
+            self._on_refused()

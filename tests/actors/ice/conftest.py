@@ -44,6 +44,7 @@ class TurnServer(asyncio.DatagramProtocol):
     """Method and, for a Refresh, the lifetime asked for."""
     refused: int = 0
     is_mute: bool = False
+    delay_s: float = 0.0
 
     @property
     def address(self) -> Addr:
@@ -55,6 +56,12 @@ class TurnServer(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        if self.delay_s:
+            asyncio.get_running_loop().call_later(self.delay_s, self.take, data, addr)
+        else:
+            self.take(data, addr)
+
+    def take(self, data: bytes, addr: tuple[Any, ...]) -> None:
         client: Addr = (addr[0], addr[1])
         if self.is_mute:
             return
@@ -124,12 +131,18 @@ class TurnServer(asyncio.DatagramProtocol):
 
 
 @pytest.fixture
-async def turn_server() -> AsyncIterator[TurnServer]:
+async def turn_servers() -> AsyncIterator[list[TurnServer]]:
     loop = asyncio.get_running_loop()
-    _, server = await loop.create_datagram_endpoint(TurnServer, local_addr=("127.0.0.1", 0))
-    yield server
-    server.close()
+    servers = [(await loop.create_datagram_endpoint(TurnServer, local_addr=("127.0.0.1", 0)))[1] for _ in range(2)]
+    yield servers
+    for server in servers:
+        server.close()
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+def turn_server(turn_servers: list[TurnServer]) -> TurnServer:
+    return turn_servers[0]
 
 
 @pytest.fixture

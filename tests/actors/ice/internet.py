@@ -67,19 +67,21 @@ class Network:
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         self.agents: list[Agent] = []
+        self.log: list[tuple[Address, Address, bytes]] = []
+        """Source, destination and payload of what was sent."""
 
     def later(self, delay_s: float, do: Callable[[], None]) -> None:
         heapq.heappush(self.queue, (self.now + delay_s, next(self.order), do))
 
     def send(self, nat: Nat, payload: bytes, destination: Address) -> None:
         source = nat.out(destination)
+        self.log.append((source, destination, payload))
         if self.cut or self.rng.random() < self.loss or self.blocks(source, destination):
             return
-        self.later(
-            self.delay_s + self.rng.uniform(0, self.jitter_s), lambda: self._arrive(source, destination, payload)
-        )
+        self.later(self.delay_s + self.rng.uniform(0, self.jitter_s), lambda: self.arrive(source, destination, payload))
 
-    def _arrive(self, source: Address, destination: Address, payload: bytes) -> None:
+    def arrive(self, source: Address, destination: Address, payload: bytes) -> None:
+        """Hand a datagram to whoever has the destination, if his NAT lets it in."""
         nat = self.nats.get(destination[0])
         if nat is not None and nat.lets_in(destination[1], source):
             nat.inside(payload, source)
@@ -215,13 +217,17 @@ A_USERNAME, A_PASSWORD = "aaaaaaaa", "a" * 24
 B_USERNAME, B_PASSWORD = "bbbbbbbb", "b" * 24
 
 
-def make_pair(network: Network, *, roles: tuple[bool, bool] = (True, False)) -> tuple[Agent, Agent]:
-    ours = Credentials(
+def credentials_of_a() -> Credentials:
+    return Credentials(
         local_username=A_USERNAME,
         local_password=A_PASSWORD,
         remote_username=B_USERNAME,
         remote_password=B_PASSWORD,
     )
+
+
+def make_pair(network: Network, *, roles: tuple[bool, bool] = (True, False)) -> tuple[Agent, Agent]:
+    ours = credentials_of_a()
     theirs = Credentials(
         local_username=B_USERNAME,
         local_password=B_PASSWORD,

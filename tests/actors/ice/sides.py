@@ -30,6 +30,7 @@ class Side:
     config: IceConfig
     peer: "Side | None" = None
     candidates: list[str] = field(default_factory=list[str])
+    withdrawn: list[str] = field(default_factory=list[str])
     datagrams: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue[bytes])
     paths: list[Path] = field(default_factory=list[Path])
     losses: asyncio.Queue[Lost] = field(default_factory=asyncio.Queue[Lost])
@@ -41,9 +42,15 @@ class Side:
             on_datagram=self.datagrams.put_nowait,
             on_path=self.paths.append,
             on_lost=self.losses.put_nowait,
+            on_withdrawn=self.on_withdrawn,
         )
         self.agent = IceAgent(self.config, callbacks, sockets=self.sockets)
         self.as_interface: PathAgent = self.agent
+
+    def on_withdrawn(self, line: str, generation: int) -> None:
+        self.withdrawn.append(line)
+        if self.peer is not None:
+            self.peer.agent.withdraw_remote_candidate(line, generation)
 
     @staticmethod
     def silent() -> Callbacks:

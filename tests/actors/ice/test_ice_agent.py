@@ -219,6 +219,18 @@ async def assert_carries_after(a: Side, b: Side, sent: int) -> None:
     assert {int.from_bytes(data[:4], "big") for data in got[:-1]} == set(range(sent))
 
 
+async def test_a_restart_takes_the_addresses_that_the_host_has_then(make_pair: MakePair) -> None:
+    offered = {"127.0.0.1"}
+    a, b = make_pair(host_filter=offered.__contains__)
+    before, _ = await connect(a, b)
+    offered.clear()
+    offered.add("::1")
+    ours, theirs = new_credentials()
+    after, _ = await asyncio.gather(a.agent.restart(ours, 5.0, 1), b.agent.restart(theirs, 5.0, 1))
+    assert (before.local[0], after.local[0]) == ("127.0.0.1", "::1")
+    await assert_carries(a, b)
+
+
 async def test_candidates_of_a_restart_that_is_not_known_yet_are_held(make_pair: MakePair) -> None:
     a, b = make_pair()
     await connect(a, b)
