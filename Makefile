@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 
-.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray chaos soak clean
+.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray chaos soak endings scale clean
 
 $(STAMP): pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv .venv
@@ -69,6 +69,16 @@ chaos: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.runtime.chaos.soak
+
+# Every way in which a connection can end, played by real programs, 20 times each: build/endings.json and docs/endings.md.
+# Needs root. ARGS: --rows WORD… --variants plain|loss|relay… --runs N --lanes N.
+endings: $(STAMP)
+	$(BIN)/python -m tests.endings $(ARGS)
+
+# 1,000 sign-outs on one gateway, and a gateway with 500 clients that leaves; `make test` has smaller numbers.
+scale: $(STAMP)
+	EXEUNT_SCALE_SIGN_OUTS=$${EXEUNT_SCALE_SIGN_OUTS:-1000} EXEUNT_SCALE_CLIENTS=$${EXEUNT_SCALE_CLIENTS:-500} \
+	  $(BIN)/python -m pytest -s --timeout 1800 tests/system/test_scale.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,7 @@ from exeunt.runtime import ExeuntError, receive
 from .device.messages import Intent, SetResources
 from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
+from .expiries import Expired, Expiries
 from .inner_networks import covers_internet, tunnel_addresses
 from .loop_config import PeerRecord
 from .messages import (
@@ -25,7 +26,7 @@ from .messages import (
 from .network.messages import RoutesSet, SetRoutes
 from .peer.messages import SetNetworks
 from .portal import messages as portal
-from .timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
+from .timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class ClientLoop(EventLoop):
         self._offline: set[str] = set()
         self._excluded: dict[str, float] = {}
         """Gateways that have just left, until when they are not asked for."""
+        self._expiries = Expiries(self, patience_s=EXPIRY_PATIENCE_S)
         self._dns: tuple[str, ...] = ()
         self._uses_internet = False
 
@@ -123,6 +125,7 @@ class ClientLoop(EventLoop):
             if record is None:  # we have lost interest, or the right, since we asked
                 self.say(portal.ConnectionEnded(connection=message.connection, cause=Cause.IDLE))
             return
+        self._expiries.set((message.connection, message.resource_id), message.expires_at)
         if record is not None:
             record.resource_ids.add(message.resource_id)
             self._set_networks(record)
@@ -173,6 +176,19 @@ class ClientLoop(EventLoop):
         self._excluded.clear()
         return forgiven
 
+    @receive(Expired)
+    def on_expired(self, message: Expired) -> None:
+        """An authorisation's time is over, and the gateway has not said so: end it from here."""
+        record = self.peers.get(message.connection)
+        if self._expiries.take(message) and record is not None and record.state != "closing":
+            remaining = record.resource_ids - {message.resource_id}
+            self._narrow(record, remaining, Cause.ACCESS_EXPIRED, Initiator.PORTAL)
+
+    async def on_stop(self) -> None:
+        """As the base; no timer is left."""
+        await super().on_stop()
+        self._expiries.close()
+
     # --- intents ---
 
     @receive(Intent)
@@ -197,6 +213,7 @@ class ClientLoop(EventLoop):
 
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """If the gateway left and we still want what it served, ask for another one at once."""
+        self._expiries.forget_connection(record.connection)
         self._reattach(record.networks)
         if ending.cause in _GATEWAY_GONE and ending.initiated_by is not Initiator.US:
             self._excluded.pop(record.peer_id, None)  # the latest is the last

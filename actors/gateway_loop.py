@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from exeunt.runtime import ExeuntError, Message, receive
+from exeunt.runtime import ExeuntError, receive
 
 from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
+from .expiries import Expired, Expiries, Key
 from .inner_networks import Grant, canonical, client_addresses, grants, host_networks
 from .loop_config import PeerRecord
 from .messages import ResourcesUpdated
@@ -22,31 +21,14 @@ logger = logging.getLogger(__name__)
 CLIENT_NETWORKS: Final = ("100.64.0.0/10", "fd65:7865:756e::/48")
 """Where clients' tunnel addresses come from: shared address space (RFC 6598), and a unique local prefix (RFC 4193)."""
 
-_LOOK_AGAIN_S: Final = 86_400
-"""An expiry further away is looked at once a day: clocks are set, and a timer of a thousand years is none."""
-
-_Key = tuple[str, str]  # (connection, resource id)
-
-
-class Expired(Message, frozen=True):
-    """To ourselves: an authorisation's time is over."""
-
-    connection: str
-    resource_id: str
-
-
-class _Expiry(NamedTuple):
-    expires_at: int
-    timer: asyncio.TimerHandle
-
 
 class GatewayLoop(EventLoop):
     """Decides for a gateway."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        self._expiries: dict[_Key, _Expiry] = {}
-        self._grants: dict[_Key, frozenset[Grant]] = {}
+        self._expiries = Expiries(self)
+        self._grants: dict[Key, frozenset[Grant]] = {}
         """What the firewall lets through, and for whose sake. The firewall has each grant once, however many
         connections and resources it is for: it is closed behind the last of them.
         """
@@ -74,19 +56,12 @@ class GatewayLoop(EventLoop):
     @receive(Expired)
     async def on_expired(self, message: Expired) -> None:
         """An authorisation's time is over, unless it was prolonged since."""
-        key = message.connection, message.resource_id
-        expiry = self._expiries.get(key)
-        if expiry is None:
-            return
-        if time.time() < expiry.expires_at:
-            self._expire_later(key, expiry.expires_at)
-        else:
-            await self._take_away(key, Cause.ACCESS_EXPIRED)
+        if self._expiries.take(message):
+            await self._take_away((message.connection, message.resource_id), Cause.ACCESS_EXPIRED)
 
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """Close the firewall behind a client."""
-        for key in [key for key in self._expiries if key[0] == record.connection]:
-            self._forget_expiry(key)
+        self._expiries.forget_connection(record.connection)
         freed = [self._grants.pop(key) for key in list(self._grants) if key[0] == record.connection]
         if self.session != "leaving":  # else the firewall goes as a whole
             await self._close_firewall(frozenset[Grant]().union(*freed))
@@ -116,7 +91,7 @@ class GatewayLoop(EventLoop):
             if not await self._start(record, message):
                 return
         record.resource_ids.add(resource.id)
-        self._expire_later(key, message.expires_at)
+        self._expiries.set(key, message.expires_at)
         self.say(portal.Authorized(ref=message.ref))
         extra = {"event": "access_allowed", "peer": client.name, "resource": resource.name}
         logger.info("A client may use a resource", extra=extra)
@@ -138,8 +113,8 @@ class GatewayLoop(EventLoop):
             remote_password=message.remote_ice.password,
         )
 
-    async def _take_away(self, key: _Key, cause: Cause) -> None:
-        self._forget_expiry(key)
+    async def _take_away(self, key: Key, cause: Cause) -> None:
+        self._expiries.forget(key)
         closed = await self._close_firewall(self._grants.pop(key, frozenset()))
         connection, resource_id = key
         record = self.peers.get(connection)
@@ -153,30 +128,14 @@ class GatewayLoop(EventLoop):
         if record.state != "closing" and (not record.resource_ids or not closed):
             self.end_peer(record, cause, Initiator.PORTAL)
 
-    # --- when ---
-
-    def _expire_later(self, key: _Key, expires_at: int | None) -> None:
-        self._forget_expiry(key)
-        if expires_at is not None:
-            now = time.time()
-            delay_s = max(0.0, min(expires_at, int(now) + _LOOK_AGAIN_S) - now)
-            timer = self.node.loop.call_later(delay_s, self.ref.tell, Expired(*key))
-            self._expiries[key] = _Expiry(expires_at, timer)
-
-    def _forget_expiry(self, key: _Key) -> None:
-        expiry = self._expiries.pop(key, None)
-        if expiry is not None:
-            expiry.timer.cancel()
-
     async def on_stop(self) -> None:
         """As the base; no timer is left."""
         await super().on_stop()
-        for key in list(self._expiries):
-            self._forget_expiry(key)
+        self._expiries.close()
 
     # --- the firewall ---
 
-    async def _open_firewall(self, key: _Key, wanted: frozenset[Grant]) -> bool:
+    async def _open_firewall(self, key: Key, wanted: frozenset[Grant]) -> bool:
         former = self._grants.get(key, frozenset[Grant]())
         for number, grant in enumerate(sorted(wanted)):
             if not await self._tell_network(AllowAccess(*grant)):
@@ -204,6 +163,3 @@ class GatewayLoop(EventLoop):
     async def _route_clients(self) -> None:
         """Lead the clients' networks into the device."""
         await self.network.ask(SetRoutes(self.config.device, CLIENT_NETWORKS))
-
-
-MESSAGES: tuple[type[Message], ...] = (Expired,)

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from exeunt.runtime import ChildSpec
+
+from .peer.messages import Close
+
 
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments of a client's or a gateway's event loop."""
@@ -21,6 +25,8 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
     endings_file: str
     peer_workers: tuple[str, ...]
     lost_after_s: float
+    idle_after_s: float | None = None
+    """Without traffic for so long a connection is ended as `idle`; None: never."""
     relay_only: bool = False
     masquerade: bool = True
     manages_device: bool = True
@@ -43,3 +49,9 @@ class PeerRecord:
     """`connecting`, `connected`, `closing` (it was told to say goodbye), `ended` (its actor may linger)."""
     path: str | None = None
     started_ns: int = 0
+    spec: ChildSpec | None = None
+    """Of its actor, for the successor of a worker that is restarted. It has keys: it stays in memory."""
+    handed_over: bool = False
+    """Its worker is being restarted; nobody lives at its address until the successor has taken over."""
+    close: Close | None = None
+    """What it was told when it was told to end."""

@@ -8,6 +8,7 @@ from exeunt.runtime import Message
 
 from .device.messages import MESSAGES as DEVICE
 from .endings import Ending
+from .expiries import Expired
 from .network.messages import MESSAGES as NETWORK
 from .peer.messages import MESSAGES as PEER
 from .peer.messages import PeerDescription
@@ -122,6 +123,20 @@ class StopSession(Message, frozen=True):
 
     cause: str
     requires_sign_in: bool = False
+    text: str = ""
+    """For people, on the other side: `upgrade`, say. At most 200 bytes of it travel."""
+
+
+class NetworkChanged(Message, frozen=True):
+    """This host's addresses or routes are others now, or it was asleep."""
+
+    reason: str
+
+
+class IgnoreAddresses(Message, frozen=True):
+    """To the watcher: these addresses are the tunnel's own, and no change of network."""
+
+    addresses: tuple[str, ...]
 
 
 class Reset(Message, frozen=True):
@@ -146,6 +161,14 @@ class DescribeSession(Message, frozen=True):
     """Ask for a `SessionDescription`."""
 
 
+class KnownRelay(msgspec.Struct, frozen=True):
+    """A relay that the portal has announced, without what one signs in with."""
+
+    host: str
+    port: int
+    transport: str
+
+
 class SessionDescription(Message, frozen=True):
     """What `exeunt status` shows."""
 
@@ -155,6 +178,7 @@ class SessionDescription(Message, frozen=True):
     """By resource id: `idle`, `connecting`, `connected`, `offline`."""
     peers: tuple[PeerDescription, ...]
     problems: tuple[str, ...] = ()
+    relays: tuple[KnownRelay, ...] = ()
 
 
 class EverybodyAsked(Message, frozen=True):
@@ -162,6 +186,12 @@ class EverybodyAsked(Message, frozen=True):
 
     cause: str
     initiated_by: str
+
+
+class TakeOverOverdue(Message, frozen=True):
+    """An event loop to itself: a connection was handed over by its worker, and no successor has taken it yet."""
+
+    connection: str
 
 
 class PingPeer(Message, frozen=True):
@@ -185,13 +215,17 @@ MESSAGES: tuple[type[Message], ...] = (
     Subscribe,
     Taken,
     StopSession,
+    NetworkChanged,
+    IgnoreAddresses,
     Reset,
     SetDns,
     SetInternetResource,
     DescribeSession,
     SessionDescription,
     EverybodyAsked,
+    TakeOverOverdue,
     PingPeer,
+    Expired,
     *DEVICE,
     *NETWORK,
     *PEER,

@@ -38,6 +38,7 @@ def peer_spec(
         excluded_hosts=tuple(one for one in (joined.address_ipv4, joined.address_ipv6) if one),
         relay_only=config.relay_only,
         lost_after_s=config.lost_after_s,
+        idle_after_s=config.idle_after_s,
         owner=owner,
         portal_link=portal_link,
         endings_file=config.endings_file,

@@ -23,6 +23,11 @@ def crashed(record: PeerRecord, side: str, message: Terminated) -> Ending:
     return _ending(record, side, Cause.WORKER_CRASHED, Initiator.SUPERVISOR, evidence)
 
 
+def not_taken_over(record: PeerRecord, side: str, why: str) -> Ending:
+    """Its worker was restarted, and no successor went on with it: for the peer that is a crash, and it is told so."""
+    return _ending(record, side, Cause.WORKER_CRASHED, Initiator.SUPERVISOR, {"not_taken_over": why})
+
+
 def not_started(record: PeerRecord, side: str, error: Exception) -> Ending:
     """Its actor could not be started. That was our doing, not the peer's."""
     return _ending(record, side, Cause.NEVER_CONNECTED, Initiator.US, {"not_started": str(error)})

@@ -43,11 +43,13 @@ from .messages import (
     Taken,
 )
 from .peer.messages import Pong
+from .portal.actor_messages import PortalAskEvidence, PortalEvidence
+from .portal.messages import Evidence
 from .portal.url import websocket_url
 from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
 from .tree import PortalConfig, children, hand_over_path, peer_workers, workers
 
-_MESSAGES = ("exeunt.actors.messages:MESSAGES", "exeunt.actors.gateway_loop:MESSAGES")
+_MESSAGES = ("exeunt.actors.messages:MESSAGES",)
 _PRELOAD = (
     "exeunt.actors.client_loop",
     "exeunt.actors.gateway_loop",
@@ -57,6 +59,7 @@ _PRELOAD = (
     "exeunt.actors.peer.actor",
     "exeunt.actors.device.actor",
     "exeunt.actors.network.actor",
+    "exeunt.actors.network.watch_actor",
 )
 """Imported once in the fork server, so that a worker starts in some tens of milliseconds."""
 
@@ -79,6 +82,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """IPv6's minimum: it fits every path that carries IPv6, TURN over it included."""
     peer_workers: int = 1
     lost_after_s: float = LOST_AFTER_S
+    idle_after_s: float | None = None
+    """A connection without traffic for so long is ended as `idle`; the next packet makes another. None: never."""
     relay_only: bool = False
     masquerade: bool = True
     manages_device: bool = True
@@ -169,6 +174,7 @@ class Session:
             endings_file=str(config.endings_file),
             peer_workers=names,
             lost_after_s=config.lost_after_s,
+            idle_after_s=config.idle_after_s,
             relay_only=config.relay_only,
             masquerade=config.masquerade,
             manages_device=config.manages_device,
@@ -199,9 +205,11 @@ class Session:
 
     # --- commands ---
 
-    def stop(self, cause: Cause = Cause.SHUTTING_DOWN) -> None:
-        """Begin to leave; `ended` says when it is over. The first cause stands."""
-        self._ref.tell(StopSession(cause))
+    def stop(self, cause: Cause = Cause.SHUTTING_DOWN, text: str = "") -> None:
+        """Begin to leave; `ended` says when it is over. The first cause stands. `text` is shown to people on the other
+        side, as evidence: `upgrade`, say.
+        """
+        self._ref.tell(StopSession(cause, text=text))
         if self._insisting is None:
             self._insisting = asyncio.get_running_loop().create_task(self._insist())
 
@@ -230,6 +238,12 @@ class Session:
         """Measure a round trip. Raises Refused (`no_such_peer`, `not_connected`, `timeout`)."""
         pong: Pong = await self._ref.ask(PingPeer(peer, timeout_s), timeout_s=timeout_s + 2)
         return pong
+
+    async def evidence(self, connection: str, timeout_s: float = 2.0) -> Evidence | None:
+        """Ask the portal what it knows of a connection that ended; None if it cannot be asked, or does not answer."""
+        question = PortalAskEvidence(connection, timeout_s)
+        answer: PortalEvidence = await self.supervisor.ref("portal-link").ask(question, timeout_s=timeout_s + 1)
+        return answer.evidence
 
     async def ended(self) -> Outcome:
         """Return when everybody has left and no process is left."""

@@ -1,14 +1,32 @@
 """Every deadline and interval of the tunnel, and the relations between them, asserted.
 
 Deadlines nest: whoever waits for somebody else's work waits strictly longer than that work may take, so that it is
-always the inner deadline that fires, and fires with a cause that it knows. The protocol timers of WireGuard and ICE
-have modules of their own (`wireguard.timing`, `ice`); the relations that cross rooms are asserted here.
+always the inner deadline that fires, and fires with a cause that it knows. What only one room knows of stands there:
+`wireguard.timing` and `portal.timing`, with their own relations, `ice.consent` and `ice.relay`, `turn.settings`. The
+relations that cross rooms are asserted here.
+
+Who is alive, in the order in which it is known on an idle path: ICE asks (CONSENT_INTERVAL_S, PASSIVE_S on the side
+that mostly answers); SUSPECT_S after a packet without an answer, or QUIET_S after anything at all, probes; PROBE_S
+later a restart; LOST_AFTER_S the end, or LOST_LATEST times that while a restart is under way; HANDSHAKE_S, if all
+else failed, the handshake gives up.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from exeunt.runtime.inheritance import DEADLINE_S as INHERITANCE_S
+
+from .ice.consent import PASSIVE_FRACTION, PASSIVE_S
+from .ice.relay import ALLOCATE_TIMEOUT_S
+from .portal.timing import (
+    CONFIRM_LIMIT_S,
+    FAREWELL_LIMIT_S,
+    JOIN_LIMIT_S,
+    PORTAL_SILENCE_LIMIT_S,
+    REQUEST_LIFETIME_S,
+    RESTART_INTERVAL_S,
+)
 from .wireguard.timing import ICE_REKEY_ATTEMPT_TIME_S, KEEPALIVE_TIMEOUT_S
 
 # --- knowing who is alive ---
@@ -19,6 +37,72 @@ LOST_AFTER_S: Final = 15.0
 CONSENT_INTERVAL_S: Final = 3.6
 """How long an idle path is left alone. After 5 s without an answer ICE checks every half second: 20 checks before the
 verdict, so loss alone never brings it about."""
+
+SUSPECT_S: Final = 5.0
+"""Something was sent, and no sign of life came for so long: probe, and if that stays unanswered, find another path."""
+
+QUIET_S: Final = 7.0
+"""The same where nothing was sent: later than ICE asks by itself, on either side."""
+
+LOST_LATEST: Final = 1.125
+"""Times LOST_AFTER_S. ICE names a lost network first; while a restart is under way it does not, and this is the end."""
+
+PROBE_REPEAT_S: Final = 0.1
+"""Between the probes of a round."""
+
+PROBE_S: Final = 1.5
+"""A round of probes without an answer: the peer is not there, or not on this path. Fifteen probes; where a fifth is
+lost each way, all of them fail once in four million times."""
+
+DOUBT_S: Final = 0.5
+"""The same for a round that concludes nothing, but has another path sought: that costs nobody anything."""
+
+PROBE_ROUND_TRIPS: Final = 2.5
+"""On a slow path a round lasts at least so many round trips, so that many of its probes could have been answered."""
+
+TOLD_PATIENCE_S: Final = 3.0
+"""A peer that told the portal that it leaves lives until it has. After so long it is taken for one that stays."""
+
+STALL_S: Final = 1.0
+"""A timer that fires so late means that our own process was stopped or starved: what it would conclude is void."""
+
+STALL_GRACE_S: Final = 2.0
+"""Then nothing is called lost before so long: what the peer said waits in our sockets, or comes by the next probe."""
+
+SUSPEND_S: Final = 5.0
+"""So late, the whole host was asleep: it may wake up in another network."""
+
+RELAY_LOST_S: Final = 5.0
+"""The relay that carried us is gone, and no other pair works: a restart of ICE has so long to find something else."""
+
+# --- roaming ---
+
+RESTART_S: Final = 10.0
+"""What one restart of ICE may take; the old path, if it still lives, stays in use meanwhile."""
+
+RESTART_SPACING_S: Final = 1.5
+"""Two restarts are not asked for in a shorter time. The portal takes two requests within a second for one, and answers
+only the first.
+"""
+
+RESTART_ANSWER_S: Final = 1.0
+"""The portal begins a restart in a round trip. After so long the link to it is taken for dead, too."""
+
+PORTAL_DOUBT_SPACING_S: Final = 10.0
+"""A link that connections doubt is opened anew at most so often."""
+
+RESTART_REPEAT_S: Final = 4.0
+"""A restart that was asked for and not begun (the portal may be away) is asked for again, if it is still wanted."""
+
+NETWORK_SETTLE_S: Final = 0.3
+"""A change of network is many changes (an address goes, a route, another address comes): they are told as one, once
+nothing has changed for so long."""
+
+NETWORK_SETTLE_MAX_S: Final = 2.0
+"""A network that keeps changing is told of at least so often."""
+
+CLOCK_LOOK_S: Final = 2.0
+"""How often the watcher compares the clocks: a suspend is noticed within this time after it."""
 
 CONNECT_S: Final = 15.0
 """From the first candidate to an agreed path; then `never_connected`."""
@@ -69,6 +153,10 @@ APPLICATION_LEAVE_S: Final = 3.2
 WORKER_LEAVE_S: Final = 4.0
 """What a worker may take to stop its actors, who may still have goodbyes to say."""
 
+TAKE_OVER_S: Final = INHERITANCE_S + 1.0
+"""A worker is restarted: when its connections are given up that no successor has taken. By then the supervisor has said
+their last wills."""
+
 # --- asking ---
 
 AUTHORIZE_S: Final = 16.0
@@ -80,9 +168,16 @@ INTENT_REPEAT_S: Final = 2.0
 EXCLUDE_GATEWAY_S: Final = 10.0
 """A gateway that said goodbye is not asked for again so soon: the portal may not have noticed yet."""
 
+EXPIRY_PATIENCE_S: Final = 2.0
+"""A client waits so long for the gateway's goodbye after an authorisation's end, before it ends it by itself. Their
+clocks may differ, too."""
+
 PING_S: Final = 5.0
 
+LATEST_S: Final = LOST_AFTER_S * LOST_LATEST
+
 _INEQUALITIES: Final = (
+    ("a client hears that its access has expired before it says so", GOODBYE_DEADLINE_S < EXPIRY_PATIENCE_S),
     ("a repetition fits its deadline", GOODBYE_REPEAT_S * 10 < GOODBYE_DEADLINE_S),
     ("who lingers outlasts who repeats", GOODBYE_DEADLINE_S < LINGER_S),
     ("closing a peer outlasts goodbye and release", GOODBYE_DEADLINE_S + RELEASE_S < PEER_CLOSE_S),
@@ -94,6 +189,32 @@ _INEQUALITIES: Final = (
     ("a cut network is named before the handshake gives up", LOST_AFTER_S < ICE_REKEY_ATTEMPT_TIME_S),
     ("consent is asked for long before the verdict", CONSENT_INTERVAL_S * 4 < LOST_AFTER_S),
     ("a keepalive comes before the verdict", KEEPALIVE_TIMEOUT_S < LOST_AFTER_S),
+    ("many probes make a round", PROBE_REPEAT_S * 10 < PROBE_S),
+    ("a dead process is named within two seconds", PROBE_S + 2 * PROBE_REPEAT_S < 2.0),
+    ("who leaves the portal has said goodbye before it is concluded", PORTAL_LEAVE_S + GOODBYE_DEADLINE_S < PROBE_S),
+    ("who leaves the portal is waited for until it has left", EVENT_LOOP_LEAVE_S < TOLD_PATIENCE_S),
+    ("an idle peer is asked by ICE before it is suspected", CONSENT_INTERVAL_S < PASSIVE_S < QUIET_S),
+    ("a round that concludes nothing is shorter than one that does", PROBE_REPEAT_S * 4 < DOUBT_S < PROBE_S),
+    ("suspicion, probes and a restart come before the verdict", QUIET_S + PROBE_S + RESTART_REPEAT_S < LOST_AFTER_S),
+    ("the latest verdict is not the handshake's", LATEST_S < HANDSHAKE_S),
+    ("the latest verdict is at most two seconds late", LATEST_S < LOST_AFTER_S + 2),
+    ("ICE's verdict comes before the latest", max(1.0, PASSIVE_FRACTION) < LOST_LATEST),
+    ("a stopped host probes before it concludes", PROBE_S < STALL_GRACE_S),
+    ("a stall is shorter than a suspend", STALL_S < SUSPEND_S),
+    ("a relay's end is told before the silence that follows is a verdict", RELAY_LOST_S < LOST_AFTER_S),
+    ("a restart is asked for again only when it cannot be the same", RESTART_SPACING_S < RESTART_REPEAT_S),
+    ("a change of network is told before anybody is suspected", NETWORK_SETTLE_MAX_S < SUSPECT_S),
+    ("a restarted worker's connections are taken over before they are called lost", TAKE_OVER_S < LOST_AFTER_S),
+    ("who was not taken over is spoken for before it is given up", INHERITANCE_S < TAKE_OVER_S),
+    ("a second restart is not taken for the first", RESTART_INTERVAL_S * 1.2 < RESTART_SPACING_S),
+    ("a link is doubted before a restart is asked for again", RESTART_ANSWER_S < RESTART_REPEAT_S),
+    ("a doubted link is back, or cannot be had", JOIN_LIMIT_S < PORTAL_DOUBT_SPACING_S),
+    ("a restart outlasts the relays that it asks for", ALLOCATE_TIMEOUT_S <= RESTART_S < CONNECT_S),
+    ("a restart begun on suspicion is over at the latest verdict", SUSPECT_S + PROBE_S + RESTART_S < LATEST_S),
+    ("a client outlasts the portal's wait for a gateway", max(CONFIRM_LIMIT_S, REQUEST_LIFETIME_S) < AUTHORIZE_S),
+    ("a host that sleeps is lost before the portal misses it", LATEST_S < PORTAL_SILENCE_LIMIT_S),
+    ("the portal hears of the endings of who leaves", EVENT_LOOP_LEAVE_S < FAREWELL_LIMIT_S),
+    ("a suspend is noticed before the peer is called lost", CLOCK_LOOK_S < LOST_AFTER_S),
 )
 
 for _what, _holds in _INEQUALITIES:

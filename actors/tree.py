@@ -3,7 +3,7 @@
     supervisor
     ├── network    network                                    the only worker that keeps its privileges
     ├── peers-1…N  device · peer-<connection> (as they come)  no privileges
-    └── control    event-loop · event-stream · session · portal-link
+    └── control    event-loop · event-stream · session · portal-link · watcher
 
 The event loop and the event stream are temporary: a session that lost its mind ends, and says so, rather than to
 begin again with other keys behind its peers' backs. The event stream is significant: when it has drained, the
@@ -107,5 +107,11 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
             worker="control",
             start="exeunt.actors.portal.actor:PortalLink",
             args=portal_args,
+        ),
+        ChildSpec(
+            id="watcher",
+            worker="control",
+            start="exeunt.actors.network.watch_actor:NetworkWatcher",
+            args={"owner": event_loop, "ignored": (loop.device,)},
         ),
     ]

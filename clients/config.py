@@ -37,6 +37,13 @@ class GatewayConfig(ClientConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     """The table ``[gateway]``: as the client's."""
 
 
+class CheckConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[check]``."""
+
+    relays: str | tuple[str, ...] = ()
+    """What ``exeunt check`` tries where no program runs that knows relays: ``["HOST:PORT", "tls:HOST:PORT"]``."""
+
+
 def load(
     type_: type[T],
     table: str,

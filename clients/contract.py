@@ -13,33 +13,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from .contract_terms import Time, TraceId
+from .check_contract import Check
+from .contract_portal import Agreement, ReportedEnding, Sessions
+from .contract_terms import Cause, PathKind, Time, TraceId
+from .exposition import Family
 from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
 
-PathKind = Literal["direct", "relay"]
 SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
-Cause = Annotated[
-    str,
-    Meta(
-        examples=[
-            "signed_out",
-            "shutting_down",
-            "idle",
-            "replaced",
-            "access_revoked",
-            "access_expired",
-            "worker_crashed",
-            "supervisor_died",
-            "process_died",
-            "device_lost",
-            "portal_denied",
-            "protocol_error",
-            "never_connected",
-            "relay_lost",
-            "network_lost",
-        ]
-    ),
-]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -99,6 +79,10 @@ class Peer(Struct, frozen=True, kw_only=True):
     handshake_age_s: float | None = None
     rx_bytes: int = 0
     tx_bytes: int = 0
+    last_seen_s_ago: float | None = None
+    """Since the last authenticated sign of life."""
+    generation: int = 0
+    """How often paths were found anew."""
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -116,6 +100,12 @@ class Pong(Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
     path: PathKind | None = None
     seq: int = 0
+    endpoint: str | None = None
+    """Where our datagrams go: to the peer, to its relay, or on from ours."""
+    local_relay: str | None = None
+    """The address that our relay lends us; null where the path does not lead through it."""
+    remote_relay: str | None = None
+    """The same of the peer's relay."""
 
 
 class SpanRow(Struct, frozen=True, kw_only=True):
@@ -206,7 +196,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     at: Time
     text: str
-    source: Literal["record", "log"]
+    source: Annotated[str, Meta(examples=["record", "log", "portal", "peer"])]
+    """Who says so: this side's record or log, the portal, or the other end."""
     fields: dict[str, Any] = {}
 
 
@@ -216,6 +207,20 @@ class Why(Struct, frozen=True, kw_only=True):
     ending: Ending
     explanation: list[str]
     timeline: list[Moment]
+    other_side: ReportedEnding | None = None
+    """How the other end says that it ended; null where it is not known."""
+    told_by: Annotated[str, Meta(examples=["portal", "record"])] | None = None
+    """Who told that: the portal, or the other end's own record on this machine."""
+    agreement: Agreement | None = None
+    """Whether both ends name the same cause; null where the other end's is not known."""
+
+
+class MetricsFile(Struct, frozen=True, kw_only=True):
+    """A file that metrics were written into."""
+
+    file: str
+    samples: int
+    file_bytes: int
 
 
 class Departure(Struct, frozen=True, kw_only=True):
@@ -301,11 +306,15 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 DOCUMENTS: Mapping[str, Any] = MappingProxyType(
     {
+        "exeunt.admin.sessions/2": Sessions,
+        "exeunt.check/1": Check,
         "exeunt.dead-letters/1": DeadLetters,
         "exeunt.demo/1": Demo,
         "exeunt.endings/1": list[Ending],
         "exeunt.events/1": EventRow,
         "exeunt.log/1": dict[str, Any],
+        "exeunt.metrics/1": list[Family],
+        "exeunt.metrics-file/1": MetricsFile,
         "exeunt.paths/1": Directories,
         "exeunt.ping/1": Pong,
         "exeunt.ps/1": list[ActorRow],

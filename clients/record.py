@@ -2,13 +2,20 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from .contract import Ending
 from .jsonl import Tail
 from .paths import Paths
+
+
+class KeptEnding(NamedTuple):
+    """An ending, and the instance in whose record it stands."""
+
+    instance: str
+    ending: Ending
 
 
 class EndingsRecord:
@@ -25,14 +32,18 @@ class EndingsRecord:
 
     def poll(self) -> list[Ending]:
         """The endings added since the last call, in the order in which they happened."""
-        endings: list[Ending] = []
+        return [kept.ending for kept in self.poll_kept()]
+
+    def poll_kept(self) -> list[KeptEnding]:
+        """The same, with the instances whose endings they are."""
+        kept: list[KeptEnding] = []
         for line in self._tail.poll():
             ending = ending_of(line.record)
             if ending is None:
                 self._unknown += 1
             else:
-                endings.append(ending)
-        return sorted(endings, key=lambda ending: ending.ended_at)
+                kept.append(KeptEnding(line.path.parent.name, ending))
+        return sorted(kept, key=lambda one: one.ending.ended_at)
 
 
 class LogRecord:

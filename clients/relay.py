@@ -1,6 +1,7 @@
 """The relay's sockets: what `exeunt.actors.turn.Server` decides, done with UDP on an asyncio loop.
 
-One socket per address family talks to clients, one per allocation to its peers. The loop watches plain
+One socket per address family talks to clients (four where NAT behaviour discovery is served, see
+`exeunt.clients.relay_listeners`), one per allocation to its peers. The loop watches plain
 sockets instead of datagram transports, because a relay must *drop* what a full socket does not take (a
 transport would queue it without bound), and because an error of one ``sendto`` (an unreachable network, a
 refused port) says something about one peer only: it is counted, and the allocation lives.
@@ -21,12 +22,14 @@ from exeunt.actors.turn import (
     AllocationClosed,
     AllocationOpened,
     Event,
+    Listener,
     RelayedPortChosen,
     Server,
     Transmit,
 )
 
 from .relay_config import RelayConfig, RelayStartError, settings_for
+from .relay_listeners import Listeners
 from .relay_sockets import Address, address_of, errno_name, family_of, udp_socket
 
 __all__ = ["Relay", "RelayConfig", "RelayStartError", "serve", "serve_until"]
@@ -48,27 +51,30 @@ class Relay:
         self._relayed: dict[int, socket.socket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._listening: dict[socket.AddressFamily, socket.socket] = {}
         try:
-            for address in config.listen:
-                self._listen(address)
-            settings = settings_for(config, self._listening)
+            self._listening = Listeners(config)
         except ValueError as error:
-            self._close_sockets()
             raise RelayStartError(str(error)) from error
-        except RelayStartError:
-            self._close_sockets()
-            raise
+        try:
+            settings = settings_for(config, self._listening.primary, self._listening.origins)
+        except (ValueError, RelayStartError) as error:
+            self._listening.close()
+            raise RelayStartError(str(error)) from error
         now = time.monotonic()
         self._server = Server(settings, random.SystemRandom(), os.urandom(32), now, time.time())
-        for listening in self._listening.values():
-            self._loop.add_reader(listening, self._read_clients, listening)
+        for listener, listening in self._listening:
+            self._loop.add_reader(listening, self._read_clients, listener, listening)
         self._clock = self._loop.call_later(CLOCK_INTERVAL_S, self._tell_clock)
 
     @property
     def listening(self) -> tuple[Address, ...]:
         """Where clients reach it, with the ports that were really bound."""
-        return tuple(address_of(each) for each in self._listening.values())
+        return tuple(address_of(each) for each in self._listening.primary.values())
+
+    @property
+    def other_listening(self) -> tuple[Address, ...]:
+        """The second address of each family that has one."""
+        return tuple(each.other for each in self._listening.origins)
 
     @property
     def allocations(self) -> int:
@@ -88,28 +94,18 @@ class Relay:
         self._clock.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        for listening in self._listening.values():
+        for _, listening in self._listening:
             self._loop.remove_reader(listening)
-        self._close_sockets()
-        self._listening.clear()
-
-    # Starting
-
-    def _listen(self, address: Address) -> None:
-        family = family_of(address[0])
-        if family in self._listening:
-            raise ValueError("A relay listens on one address per family.")
-        try:
-            self._listening[family] = udp_socket(address)
-        except (OSError, OverflowError) as error:
-            raise RelayStartError(f"{address[0]} port {address[1]} can't be bound: {error}") from error
+        self._listening.close()
+        for relayed in self._relayed.values():
+            relayed.close()
 
     # Reading
 
-    def _read_clients(self, listening: socket.socket) -> None:
+    def _read_clients(self, listener: Listener, listening: socket.socket) -> None:
         now = time.monotonic()
         for data, source in self._received(listening):
-            self._server.handle_datagram(data, source, now)
+            self._server.handle_datagram(data, source, now, listener)
         self._drain()
 
     def _read_peers(self, allocation: int, relayed: socket.socket) -> None:
@@ -146,7 +142,7 @@ class Relay:
 
     def _send(self, transmit: Transmit) -> None:
         if transmit.allocation is None:
-            through = self._listening.get(family_of(transmit.destination[0]))
+            through = self._listening.find(family_of(transmit.destination[0]), transmit.listener)
         else:
             through = self._relayed.get(transmit.allocation)
         if through is None:
@@ -181,8 +177,8 @@ class Relay:
 
     def _relaying_host(self, family: socket.AddressFamily) -> str:
         """Answer where relayed ports are bound: not at the public address, which may be a NAT's."""
-        if family in self._listening:
-            return address_of(self._listening[family])[0]
+        if family in self._listening.primary:
+            return address_of(self._listening.primary[family])[0]
         return "0.0.0.0" if family == socket.AF_INET else "::"
 
     def _closed(self, event: AllocationClosed) -> None:
@@ -217,10 +213,6 @@ class Relay:
     def _tell_clock(self) -> None:
         self._server.handle_clock(time.monotonic(), time.time())
         self._clock = self._loop.call_later(CLOCK_INTERVAL_S, self._tell_clock)
-
-    def _close_sockets(self) -> None:
-        for each in (*self._listening.values(), *self._relayed.values()):
-            each.close()
 
 
 async def serve(config: RelayConfig) -> Relay:

@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     mtu: int = 1280
     lost_after_s: float = 15.0
+    idle_after_s: float | None = None
     relay_only: bool = False
     masquerade: bool = True
 
@@ -202,7 +203,12 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
     async def ping(args: dict[str, Any]) -> dict[str, Any]:
         peer = str(args["peer"])
         pong = await session.ping(peer, float(args.get("timeout_s", 5.0)))
-        return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path}
+        via = {"endpoint": pong.endpoint, "local_relay": pong.local_relay, "remote_relay": pong.remote_relay}
+        return {"peer": peer, "rtt_ms": pong.rtt_ms, "path": pong.path} | {key: at or None for key, at in via.items()}
+
+    async def evidence(args: dict[str, Any]) -> dict[str, Any]:
+        found = await session.evidence(str(args["connection"]))
+        return {"evidence": None if found is None else msgspec.to_builtins(found)}
 
     async def stop(args: dict[str, Any]) -> dict[str, Any]:
         if args.get("now"):
@@ -236,6 +242,7 @@ def _register(program: Program, session: Session, sign_ins: SignIns) -> None:
         {
             "status": status,
             "ping": ping,
+            "evidence": evidence,
             "stop": stop,
             "sign_in": sign_in,
             **inspector.commands,
@@ -259,12 +266,13 @@ def _status(description: SessionDescription) -> dict[str, Any]:
         ],
         "peers": [msgspec.to_builtins(_peer_row(peer)) for peer in description.peers],
         "problems": [{"code": "degraded", "message": problem} for problem in description.problems],
+        "relays": [msgspec.to_builtins(relay) for relay in description.relays],
     }
 
 
 def _peer_row(peer: Any) -> dict[str, Any]:
     names = ("peer", "path", "endpoint", "rtt_ms", "handshake_age_s", "rx_bytes", "tx_bytes", "connection", "state")
-    return {name: getattr(peer, name) for name in names}
+    return {name: getattr(peer, name) for name in (*names, "last_seen_s_ago", "generation")}
 
 
 def _session_config(program: Program, settings: Settings, token_file: Path) -> SessionConfig:
@@ -283,6 +291,7 @@ def _session_config(program: Program, settings: Settings, token_file: Path) -> S
         device=settings.device,
         mtu=settings.mtu,
         lost_after_s=settings.lost_after_s,
+        idle_after_s=settings.idle_after_s,
         relay_only=settings.relay_only,
         masquerade=settings.masquerade,
         log_level="DEBUG" if program.options.verbose else settings.log_level,

@@ -106,6 +106,10 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How long its actors may take to stop when it is told to leave; then it is killed."""
     unprivileged: bool = False
     """Drop every capability before the first actor starts (Linux)."""
+    hands_over: bool = False
+    """When it is restarted on request, its actors are stopped with the reason `hand_over`, and may leave what they have
+    to its successor (`inheritance`). Where that is not possible, it is killed as any other worker.
+    """
     resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """What it needs of its machine, in the engine's words; only `ray` places by it: `{"CPU": 2, "cellar": 0.1}`."""
     significant: bool = False

@@ -34,8 +34,8 @@ class Directories(msgspec.Struct, frozen=True, kw_only=True):
     def sweep(self, node: str, workers: Iterable[str]) -> None:
         """Remove the workers' sockets and their like, of this and earlier lives, and all but their newest rings."""
         for worker in workers:
-            # `w.7` is a worker's socket, `w.7s` its side door, `w.7f` the file for its stacks.
-            sockets = [path for path in self.ipc.glob(f"{worker}.*") if path.suffix[1:].rstrip("sf").isdigit()]
+            # `w.7` is a worker's socket, `w.7s` its side door, `w.7f` the file for its stacks, `w.7w` takes last words.
+            sockets = [path for path in self.ipc.glob(f"{worker}.*") if path.suffix[1:].rstrip("sfw").isdigit()]
             rings = sorted(self.traces.glob(f"{node}.{worker}.*.ring"), key=_modified_ns)
             for path in (*sockets, *rings[:-_RINGS_KEPT]):
                 with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ from .actor import Actor, Later, receive
 from .errors import ActorDead, NameTaken, Refused
 from .events import ActorStarted as Started
 from .facts import Look, Seen, Snapshot, TakeSnapshot, describe, look, snapshot
+from .inheritance import HAND_OVER
 from .loading import load
 from .messages import (
     ActorStarted,
@@ -33,6 +34,7 @@ from .node import Node
 logger = logging.getLogger(__name__)
 
 _SETTLE_S = 0.3  # for other workers to say what became of the last tells; they do so within 0.05 s, if they live
+_CLEAR_S = 1.0  # for the supervisor to read what is handed over; it does so in some milliseconds
 _KILL_S = 0.1  # for an actor to notice its cancellation; one that still goes on ends with its process
 
 
@@ -141,6 +143,10 @@ class Host(Actor):
 
     async def _leave(self, message: Leave) -> None:
         await stop_all(self.node, message.reason, except_=self)
+        if message.reason != HAND_OVER:
+            self.node.deposits.withdraw_all()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.node.deposits.until_clear(), _CLEAR_S)
         await self.node.until_settled(_SETTLE_S)
         self._finished.set()
         self.stop()

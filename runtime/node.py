@@ -19,6 +19,7 @@ from .address import Address
 from .codec import Codec
 from .context import CURRENT, current
 from .delivery import Delivery
+from .deposits import Deposits
 from .envelope import ASK, SYSTEM, TELL, Envelope, Message
 from .errors import ActorDead, Failure, MailboxFull, NameTaken
 from .groups import Groups, Names
@@ -49,6 +50,8 @@ class Node(Delivery):
         super().__init__(name, worker, codec=codec, loop=loop, recorder=recorder)
         self.resources: dict[str, Any] = {}
         """What the actors of this process share beside messages (a device, a socket). Never crosses a process."""
+        self.deposits = Deposits()
+        """What the actors of this process want said in their names if it dies (`last_words`)."""
         self.on_exit: Callable[[Actor, str, Failure | None], None] = lambda _actor, _reason, _failure: None
         """Called when a local actor has ended, with its reason."""
         self.groups = Groups(self)

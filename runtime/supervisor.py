@@ -27,6 +27,7 @@ from .directories import Directories
 from .ending import Ending
 from .engine import Engine, Kind, Worker, make
 from .errors import ActorDead, ExeuntError
+from .estate import Estates, open_estates
 from .events import Events, GaveUp, WorkerDied
 from .facts import describe
 from .family import TreeNode
@@ -116,6 +117,7 @@ class Supervisor:
             publish=self.events.publish,
             on_end=self._out_of_children,
         )
+        self._estates: Estates | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leftovers: tuple[str, ...] = ()
         works = {
@@ -245,11 +247,12 @@ class Supervisor:
         """Restart a worker (by name), a child (by id or address) or a supervisor (by id, or `program/id`); False when
         there is none. This does not wait for it.
 
-        A worker is killed at once; so write a child that is called as a worker by its address. A child ends after the
-        message that it handles, or is killed when its `shutdown_ms` is over. A supervisor is restarted with all its
-        children. Who waits to be started again, or was given up, is started at once.
+        A worker is killed at once, unless its spec says that it `hands_over`; so write a child that is called as a
+        worker by its address. A child ends after the message that it handles, or is killed when its `shutdown_ms` is
+        over. A supervisor is restarted with all its children. Who waits to be started again, or was given up, is
+        started at once.
         """
-        if target in self.processes:
+        if target in self.processes and not (self._estates is not None and self.workers[target].hands_over):
             self.processes[target].kill()
             return True
         if target in self.workers:
@@ -283,7 +286,9 @@ class Supervisor:
             self.node = Node(self.name, "supervisor", codec=codec, recorder=recorder)
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
-        self._workforce.open(self.node, at)
+        if self.engine.passes_descriptors:
+            self._estates = open_estates(self.directories.ipc, epoch, self._workforce.worker_of)
+        self._workforce.open(self.node, at, self._estates)
         root = Root(
             worker_ready=self._workforce.ready,
             actor_exited=self._actor_exited,
@@ -310,6 +315,7 @@ class Supervisor:
 
     def _worker_died(self, process: Worker) -> None:
         boot = process.boot
+        self._settle_estate(process)  # first of all: others wait for a word of it
         if boot.trace_file:
             self.rings_left.append((boot.worker, Path(boot.trace_file)))
         self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
@@ -319,6 +325,15 @@ class Supervisor:
         logger.error("Worker %s died: %s", boot.worker, process.exit_reason, extra={"event": "worker_died", **fields})
         self.events.publish(WorkerDied(boot.worker, reason=process.exit_reason, pid=process.pid))
         self._workforce.keeper.exited(boot.worker, "worker_died")
+
+    def _settle_estate(self, process: Worker) -> None:
+        worker = process.boot.worker
+        if self._estates is None:
+            return
+        if self._workforce.has_handed_over(process) and not self._ending.has_begun:
+            self._estates.pass_on(process.pid, worker)
+        else:
+            self._estates.ended(process.pid, worker)
 
     def _worker_lost(self, worker: str, for_good: bool) -> None:
         self._children.worker_lost(worker, for_good=for_good)
@@ -352,6 +367,7 @@ class Supervisor:
         self._workforce.keeper.close()
         for task in self._tasks:
             task.cancel()
+        await self._workforce.dismiss_successors()
         self.engine.take_stock(self.processes.values())
         await self._children.keeper.stop_all(how)
 
@@ -360,6 +376,8 @@ class Supervisor:
 
     async def _end_root(self, how: str) -> None:
         self._workforce.kill_all()  # the phase before may have been cut off
+        if self._estates is not None:
+            await self._estates.until_silent()
         self._leftovers = self.engine.clear()
         if self._leftovers:
             fields = {"event": "leftovers", "processes": self._leftovers}
@@ -367,6 +385,8 @@ class Supervisor:
         await stop_all(self.node, how)
 
     def _close(self) -> tuple[str, ...]:
+        if self._estates is not None:
+            self._estates.close()
         if self.node.transport is not None:
             self.node.transport.close()
         if self.node.recorder is not None:

@@ -16,12 +16,15 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from . import log
 from .actor import Actor
+from .deposits import Deposits
 from .errors import Failure
 from .events import ActorEnded, Event
 from .facts import answer
@@ -61,6 +64,10 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[str, ...]
     """`package.module:NAME` of tuples of message types, beside the runtime's own."""
     unprivileged: bool
+    estate: str = ""
+    """Where it deposits its last words; nothing where the supervisor could not say them."""
+    inherits: bool = False
+    """Whether its predecessor has left it something; it waits for that before it begins."""
     resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """What it needs of its machine; for the engine that places it."""
 
@@ -130,10 +137,7 @@ def begin(node: Node, boot: Boot) -> asyncio.Event:
 async def serve(node: Node, boot: Boot, orphaned: asyncio.Event) -> int:
     """Be a worker until the supervisor says leave, or until it is `orphaned`; return the exit code."""
     finished = begin(node, boot)
-    await asyncio.wait(
-        {asyncio.ensure_future(finished.wait()), asyncio.ensure_future(orphaned.wait())},
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    await _first(finished.wait(), orphaned.wait())
     code = 0
     if orphaned.is_set():
         code = EXIT_ORPHANED
@@ -157,13 +161,22 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     )
     node.worker_up("supervisor", boot.supervisor)
     door = _open_side_door(node, boot)
-    code = await serve(node, boot, _watch_parent(loop))
+    node.deposits = _open_deposits(boot)
+    orphaned = _watch_parent(loop)
+    if boot.inherits and node.deposits.is_kept:
+        await _first(node.deposits.until_inherited(), orphaned.wait())
+    code = await serve(node, boot, orphaned)
     node.transport.close()
     if recorder is not None:
         recorder.close()
     if door is not None:
         door.close()
     return code
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of them is over."""
+    await asyncio.wait({asyncio.ensure_future(wait) for wait in waits}, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _open_side_door(node: Node, boot: Boot) -> SideDoor | None:
@@ -175,6 +188,15 @@ def _open_side_door(node: Node, boot: Boot) -> SideDoor | None:
     except OSError as error:
         logger.warning("A worker has no side door", extra={"event": "no_side_door", "error": str(error)})
         return None
+
+
+def _open_deposits(boot: Boot) -> Deposits:
+    """Have the supervisor keep our last words. A worker whose words nobody keeps works all the same."""
+    try:
+        return Deposits(Path(boot.estate) if boot.estate else None)
+    except OSError as error:
+        logger.warning("Nobody keeps a worker's last words", extra={"event": "no_estate", "error": str(error)})
+        return Deposits()
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

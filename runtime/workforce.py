@@ -16,7 +16,9 @@ from .decision import Decision
 from .directories import Directories
 from .engine import Engine, Worker
 from .errors import ActorDead, ExeuntError
+from .estate import Estates
 from .events import Event, WorkerStarted
+from .inheritance import HAND_OVER
 from .keeper import Keeper, Terms
 from .messages import GroupJoined, GroupLeft, Leave, NamesChanged, WorkerDown, WorkerReady, WorkerUp
 from .node import Node
@@ -24,6 +26,9 @@ from .ref import Ref
 from .worker import Boot
 
 logger = logging.getLogger(__name__)
+
+_SUCCESSOR_S = 10.0  # a cold start on a slow disk; its predecessor works on meanwhile
+ORDERLY = "exit code 0"  # in an engine's words
 
 _NEWS_TIMEOUT_S = 1.0  # for a worker to take note of another; one that is busy hears of it all the same
 
@@ -63,14 +68,20 @@ class Workforce:
         """Whether each process keeps a flight recorder."""
         self._on_death = on_death
         self._on_loss = on_loss
+        self._estates: Estates | None = None
+        self._successors: dict[str, Worker] = {}
+        """By worker: a process that waits for its predecessor to hand over."""
         self._publish = publish
         self._engine = engine
         self._given_up: set[str] = set()
         self._usable = {spec.name: asyncio.Event() for spec in specs}
 
-    def open(self, node: Node, supervisor_endpoint: str) -> None:
-        """Be told the supervisor's own node, and where workers reach it, before the first start."""
+    def open(self, node: Node, supervisor_endpoint: str, estates: Estates | None) -> None:
+        """Be told the supervisor's own node, where workers reach it, and who takes their deposits, before the first
+        start.
+        """
         self.node = node
+        self._estates = estates
         node.groups.on_change = self.announce  # an actor beside the root may join as well
         self._supervisor_endpoint = supervisor_endpoint
 
@@ -92,7 +103,10 @@ class Workforce:
         """Start a dead worker anew. A replacement that dies as well is reported like any death."""
         assert patient
         worker, incarnation = spec.name, begin()
-        process = self._spawn(spec)
+        process = self._successors.pop(worker, None)
+        if process is None:
+            process = self._spawn(spec)
+        self.processes[worker] = process
         try:
             await process.until_ready()
             # The newcomer learns of the others first: it lets in only whom it knows, and speaks to nobody yet.
@@ -109,8 +123,30 @@ class Workforce:
         return incarnation
 
     async def stop(self, spec: WorkerSpec, incarnation: int, reason: str, within_s: float | None) -> None:
-        """Have a worker leave; kill it if that takes too long."""
+        """Have a worker leave; kill it if that takes too long. One that hands over leaves when its successor waits."""
+        if spec.hands_over and self._estates is not None and spec.name in self.processes:
+            reason = HAND_OVER
+            await self._call_successor(spec, self._estates)
         await self._end(spec.name, reason, within_s)
+
+    async def _call_successor(self, spec: WorkerSpec, estates: Estates) -> None:
+        """Start the process that is to go on with a worker's things, and return when it waits for them. If it does not
+        come, the worker is succeeded later, by one that starts when it has gone.
+        """
+        process = self._successors[spec.name] = self._new(spec, inherits=True)
+        try:
+            await asyncio.wait_for(estates.until_here(process.pid, process.ended), _SUCCESSOR_S)
+        except TimeoutError:
+            extra = {"event": "successor_late", "of": spec.name}
+            logger.warning("The successor of %s does not come", spec.name, extra=extra)
+            process.kill()
+            await process.ended.wait()
+
+    async def dismiss_successors(self) -> None:
+        """Everybody leaves: nobody is succeeded any more."""
+        for process in list(self._successors.values()):
+            process.kill()
+            await process.ended.wait()
 
     def decided(self, decision: Decision[WorkerSpec]) -> None:
         """Let the actors of all workers concerned know what becomes of them. Nobody is started there meanwhile."""
@@ -130,9 +166,21 @@ class Workforce:
 
     # --- for everybody ---
 
+    def worker_of(self, pid: int) -> str | None:
+        """Name the worker that runs in a process; None for one that is not ours."""
+        everybody = (*self.processes.values(), *self._successors.values())
+        return next((process.boot.worker for process in everybody if process.pid == pid), None)
+
+    def has_handed_over(self, process: Worker) -> bool:
+        """Say whether a worker that has ended did so in order to be succeeded, and with all in order."""
+        spec = self.specs[process.boot.worker]
+        return spec.hands_over and self.keeper.is_stopping(spec.name) and process.exit_reason == ORDERLY
+
     def ready(self, message: WorkerReady) -> None:
         """Note that a worker listens, if it is the current one of that name."""
         process = self.processes.get(message.worker)
+        if process is None or process.boot.epoch != message.epoch:
+            process = self._successors.get(message.worker)
         if process is not None and process.boot.epoch == message.epoch and not process.ready.done():
             up = self._up(process)
             self.node.worker_up(up.worker, up.endpoint, up.public_key)
@@ -208,10 +256,15 @@ class Workforce:
 
     def kill_all(self) -> None:
         """Kill every worker."""
-        for process in self.processes.values():
+        for process in (*self.processes.values(), *self._successors.values()):
             process.kill()
 
     def _spawn(self, spec: WorkerSpec) -> Worker:
+        has_heirlooms = self._estates is not None and self._estates.has_passed_on(spec.name)
+        process = self.processes[spec.name] = self._new(spec, inherits=has_heirlooms)
+        return process
+
+    def _new(self, spec: WorkerSpec, *, inherits: bool) -> Worker:
         self.epoch += 1
         boot = Boot(
             node=self._name,
@@ -224,13 +277,18 @@ class Workforce:
             supervisor=self._supervisor_endpoint,
             messages=self._messages,
             unprivileged=spec.unprivileged,
+            estate="" if self._estates is None else str(self._estates.path),
+            inherits=inherits,
             resources=spec.resources,
         )
-        process = self.processes[spec.name] = self._engine.start(boot, self._ended)
-        return process
+        return self._engine.start(boot, self._ended)
 
     def _ended(self, process: Worker) -> None:
         worker = process.boot.worker
+        if self._successors.get(worker) is process:
+            del self._successors[worker]
+            if self._estates is not None:
+                self._estates.forget(process.pid)
         if self.processes.get(worker) is not process:
             return
         del self.processes[worker]

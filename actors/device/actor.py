@@ -1,7 +1,7 @@
 """The device actor: owns the worker's pump, and receives the TUN descriptor from whoever could open it.
 
 This worker has no privileges. The network actor opens the device and hands the descriptor over a Unix socket in the
-runtime's 0700 directory (SCM_RIGHTS, unix(7)).
+runtime's 0700 directory (SCM_RIGHTS, unix(7)). If the worker is restarted, our successor gets it from us.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import socket
 from pathlib import Path
 
 from exeunt.runtime import Actor, receive
+from exeunt.runtime.inheritance import HAND_OVER
 
 from .messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from .pump import Pump
 
 logger = logging.getLogger(__name__)
+
+_BEQUEST = "device"
 
 
 class Device(Actor):
@@ -39,11 +42,17 @@ class Device(Actor):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(self._path))
         self.node.loop.add_reader(self._socket.fileno(), self._receive)
+        bequest = self.node.deposits.inherit(_BEQUEST)
+        if bequest is not None and bequest.descriptors:
+            self._pump.set_device(bequest.descriptors[0])
+            self.node.deposits.taken(_BEQUEST)
         if self._owner:
             self.node.ref(self._owner).tell(DeviceReady(self.ref.address.worker))
 
     def on_stop(self) -> None:
-        """Let go of everything."""
+        """Let go of everything; if a successor is to have the device, leave it to it."""
+        if self.exit_reason == HAND_OVER and self._pump is not None and self._pump.descriptor is not None:
+            self.node.deposits.bequeath(_BEQUEST, b"", [self._pump.descriptor])
         self._release()
 
     def on_crash(self, failure: object) -> None:

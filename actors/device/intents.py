@@ -1,18 +1,18 @@
 """Packets that nobody can carry yet: what they want, kept until somebody can. Pure.
 
 A packet for a resource without a connection is an *intent*: the client asks the portal for that resource, and the
-packet waits, so that the first request of a program succeeds. Bounded for each resource; asked for at most every
-INTENT_REPEAT_S.
+packet waits, so that the first request of a program succeeds. Bounded for each resource (see `waiting`); asked for at
+most every INTENT_REPEAT_S.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from ..timing import INTENT_REPEAT_S
 from .packet import IpHeader
 from .routes import AllowedIPs
+from .waiting import WaitingPackets
 
 WAITING_PACKETS: Final = 128
 """Per resource; beyond it the oldest goes. At 1,280 bytes each this is 160 kB."""
@@ -23,7 +23,7 @@ class Intents:
 
     def __init__(self) -> None:
         self._resources: AllowedIPs[str] = AllowedIPs()
-        self._waiting: dict[str, deque[bytes]] = {}
+        self._waiting: dict[str, WaitingPackets] = {}
         self._asked_at: dict[str, float] = {}
 
     def set_resources(self, resources: dict[str, str]) -> None:
@@ -42,7 +42,10 @@ class Intents:
         resource_id = self._resources.lookup(header.destination)
         if resource_id is None:
             return None, False
-        self._waiting.setdefault(resource_id, deque(maxlen=WAITING_PACKETS)).append(packet)
+        waiting = self._waiting.get(resource_id)
+        if waiting is None:
+            waiting = self._waiting[resource_id] = WaitingPackets(WAITING_PACKETS)
+        waiting.put(packet)
         asked_at = self._asked_at.get(resource_id)
         if asked_at is not None and now < asked_at + INTENT_REPEAT_S:
             return resource_id, False
@@ -51,7 +54,7 @@ class Intents:
 
     def take_all(self) -> list[bytes]:
         """Take out everything that waits, oldest first of each resource: somebody new can carry some of it."""
-        packets = [packet for waiting in self._waiting.values() for packet in waiting]
+        packets = [packet for waiting in self._waiting.values() for packet in waiting.take_all()]
         self._waiting.clear()
         self._asked_at.clear()
         return packets

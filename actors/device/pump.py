@@ -67,6 +67,16 @@ class Pump:
             os.set_blocking(fd, False)
             self._loop.add_reader(fd, self._readable)
 
+    @property
+    def descriptor(self) -> int | None:
+        """The device's descriptor; it stays ours."""
+        return self._fd
+
+    def pause(self) -> None:
+        """Read nothing more from the device; what comes waits in the kernel. For a worker that is to be succeeded."""
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+
     # --- the peers ---
 
     def attach(self, sink: Sink, networks: tuple[str, ...]) -> None:

@@ -323,11 +323,11 @@ class IceMachine:
         """Start the check of the best waiting pair, one per Ta (RFC 8445 section 6.1.4.2)."""
         if now < self._next_pace_at:
             return
-        for pair in self.pairs:
-            if pair.state is PairState.WAITING and pair.check is None:
-                self._checks.begin(pair, now)
-                self._next_pace_at = now + PACING_S
-                return
+        waiting = [p for p in self._checks.list.pairs.values() if p.state is PairState.WAITING and p.check is None]
+        if waiting:
+            controlling = self.is_controlling
+            self._checks.begin(max(waiting, key=lambda pair: pair.priority(controlling=controlling)), now)
+            self._next_pace_at = now + PACING_S
 
     # Nomination and its consequences
 

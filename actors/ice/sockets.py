@@ -5,8 +5,8 @@ there is one socket for IPv4 and one for IPv6; what arrives is told apart by con
 a socket together with one of this host's addresses, which is the source of all that is sent from it. When addresses
 change, bases come and go, and the sockets, their ports and the NAT mappings behind them stay.
 
-Sockets are opened for the first agent that uses them and closed after the last one, unless they were taken over from
-another process. Where the host has no IPv6, there is just no such socket.
+Sockets are opened for the first agent that uses them, unless they are those of a predecessor, and closed after the last
+one. Where the host has no IPv6, there is just no such socket.
 
 ICMP errors arrive through the error queue. It has to be emptied: else the descriptor stays readable for ever, the next
 datagram to somebody else fails in place of the one that was refused, and libuv stops looking at the descriptor
@@ -27,9 +27,10 @@ from .udp import BUFFER_BYTES, BURST, MAX_DATAGRAM_BYTES
 
 FAMILIES = {"udp4": socket.AF_INET, "udp6": socket.AF_INET6}
 _WILDCARDS = {"udp4": "0.0.0.0", "udp6": "::"}
-BURST_S = 0.01
-"""A wake-up reads for so long, then others run. When a thousand sessions begin at once, reading must not fall behind
-the timers that repeat what was not answered: they would repeat what waits here."""
+BURST_S, LONGEST_BURST_S = 0.01, 0.1
+"""A wake-up reads for so long, or for as long as others have had since the last one, if that is more. When a thousand
+sessions begin at once, reading must not fall behind the timers that repeat what was not answered: the answers wait
+here, and each repetition would add to them."""
 MAX_ERRORS = 64
 """So many entries of the error queue are read at once; the next wake-up goes on."""
 
@@ -79,6 +80,7 @@ class Sockets:
         self._sockets: dict[str, socket.socket] = {}
         self._unreachable: set[Address] = set()
         self._users = 0
+        self._read_until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -172,9 +174,11 @@ class Sockets:
             self._loop.add_reader(self._sockets[name].fileno(), self._read, name)
 
     def _read(self, name: str) -> None:
-        until = self.now() + BURST_S
+        began_at = self.now()
+        until = began_at + min(max(BURST_S, began_at - self._read_until), LONGEST_BURST_S)
         while self._read_burst(name) and self.now() < until:
             pass
+        self._read_until = self.now()
 
     def _read_burst(self, name: str) -> bool:
         """Read some datagrams; True: there may be more."""

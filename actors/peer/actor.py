@@ -27,17 +27,20 @@ from exeunt.runtime.log import rfc3339
 
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
-from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
+from ..ice import Lost, Path, Sockets
 from ..portal.actor_messages import PortalSay
-from ..portal.messages import MAX_CANDIDATES, IceCandidates
-from ..timing import CONNECT_S, CONSENT_INTERVAL_S, GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, RELEASE_S
+from ..portal.messages import FromPeer, RestartIce
+from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S
 from ..wireguard import Limits, PrefixedIndices, Tunnel
-from .machine import Connected, Connection, Ended, PongReceived
+from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
+from .liveness import Doubt
+from .machine import Connection
 from .messages import (
     AddCandidates,
     Close,
     DescribePeer,
     Hint,
+    Moved,
     PeerConfig,
     PeerConnected,
     PeerDescription,
@@ -45,10 +48,19 @@ from .messages import (
     PeerPathChanged,
     Ping,
     Pong,
+    PortalDoubted,
+    RestartPath,
     SetNetworks,
+    SetServers,
 )
+from .paths import Paths
+from .restarts import RestartWanted
+from .will import Will
 
 logger = logging.getLogger(__name__)
+
+_DOUBTS: dict[str, Doubt] = {"left": "left", "reset": "reset", "silent": "silent", "ended": "ended"}
+_REASON_CHARS = 64  # the portal takes no more
 
 
 class PeerConnection(Actor):
@@ -68,7 +80,13 @@ class PeerConnection(Actor):
             rng=random.Random(),  # noqa: S311 - timer jitter, not a key
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
-        self._machine = Connection(tunnel, initiator=self._initiator, identifier=lambda: os.urandom(8))
+        self._machine = Connection(
+            tunnel,
+            initiator=self._initiator,
+            identifier=lambda: os.urandom(8),
+            lost_after_s=self.config.lost_after_s,
+            idle_after_s=self.config.idle_after_s,
+        )
         self._book = EndingBook(FilePath(self.config.endings_file))
         self._started_ns = time.time_ns()
         self._ending: asyncio.Future[Ending] | None = None
@@ -76,9 +94,7 @@ class PeerConnection(Actor):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._lingering: asyncio.Task[None] | None = None
-        self._finding: asyncio.Task[None] | None = None
-        self._found: list[str] = []
-        self._telling = False
+        self._paths: Paths | None = None
         self._pings: dict[int, asyncio.Future[float]] = {}
         self._rtt_ms: float | None = None
         self._path: Path | None = None
@@ -89,20 +105,20 @@ class PeerConnection(Actor):
         """Begin to look for a path."""
         self._ending = self.node.loop.create_future()
         self._gone = asyncio.Event()
-        self._agent = IceAgent(
-            self._ice_config(),
-            Callbacks(
-                on_candidate=self._on_candidate,
-                on_datagram=self._on_datagram,
-                on_path=self._on_path,
-                on_lost=self._on_lost,
-            ),
-            sockets=self._sockets,
-        )
-        self._claim_indices()
         self.node.ref(self.config.owner).watch()
         self._pump.attach(self, self.config.networks)
-        self._finding = self.node.loop.create_task(self._find_path())
+        self._paths = Paths(
+            self.config,
+            self._sockets,
+            say=self._say,
+            on_datagram=self._on_datagram,
+            on_path=self._on_path,
+            on_lost=self._on_lost,
+            on_failed=self._on_failed,
+            on_restarted=self._machine.restarts.handle_over,
+        )
+        self._indices.prefix = self._paths.claim(self._indices.prefix)
+        self._paths.begin()
         logger.info("A connection begins", extra={"event": "connection_began", **self._who})
 
     async def on_stop(self) -> None:
@@ -113,7 +129,7 @@ class PeerConnection(Actor):
 
     async def on_crash(self, failure: Failure) -> None:
         """Say goodbye for a handler that failed: the peer is told what happened."""
-        if self._finding is None:  # on_start failed: nothing has begun, and who asked for the start records why
+        if self._paths is None:  # on_start failed: nothing has begun, and who asked for the start records why
             with contextlib.suppress(KeyError):
                 self._pump.detach(self)
             return
@@ -125,10 +141,25 @@ class PeerConnection(Actor):
     @receive(AddCandidates)
     def on_add_candidates(self, message: AddCandidates) -> None:
         """Take the peer's candidates."""
-        for candidate in message.candidates:
-            self._agent.add_remote_candidate(candidate)
-        if message.end:
-            self._agent.add_remote_candidate(None)
+        self.paths.take_candidates(message)
+
+    @receive(SetServers)
+    def on_set_servers(self, message: SetServers) -> None:
+        """Use these relays from now on."""
+        self.paths.set_servers(message.servers)
+
+    @receive(RestartPath)
+    def on_restart_path(self, message: RestartPath) -> None:
+        """Look for a path with new credentials, beside the one in use."""
+        if self._machine.handle_restart_began(message.generation, self._now()):
+            self.paths.restart(message)
+
+    @receive(Moved)
+    def on_moved(self, message: Moved) -> None:
+        """Check the path at once, and have others found."""
+        self.paths.agent.hint(urgent=True)
+        self._machine.handle_moved(message.reason, self._now())
+        self._drain()
 
     @receive(SetNetworks)
     def on_set_networks(self, message: SetNetworks) -> None:
@@ -137,14 +168,17 @@ class PeerConnection(Actor):
             self._pump.attach(self, message.networks)
 
     @receive(Hint)
-    def on_hint(self, _message: Hint) -> None:
-        """Check the path at once."""
-        self._agent.hint()
+    def on_hint(self, message: Hint) -> None:
+        """Probe the peer at once."""
+        doubt = _DOUBTS.get(message.kind, "hint")
+        self._machine.handle_doubt(doubt, message.reason, self._now(), message.cause)
+        self._drain()
 
     @receive(Close)
     async def on_close(self, message: Close) -> PeerEnded:
         """Say goodbye; answer when it is acknowledged or given up."""
-        ending = await self._close(Cause(message.cause), Initiator(message.initiated_by), dict(message.evidence))
+        cause, by = Cause(message.cause), Initiator(message.initiated_by)
+        ending = await self._close(cause, by, dict(message.evidence), message.text)
         await self._release()
         self.stop()
         return PeerEnded(self.config.connection, ending)
@@ -183,6 +217,8 @@ class PeerConnection(Actor):
             handshake_age_s=tunnel.handshake_age_s(self._now()),
             rx_bytes=tunnel.rx_bytes,
             tx_bytes=tunnel.tx_bytes,
+            last_seen_s_ago=self._last_seen_s_ago(),
+            generation=self._machine.restarts.generation,
         )
 
     # --- the pump's side ---
@@ -200,7 +236,7 @@ class PeerConnection(Actor):
         now = self._now()
         packet = self._machine.handle_datagram(datagram, now)
         if self._machine.tunnel.last_received_at == now:
-            self._agent.note_alive()
+            self.paths.agent.note_alive()
         if packet is not None:
             self._pump.deliver(self, packet)
         self._drain()
@@ -211,6 +247,7 @@ class PeerConnection(Actor):
         logger.info("A path was found" if first else "The path changed", extra=extra)
         self._machine.handle_path(path.rtt_ms, self._now())
         self._drain()
+        self._renew_will()
         if not first:
             self._owner.tell(PeerPathChanged(self.config.connection, path.kind))
 
@@ -220,23 +257,9 @@ class PeerConnection(Actor):
         self._machine.handle_lost(cause, evidence, lost.last_seen_s_ago, self._now())
         self._drain()
 
-    def _on_candidate(self, candidate: str, _generation: int) -> None:
-        """Gather what is found in one turn of the loop into one message."""
-        self._found.append(candidate)
-        if not self._telling:
-            self._telling = True
-            self.node.loop.call_soon(self._tell_candidates)
-
-    def _tell_candidates(self) -> None:
-        self._telling = False
-        found, self._found = self._found, []
-        candidates = [candidate for candidate in found if candidate]
-        end = len(candidates) < len(found)
-        for start in range(0, max(len(candidates), 1), MAX_CANDIDATES):
-            batch = tuple(candidates[start : start + MAX_CANDIDATES])
-            last = start + MAX_CANDIDATES >= len(candidates)
-            message = IceCandidates(connection=self.config.connection, candidates=batch, end=end and last)
-            self.node.ref(self.config.portal_link).tell(PortalSay(message))
+    def _on_failed(self, evidence: dict[str, Any]) -> None:
+        self._machine.handle_no_path(evidence, self._now())
+        self._drain()
 
     # --- inside ---
 
@@ -256,76 +279,36 @@ class PeerConnection(Actor):
     @property
     def _sockets(self) -> Sockets:
         """The sockets that all connections of this worker share."""
-        sockets: Sockets = self.node.resources.setdefault("sockets", Sockets())
+        if "sockets" not in self.node.resources:
+            self.node.resources["sockets"] = Sockets()
+        sockets: Sockets = self.node.resources["sockets"]
         return sockets
 
-    def _claim_indices(self) -> None:
-        """Have what WireGuard sends to this connection's indices come here, under a prefix that nobody else has."""
-        while True:
-            with contextlib.suppress(ValueError):
-                self._agent.claim_indices(self._indices.prefix)
-                return
-            self._indices.prefix = secrets.randbits(24)
+    @property
+    def paths(self) -> Paths:
+        """The ICE side of it; there is none before `on_start`."""
+        assert self._paths is not None
+        return self._paths
 
     @staticmethod
     def _now() -> float:
         return time.monotonic()
 
-    def _ice_config(self) -> IceConfig:
-        config = self.config
-        servers: list[IceServer] = []
-        for server in config.servers:
-            if server.transport == "udp":
-                servers.append(IceServer(kind="stun", host=server.host, port=server.port))
-            servers.append(
-                IceServer(
-                    kind="turn",
-                    host=server.host,
-                    port=server.port,
-                    transport=server.transport,
-                    username=server.username,
-                    password=server.password,
-                )
-            )
-        excluded = frozenset(config.excluded_hosts)
-        return IceConfig(
-            role="controlling" if self._initiator else "controlled",
-            local_username=config.local_username,
-            local_password=config.local_password,
-            remote_username=config.remote_username,
-            remote_password=config.remote_password,
-            servers=tuple(servers),
-            lost_after_s=config.lost_after_s,
-            consent_interval_s=min(CONSENT_INTERVAL_S, config.lost_after_s / 4),
-            relay_only=config.relay_only,
-            host_filter=lambda host: host not in excluded and not host.startswith(("127.", "::1", "fe80:")),
-        )
+    def _say(self, message: FromPeer) -> None:
+        self.node.ref(self.config.portal_link).tell(PortalSay(message))
 
-    async def _find_path(self) -> None:
-        gathering = self.node.loop.create_task(self._gather())
-        try:
-            await self._agent.connect(CONNECT_S)
-            await gathering  # relays found late are worth having: the direct path may not last
-        except NeverConnected as error:
-            self._machine.handle_failed({"ice": error.reason, "detail": error.detail}, self._now())
-            self._drain()
-        except Exception as error:
-            logger.exception("The search for a path failed", extra={"event": "path_search_failed", **self._who})
-            self._machine.handle_failed({"ice": "error", "error": type(error).__name__}, self._now())
-            self._drain()
-        finally:
-            gathering.cancel()
+    def _last_seen_at(self) -> float | None:
+        """When the last authenticated sign of life came: a packet, or one of ICE's."""
+        seen = (self._machine.tunnel.last_received_at, self.paths.agent.last_alive)
+        return max((one for one in seen if one is not None), default=None)
 
-    async def _gather(self) -> None:
-        """Find our own candidates; without any, the peer's may still find us."""
-        try:
-            await self._agent.gather()
-        except Exception:
-            logger.exception("Candidates could not be gathered", extra={"event": "gathering_failed", **self._who})
+    def _last_seen_s_ago(self) -> float | None:
+        seen_at = self._last_seen_at()
+        return None if seen_at is None else round(self._now() - seen_at, 3)
 
     def _transmit(self) -> None:
         while (datagram := self._machine.poll_transmit()) is not None:
-            self._agent.send(datagram)
+            self.paths.agent.send(datagram)
 
     def _drain(self) -> None:
         self._transmit()
@@ -338,11 +321,31 @@ class PeerConnection(Actor):
                     waiting = self._pings.pop(token, None)
                     if waiting is not None and not waiting.done():
                         waiting.set_result(rtt_ms)
+                case SessionChanged():
+                    self._renew_will()
+                case PathDoubted():
+                    self.paths.agent.hint(urgent=True)
+                case RestartWanted():
+                    self._want_restart(event)
                 case Ended():
                     self._ended(event)
         if self._machine.state == "ended" and self._gone is not None:
             self._gone.set()
         self._set_timer(self._now())
+
+    def _renew_will(self) -> None:
+        """Deposit what is to be said if this worker dies: the session, or the way to the peer, is another one."""
+        agent, will = self.paths.agent, Will(self.node.deposits, self.config.connection)
+        route = agent.route()
+        descriptor = None if route is None else agent.channel_descriptor(route.channel)
+        will.renew(self._machine.seal_last_will(self._now()), route, descriptor)
+
+    def _want_restart(self, wanted: RestartWanted) -> None:
+        extra = {"event": "ice_restart_wanted", **self._who, "reason": wanted.reason}
+        logger.info("Another path is wanted", extra=extra)
+        if wanted.again:
+            self._owner.tell(PortalDoubted(self.config.connection))
+        self._say(RestartIce(connection=self.config.connection, reason=wanted.reason[:_REASON_CHARS]))
 
     def _connected(self, rtt_ms: float) -> None:
         kind = self._path.kind if self._path else "direct"
@@ -353,8 +356,9 @@ class PeerConnection(Actor):
     def _ended(self, ended: Ended) -> None:
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
+        Will(self.node.deposits, self.config.connection).withdraw()
         tunnel = self._machine.tunnel
-        last_seen = tunnel.last_received_at
+        last_seen = self._last_seen_at()
         now_ns = time.time_ns()
         ending = Ending(
             connection=self.config.connection,
@@ -395,20 +399,18 @@ class PeerConnection(Actor):
 
         self._lingering = self.node.loop.create_task(leave())
 
-    async def _close(self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any]) -> Ending:
+    async def _close(self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any], text: str = "") -> Ending:
         """End the connection, or learn how it has ended already."""
         assert self._ending is not None
-        self._machine.handle_close(cause, initiated_by, evidence, self._now())
+        self._machine.handle_close(cause, initiated_by, evidence, self._now(), text)
         self._drain()
         return await asyncio.wait_for(asyncio.shield(self._ending), GOODBYE_DEADLINE_S + 0.2)
 
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""
         self._pump.detach(self)
-        if self._finding is not None:
-            self._finding.cancel()
-            await asyncio.wait({self._finding})
-        await self._agent.close(RELEASE_S)
+        if self._paths is not None:
+            await self._paths.release()
         if self._lingering is not None:
             self._lingering.cancel()
         if self._timer is not None:
@@ -424,7 +426,7 @@ class PeerConnection(Actor):
             raise Refused("not_connected", f"the connection to {self.config.peer} ended") from None
         finally:
             self._pings.pop(token, None)
-        return Pong(rtt_ms, self._path.kind if self._path else "direct")
+        return Pong.by(rtt_ms, self._path)
 
     def _set_timer(self, now: float) -> None:
         """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
@@ -438,5 +440,8 @@ class PeerConnection(Actor):
 
     def _on_timer(self) -> None:
         self._timer = None
+        alive_at = self.paths.agent.last_alive
+        if alive_at is not None:
+            self._machine.handle_alive(alive_at)
         self._machine.handle_timeout(self._now())
         self._drain()

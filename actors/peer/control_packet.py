@@ -6,14 +6,16 @@ that carries it authenticates it; nothing else does.
 
     type   event                  payload
     0, 1   assigned IPs, domain   known from another data plane; recognised and ignored
-    2      goodbye                empty, or version u8, reason u8, reserved u16, identifier 8 B, elapsed_ms u32, text
+    2      goodbye                empty, or version u8, reason u8, flags u16, identifier 8 B, elapsed_ms u32, text
     0x45   goodbye acknowledged   identifier 8 B
     0x46   probe                  identifier 8 B, timestamp u64
     0x47   probe reply            the same, echoed
 
 All integers are big-endian. These are events, not requests: delivery is not guaranteed, so who needs it repeats, and
-receivers are idempotent by the identifier. Unknown types are ignored, so either side may be newer. Reserved bytes are
-sent as zero and not read. A later version of the goodbye may append to its payload; the fields of version 1 stay.
+receivers are idempotent by the identifier. Unknown types are ignored, so either side may be newer. Of the goodbye's
+flags bit 0 says that it is a last will: sealed while all was well, and sent by somebody else, so that its elapsed time
+means nothing. Other flags, and reserved bytes, are sent as zero and not read. A later version of the goodbye may append
+to its payload; the fields of version 1 stay.
 """
 
 import enum
@@ -71,6 +73,7 @@ _CONTROL_BYTES = _IPV6.size + _HEADER.size
 _GOODBYE = struct.Struct(">BBH8sI")
 _PROBE = struct.Struct(">8sQ")
 _ELAPSED_MS_MAX = 2**32 - 1
+_LAST_WILL = 1
 
 _MARK = bytes([_NEXT_HEADER])
 _BOTH_UNSPECIFIED = bytes(32)
@@ -92,13 +95,15 @@ class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
 
     `elapsed_ms` is the time since the sender first said this goodbye: a receiver that hears a repetition knows how long
     the news took, without synchronised clocks. An `identifier` of zeros, as in a goodbye with an empty payload, asks
-    for no acknowledgement. `text` is for people; at most 200 bytes of UTF-8 travel.
+    for no acknowledgement. `text` is for people; at most 200 bytes of UTF-8 travel. A `last_will` was sealed before
+    anything had happened: nobody is there to be acknowledged to, and how long the news took is not known.
     """
 
     reason: GoodbyeReason
     identifier: bytes = bytes(IDENTIFIER_BYTES)
     elapsed_ms: int = 0
     text: str = ""
+    last_will: bool = False
 
     @property
     def wants_acknowledgement(self) -> bool:
@@ -235,7 +240,8 @@ def _encode_goodbye(event: Goodbye) -> bytes:
     elapsed_ms = min(event.elapsed_ms, _ELAPSED_MS_MAX)
     # Cutting inside a character leaves a broken tail, which "ignore" removes.
     text = event.text.encode("utf-8", "replace")[:TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
-    return _GOODBYE.pack(PROTOCOL_VERSION, code, 0, _checked(event.identifier), elapsed_ms) + text
+    flags = _LAST_WILL if event.last_will else 0
+    return _GOODBYE.pack(PROTOCOL_VERSION, code, flags, _checked(event.identifier), elapsed_ms) + text
 
 
 def _decode_goodbye(payload: bytes) -> Goodbye | Malformed:
@@ -243,14 +249,20 @@ def _decode_goodbye(payload: bytes) -> Goodbye | Malformed:
         return Goodbye(reason="unspecified")
     if len(payload) < _GOODBYE.size:
         return Malformed(event_type=EventType.GOODBYE, evidence="goodbye cut short")
-    version, code, _, identifier, elapsed_ms = _GOODBYE.unpack_from(payload)
+    version, code, flags, identifier, elapsed_ms = _GOODBYE.unpack_from(payload)
     text = ""
     if version == PROTOCOL_VERSION:
         tail = payload[_GOODBYE.size :]
         if len(tail) > TEXT_BYTES_MAX:
             return Malformed(event_type=EventType.GOODBYE, evidence="goodbye text too long")
         text = _printable(tail.decode("utf-8", "replace"))
-    return Goodbye(reason=_REASONS.get(code, "unspecified"), identifier=identifier, elapsed_ms=elapsed_ms, text=text)
+    return Goodbye(
+        reason=_REASONS.get(code, "unspecified"),
+        identifier=identifier,
+        elapsed_ms=elapsed_ms,
+        text=text,
+        last_will=bool(flags & _LAST_WILL),
+    )
 
 
 def _printable(text: str) -> str:

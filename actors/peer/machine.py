@@ -1,12 +1,15 @@
 """One connection to one peer, decided: from the first path to the last goodbye. Pure.
 
-The machine owns the WireGuard tunnel and the goodbye. It is fed paths, datagrams, inner packets, closes and time;
-it gives datagrams for the path, inner packets for the device, and facts. How it moves is the table `TRANSITIONS`::
+The machine owns the WireGuard tunnel, the goodbye and the verdict on a silent peer (`liveness`). It is fed paths,
+datagrams, inner packets, hints, closes and time; it gives datagrams for the path, inner packets for the device, and
+facts. How it moves is the table `TRANSITIONS`::
 
     connecting ──handshake──▶ established ──close──▶ closing ──acknowledged / deadline──▶ ended
         │                        │                      │
         └──close / failed──▶     ├──lost / failed──▶ ended
               ended              └──goodbye──▶ lingering ──deadline──▶ ended
+
+*established*: `liveness` decides whether the peer is still there. What it concludes is *lost*, whatever the cause.
 
 *closing*: we said goodbye and repeat it until it is acknowledged or its deadline is over. *lingering*: we were told
 goodbye; the ending is known and reported, but our acknowledgement may be lost, so repetitions are still answered
@@ -22,11 +25,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-import msgspec
-
+from ..device.waiting import WaitingPackets
 from ..endings import Cause, Initiator
-from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_MAX_S, GOODBYE_REPEAT_S, HANDSHAKE_S, LINGER_S
+from ..timing import HANDSHAKE_S, LINGER_S, LOST_AFTER_S
 from ..wireguard import HandshakeCompleted, HandshakeFailed, Tunnel
+from .blame import initiator_of
 from .control_packet import (
     Goodbye,
     GoodbyeAcknowledged,
@@ -35,9 +38,12 @@ from .control_packet import (
     ProbeReply,
     decode_control,
     encode_control,
-    goodbye_reason,
     is_control,
 )
+from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionChanged
+from .farewell import LAST_WILL, Farewell
+from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
+from .restarts import Restarts
 
 State = Literal["connecting", "established", "closing", "lingering", "ended"]
 
@@ -52,7 +58,8 @@ TRANSITIONS: Mapping[State, Mapping[str, State]] = MappingProxyType(
 )
 
 WAITING_PACKETS: Final = 128
-"""Inner packets kept while there is no path; beyond it the oldest goes. Enough for the first requests of a browser."""
+"""Inner packets kept until the first handshake; beyond it the oldest goes. Enough for the first requests of a browser.
+"""
 
 _DEADLINES: Final[Mapping[State, str]] = MappingProxyType(
     {
@@ -63,65 +70,39 @@ _DEADLINES: Final[Mapping[State, str]] = MappingProxyType(
 )
 """What each state's deadline is for."""
 
-_INITIATED_BY: Final[Mapping[str, Initiator]] = MappingProxyType(
-    {
-        Cause.ACCESS_REVOKED: Initiator.PORTAL,
-        Cause.ACCESS_EXPIRED: Initiator.PORTAL,
-        Cause.PORTAL_DENIED: Initiator.PORTAL,
-        Cause.PORTAL_DENIED: Initiator.PORTAL,
-        Cause.WORKER_CRASHED: Initiator.SUPERVISOR,
-        Cause.SUPERVISOR_DIED: Initiator.SUPERVISOR,
-    }
-)
-"""Who ended it, where a goodbye's reason says more than that the peer sent it."""
-
-
-class Connected(msgspec.Struct, frozen=True):
-    """The first handshake is complete: packets flow."""
-
-    handshake_rtt_ms: float
-
-
-class PongReceived(msgspec.Struct, frozen=True):
-    """A probe of ours came back. `token` is what `handle_ping` was given."""
-
-    token: int
-    rtt_ms: float
-
-
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The connection ended, and this is why."""
-
-    cause: Cause
-    initiated_by: Initiator
-    evidence: dict[str, Any]
-    detection_ms: float | None
-    acknowledged: bool | None
-
-
-Event = Connected | PongReceived | Ended
-
 
 class Connection:
     """The state of one connection. All times are seconds of one monotonic clock."""
 
-    def __init__(self, tunnel: Tunnel, *, initiator: bool, identifier: Callable[[], bytes]) -> None:
-        """`identifier` draws the 8 random bytes that a goodbye or a probe is recognised by."""
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        *,
+        initiator: bool,
+        identifier: Callable[[], bytes],
+        lost_after_s: float = LOST_AFTER_S,
+        idle_after_s: float | None = None,
+    ) -> None:
+        """`identifier` draws the 8 random bytes that a goodbye or a probe is recognised by. Without traffic for
+        `idle_after_s` we end the connection; None: never.
+        """
         self.tunnel = tunnel
         self.state: State = "connecting"
         self.malformed_total = 0
         self.has_path = False
         self._initiator = initiator
         self._identifier = identifier
-        self._waiting: deque[bytes] = deque(maxlen=WAITING_PACKETS)
+        self._lost_after_s = lost_after_s
+        self._idle_after_s = idle_after_s
+        self._idle_at: float | None = None
+        self._last_traffic_at = 0.0
+        self._liveness: Liveness | None = None
+        self.restarts = Restarts()
+        self._waiting = WaitingPackets(WAITING_PACKETS)
         self._transmits: deque[bytes] = deque()
         self._events: deque[Event] = deque()
         self._rtt_ms = 0.0
-        self._goodbye: Goodbye | None = None
-        self._close_cause: tuple[Cause, Initiator, dict[str, Any]] | None = None
-        self._goodbye_began = 0.0
-        self._repeat_at = 0.0
-        self._goodbyes_sent = 0
+        self._farewell: Farewell | None = None
         self._deadline_at: float | None = None
         self._probes: dict[bytes, tuple[int, float]] = {}
 
@@ -131,32 +112,31 @@ class Connection:
         """A path was agreed on, the first or another."""
         self._rtt_ms = rtt_ms
         first, self.has_path = not self.has_path, True
+        if self._liveness is not None:
+            self._liveness.handle_path(rtt_ms / 1000, now)
         if first and self.state == "connecting":
             if self._initiator:
                 self.tunnel.connect(now)
             else:
                 self._deadline_at = now + HANDSHAKE_S  # the responder's tunnel has no timer of its own for this
-            while self._waiting:
-                self._seal(self._waiting.popleft(), now)
         self._drain_tunnel(now)
 
     def handle_packet(self, packet: bytes, now: float) -> None:
-        """An inner packet from the device is to go to the peer. It waits, bounded, while there is no path."""
+        """An inner packet from the device is to go to the peer. It waits, bounded, for the first handshake."""
         if self.state == "established":
+            self._last_traffic_at = now
             self._seal(packet, now)
             self._drain_tunnel(now)
         elif self.state == "connecting":
-            if self.has_path:
-                self._seal(packet, now)
-                self._drain_tunnel(now)
-            else:
-                self._waiting.append(packet)
+            self._waiting.put(packet)
 
     def handle_datagram(self, datagram: bytes, now: float) -> bytes | None:
         """Take in a datagram of the path; return the inner packet for the device, if it carried one."""
         if self.state == "ended":
             return None
         packet = self.tunnel.handle_datagram(datagram, now)
+        if self._liveness is not None and self.tunnel.last_received_at == now:
+            self._liveness.handle_alive(now)
         self._drain_tunnel(now)
         if packet is None:
             return None
@@ -164,32 +144,66 @@ class Connection:
             self._handle_control(packet, now)
             self._drain_tunnel(now)
             return None
+        self._last_traffic_at = now
         return packet if self.state in ("established", "connecting") else None
 
-    def handle_close(self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any], now: float) -> None:
-        """End it: say goodbye if anybody can hear it. Idempotent."""
+    def handle_alive(self, at: float) -> None:
+        """ICE has had an answer from the peer, or an authenticated request of it, at that time."""
+        if self._liveness is not None:
+            self._liveness.handle_alive(at)
+
+    def handle_doubt(self, doubt: Doubt, reason: str, now: float, cause: str = "") -> None:
+        """Something suggests that the peer may be gone: probe it. `cause` is what the peer told the portal."""
+        if self.state == "established" and self._liveness is not None:
+            self._liveness.handle_doubt(doubt, reason, now, cause)
+            self._drain_liveness(now)
+
+    def handle_moved(self, reason: str, now: float) -> None:
+        """This host's network is another one: find another path."""
+        if self.state in ("connecting", "established"):
+            self.restarts.handle_wanted(reason, now, moved=True)
+            self._drain_restarts()
+
+    def handle_restart_began(self, generation: int, now: float) -> bool:
+        """The portal has given both sides new credentials; False when they are not the newest, or come too late."""
+        return self.state in ("connecting", "established") and self.restarts.handle_began(generation, now)
+
+    def handle_close(
+        self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any], now: float, text: str = ""
+    ) -> None:
+        """End it: say goodbye if anybody can hear it, with a `text` for people. Idempotent."""
         if self.state == "connecting":
             self._end(cause, initiated_by, evidence, detection_ms=0.0, acknowledged=None)
             self._move("close")
         elif self.state == "established":
+            is_theirs = cause is Cause.REPLACED and initiated_by is Initiator.PEER
+            if is_theirs and self._liveness is not None and self._liveness.handle_replaced(evidence, now):
+                self._drain_liveness(now)
+                return
             self._move("close")
-            self._close_cause = (cause, initiated_by, evidence)
-            self._goodbye = Goodbye(reason=goodbye_reason(cause), identifier=self._identifier())
-            self._goodbye_began = now
-            self._deadline_at = now + GOODBYE_DEADLINE_S
+            self._farewell = Farewell(cause, initiated_by, evidence, identifier=self._identifier(), text=text, now=now)
+            self._deadline_at = self._farewell.deadline_at
             self._say_goodbye(now)
             self._drain_tunnel(now)
 
     def handle_lost(self, cause: Cause, evidence: dict[str, Any], last_seen_s_ago: float, now: float) -> None:
-        """The path is gone: nothing came from the peer for too long."""
-        if self.state == "established":
-            self._end(cause, Initiator.NETWORK, evidence, detection_ms=last_seen_s_ago * 1000, acknowledged=None)
-            self._move("lost")
+        """The path is gone: nothing came from the peer for too long, or (`relay_lost`) its relay is gone."""
+        if self.state == "established" and self._liveness is not None:
+            if cause is Cause.RELAY_LOST:
+                self._liveness.handle_relay_lost(evidence, now)
+            else:
+                self._liveness.handle_path_lost(evidence, last_seen_s_ago, now)
+            self._drain_liveness(now)
         elif self.state == "closing":
             self._closed(acknowledged=False, now=now)
             self._move("lost")
         elif self.state == "connecting":
             self.handle_failed({"reason": "the path was lost before the first handshake", **evidence}, now)
+
+    def handle_no_path(self, evidence: dict[str, Any], now: float) -> None:
+        """ICE has found no path. Where there was a connection, whether it is lost is for `liveness` to say."""
+        if self.state == "connecting":
+            self.handle_failed(evidence, now)
 
     def handle_failed(self, evidence: dict[str, Any], now: float) -> None:
         """No path, or no handshake on it, could be had in time."""
@@ -202,13 +216,16 @@ class Connection:
         """Send a probe; `PongReceived` tells its round trip. False while nothing can be sent."""
         if self.state != "established":
             return False
-        identifier = self._identifier()
-        self._probes[identifier] = (token, now)
-        while len(self._probes) > 64:  # unanswered ones: the oldest are forgotten
-            del self._probes[next(iter(self._probes))]
-        self._seal(encode_control(Probe(identifier=identifier, timestamp=int(now * 1e9))), now)
+        self._probe(token, now)
         self._drain_tunnel(now)
         return True
+
+    def seal_last_will(self, now: float) -> bytes | None:
+        """Return the datagram that says goodbye for us if we die without a word; None while there is nobody to hear it.
+
+        It is the same one until `SessionChanged`.
+        """
+        return self.tunnel.seal_last_will(LAST_WILL, now) if self.state == "established" else None
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
@@ -216,13 +233,18 @@ class Connection:
             if self._deadline_at is not None and now >= self._deadline_at:
                 self._closed(acknowledged=False, now=now)
                 self._move("deadline")
-            elif now >= self._repeat_at:
+            elif self._farewell is not None and now >= self._farewell.repeat_at:
                 self._say_goodbye(now)
         elif self._deadline_at is not None and now >= self._deadline_at:
             if self.state == "lingering":
                 self._move("deadline")
             else:
                 self.handle_failed({"reason": "the peer did not complete a handshake"}, now)
+        elif self.state == "established":
+            self._tend(now)
+        if self.state in ("connecting", "established"):
+            self.restarts.handle_timeout(now)
+            self._drain_restarts()
         if self.state != "ended":
             self.tunnel.handle_timeout(now)
             self._drain_tunnel(now)
@@ -242,18 +264,84 @@ class Connection:
         if self.state == "ended":
             return None
         due = [timeout for timeout in (self.tunnel.poll_timeout(),) if timeout is not None]
-        if self.state == "closing":
-            due.append((self._repeat_at, "goodbye is repeated"))
+        if self.state == "closing" and self._farewell is not None:
+            due.append((self._farewell.repeat_at, "goodbye is repeated"))
         if self._deadline_at is not None:
             due.append((self._deadline_at, _DEADLINES[self.state]))
+        if self.state == "established" and self._liveness is not None:
+            due.append(self._liveness.poll_timeout())
+            if self._idle_at is not None:
+                due.append((self._idle_at, "idle"))
+        if (again := self.restarts.poll_timeout()) is not None and self.state in ("connecting", "established"):
+            due.append(again)
         return min(due, default=None)
 
     # --- inside ---
+
+    def _tend(self, now: float) -> None:
+        """See whether the peer is alive, and whether anybody needs it."""
+        if self._idle_at is not None and self._idle_after_s is not None and now >= self._idle_at:
+            self._idle_at = self._last_traffic_at + self._idle_after_s
+            if now >= self._idle_at:
+                self.handle_close(Cause.IDLE, Initiator.US, {"idle_s": round(now - self._last_traffic_at, 3)}, now)
+                return
+        if self._liveness is not None:
+            self._liveness.handle_timeout(now)
+            self._drain_liveness(now)
+
+    def _establish(self, handshake: HandshakeCompleted, now: float) -> None:
+        self._move("handshake")
+        # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
+        self._rtt_ms = min(self._rtt_ms, handshake.rtt_ms) if self._rtt_ms else handshake.rtt_ms
+        self._liveness = Liveness(lost_after_s=self._lost_after_s, now=now)
+        self._liveness.handle_rtt(self._rtt_ms / 1000)
+        self._last_traffic_at = now
+        if self._idle_after_s is not None:
+            self._idle_at = now + self._idle_after_s
+        self._events.append(Connected(handshake.rtt_ms))
+        for packet in self._waiting.take_all():
+            self._seal(packet, now)
+
+    def _drain_liveness(self, now: float) -> None:
+        while self._liveness is not None and (event := self._liveness.poll_event()) is not None:
+            if self.state != "established":
+                continue
+            match event:
+                case ProbeWanted(first=first):
+                    self._probe(0, now)
+                    if first:
+                        self._events.append(PathDoubted())
+                case PathWanted(reason=reason):
+                    self.restarts.handle_wanted(reason, now)
+                    self._drain_restarts()
+                case Verdict():
+                    self._end(
+                        event.cause,
+                        event.initiated_by,
+                        event.evidence,
+                        detection_ms=event.detection_ms,
+                        acknowledged=None,
+                    )
+                    self._move("lost")
+
+    def _drain_restarts(self) -> None:
+        while (wanted := self.restarts.poll_event()) is not None:
+            self._events.append(wanted)
+
+    def _probe(self, token: int, now: float) -> None:
+        """Send a probe; token 0 is ours, and answered to nobody."""
+        identifier = self._identifier()
+        self._probes[identifier] = (token, now)
+        while len(self._probes) > 64:  # unanswered ones: the oldest are forgotten
+            del self._probes[next(iter(self._probes))]
+        self._seal(encode_control(Probe(identifier=identifier, timestamp=int(now * 1e9))), now)
 
     def _seal(self, packet: bytes, now: float) -> None:
         datagram = self.tunnel.encapsulate(packet, now)
         if datagram is not None:
             self._transmits.append(datagram)
+        if self._liveness is not None:
+            self._liveness.handle_sent(now)
 
     def _drain_tunnel(self, now: float) -> None:
         while (datagram := self.tunnel.poll_transmit()) is not None:
@@ -261,11 +349,11 @@ class Connection:
         while (event := self.tunnel.poll_event()) is not None:
             if isinstance(event, HandshakeCompleted):
                 if self.state == "connecting":
-                    self._move("handshake")
-                    # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
-                    self._rtt_ms = min(self._rtt_ms, event.rtt_ms) if self._rtt_ms else event.rtt_ms
-                    self._events.append(Connected(event.rtt_ms))
+                    self._establish(event, now)
+                self._events.append(SessionChanged())
             elif isinstance(event, HandshakeFailed):
+                if self._liveness is not None and now - self._liveness.last_alive >= event.duration_s:
+                    continue  # not a word from the peer meanwhile: whether that is its end is for `liveness` to say
                 evidence = {"reason": "no handshake was answered", "initiations": event.initiations}
                 self.handle_failed(evidence, now)
 
@@ -274,21 +362,29 @@ class Connection:
             case Goodbye() as goodbye:
                 self._told_goodbye(goodbye, now)
             case GoodbyeAcknowledged(identifier=identifier):
-                if self.state == "closing" and self._goodbye is not None and identifier == self._goodbye.identifier:
+                if self.state == "closing" and self._farewell and self._farewell.is_acknowledged_by(identifier):
                     self._closed(acknowledged=True, now=now)
                     self._move("acknowledged")
             case Probe(identifier=identifier, timestamp=timestamp):
                 if self.state == "established":
                     self._seal(encode_control(ProbeReply(identifier=identifier, timestamp=timestamp)), now)
             case ProbeReply(identifier=identifier):
-                probe = self._probes.pop(identifier, None)
-                if probe is not None:
-                    self._rtt_ms = (now - probe[1]) * 1000
-                    self._events.append(PongReceived(probe[0], self._rtt_ms))
+                self._probe_answered(identifier, now)
             case Malformed():
                 self.malformed_total += 1
             case _:
                 pass  # another data plane's, or a later version's
+
+    def _probe_answered(self, identifier: bytes, now: float) -> None:
+        token, sent_at = self._probes.pop(identifier, (None, 0.0))
+        if token is None:
+            return
+        self._rtt_ms = (now - sent_at) * 1000
+        if self._liveness is not None:
+            self._liveness.handle_rtt(now - sent_at)
+            self._liveness.handle_alive(now, answers_probe=True)
+        if token:
+            self._events.append(PongReceived(token, self._rtt_ms))
 
     def _told_goodbye(self, goodbye: Goodbye, now: float) -> None:
         if goodbye.wants_acknowledgement and self.state != "ended":
@@ -296,39 +392,34 @@ class Connection:
         if self.state in ("connecting", "established"):
             plain = goodbye.reason == "unspecified"
             cause = Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason)
-            evidence: dict[str, Any] = {"told": "goodbye without a reason" if plain else f"goodbye: {goodbye.reason}"}
+            kind = "last will" if goodbye.last_will else "goodbye"
+            evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
             if goodbye.text:
                 evidence["text"] = goodbye.text
             self._end(
                 cause,
-                _INITIATED_BY.get(cause, Initiator.PEER),
+                initiator_of(cause),
                 evidence,
                 # No synchronised clocks: the sender says how long it has been saying it, half a round trip came on top.
-                detection_ms=goodbye.elapsed_ms + self._rtt_ms / 2,
-                acknowledged=True,
+                # A last will does not know.
+                detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + self._rtt_ms / 2,
+                acknowledged=None if goodbye.last_will else True,
             )
         elif self.state == "closing":
-            # Both sides say goodbye at once: theirs proves that they know.
-            self._closed(acknowledged=True, now=now)
+            # Both sides say goodbye at once: theirs proves that they know. Who is spoken for knows nothing any more.
+            self._closed(acknowledged=not goodbye.last_will, now=now)
         else:
             return
         self._move("goodbye")
         self._deadline_at = now + LINGER_S
 
     def _say_goodbye(self, now: float) -> None:
-        assert self._goodbye is not None
-        elapsed_ms = int((now - self._goodbye_began) * 1000)
-        self._seal(encode_control(msgspec.structs.replace(self._goodbye, elapsed_ms=elapsed_ms)), now)
-        self._goodbyes_sent += 1
-        self._repeat_at = now + min(max(GOODBYE_REPEAT_S, 1.2 * self._rtt_ms / 1000), GOODBYE_REPEAT_MAX_S)
+        assert self._farewell is not None
+        self._seal(self._farewell.say(self._rtt_ms, now), now)
 
     def _closed(self, *, acknowledged: bool, now: float) -> None:
-        assert self._close_cause is not None
-        cause, initiated_by, evidence = self._close_cause
-        evidence = {**evidence, "goodbyes_sent": self._goodbyes_sent}
-        if acknowledged:
-            evidence["acknowledged_ms"] = round((now - self._goodbye_began) * 1000, 3)
-        self._end(cause, initiated_by, evidence, detection_ms=0.0, acknowledged=acknowledged)
+        assert self._farewell is not None
+        self._events.append(self._farewell.ended(acknowledged=acknowledged, now=now))
 
     def _end(
         self,

@@ -9,6 +9,7 @@ import msgspec
 from exeunt.runtime import Message
 
 from ..endings import Ending
+from ..ice import Path
 from ..portal.messages import Transport
 
 
@@ -45,18 +46,47 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Our own tunnel addresses: never offered as candidates."""
     relay_only: bool = False
     lost_after_s: float = 15.0
+    idle_after_s: float | None = None
+    """Without traffic for so long we end the connection as `idle`; None: never."""
     owner: str
     """Address of the event loop; when it dies, the connection says its goodbyes by itself."""
     portal_link: str
     """Address of the portal link, which carries candidates."""
     endings_file: str
+    inherits: bool = False
+    """Go on with what a predecessor in this worker has handed over."""
 
 
 class AddCandidates(Message, frozen=True):
-    """The peer's candidates, as they come from the portal."""
+    """The peer's candidates of one ICE session, as they come from the portal."""
 
     candidates: tuple[str, ...]
     end: bool = False
+    generation: int = 0
+    withdrawn: tuple[str, ...] = ()
+    """Earlier ones that do not work any more."""
+
+
+class SetServers(Message, frozen=True):
+    """These are the STUN and TURN servers from now on."""
+
+    servers: tuple[RelayServer, ...]
+
+
+class RestartPath(Message, frozen=True, kw_only=True):
+    """Find a path anew with these credentials, while the old one stays in use (RFC 8445 section 9)."""
+
+    generation: int
+    local_username: str
+    local_password: str
+    remote_username: str
+    remote_password: str
+
+
+class Moved(Message, frozen=True):
+    """This host's network is another one: have paths found anew."""
+
+    reason: str
 
 
 class SetNetworks(Message, frozen=True):
@@ -66,9 +96,15 @@ class SetNetworks(Message, frozen=True):
 
 
 class Hint(Message, frozen=True):
-    """Something suggests that the path may be gone: check it at once. Nothing ends by a hint alone."""
+    """Something suggests that the peer may be gone: probe it at once. Nothing ends by a hint alone.
+
+    `kind` is how the portal knows (`left`, `reset`, `silent`, `ended`; see its `PeerGone`), or `hint` where it is not
+    the portal; `cause` is what the peer told the portal.
+    """
 
     reason: str
+    kind: str = "hint"
+    cause: str = ""
 
 
 class Close(Message, frozen=True):
@@ -77,6 +113,8 @@ class Close(Message, frozen=True):
     cause: str
     initiated_by: str = "us"
     evidence: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    text: str = ""
+    """For people, on the other side."""
 
 
 class Ping(Message, frozen=True):
@@ -90,6 +128,28 @@ class Pong(Message, frozen=True):
 
     rtt_ms: float
     path: str
+    endpoint: str = ""
+    """Where our datagrams go; what is relayed there, goes on from there."""
+    local_relay: str = ""
+    """The address that our relay lends us, where the path leads through it."""
+    remote_relay: str = ""
+    """The address that the peer's relay lends it, where the path leads through that."""
+
+    @classmethod
+    def by(cls, rtt_ms: float, path: Path | None) -> Pong:
+        """Make one of the path in use."""
+        if path is None:
+            return cls(rtt_ms, "direct")
+        local, remote = (
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in (path.local, path.remote)
+        )
+        return cls(
+            rtt_ms,
+            path.kind,
+            endpoint=remote,
+            local_relay=local if path.local_type == "relay" else "",
+            remote_relay=remote if path.remote_type == "relay" else "",
+        )
 
 
 class DescribePeer(Message, frozen=True):
@@ -108,6 +168,10 @@ class PeerDescription(Message, frozen=True):
     handshake_age_s: float | None
     rx_bytes: int
     tx_bytes: int
+    last_seen_s_ago: float | None = None
+    """Since the last authenticated sign of life."""
+    generation: int = 0
+    """Of the ICE session: how often paths were found anew."""
 
 
 class PeerConnected(Message, frozen=True):
@@ -125,6 +189,12 @@ class PeerPathChanged(Message, frozen=True):
     path: str
 
 
+class PortalDoubted(Message, frozen=True):
+    """To the owner: the portal did not answer this connection, so the link to it may be dead."""
+
+    connection: str
+
+
 class PeerEnded(Message, frozen=True):
     """To the owner, once: the connection ended. Its actor may linger to acknowledge repetitions."""
 
@@ -134,6 +204,9 @@ class PeerEnded(Message, frozen=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     AddCandidates,
+    SetServers,
+    RestartPath,
+    Moved,
     SetNetworks,
     Hint,
     Close,
@@ -144,4 +217,5 @@ MESSAGES: tuple[type[Message], ...] = (
     PeerConnected,
     PeerPathChanged,
     PeerEnded,
+    PortalDoubted,
 )

@@ -3,9 +3,11 @@
 from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkLeft, LinkMessage
 from .io import Link
 from .machine import LinkMachine
+from .reports import EndingReport, Observation
 from .url import websocket_url
 
 __all__ = [
+    "EndingReport",
     "Link",
     "LinkDenied",
     "LinkDown",
@@ -14,5 +16,6 @@ __all__ = [
     "LinkLeft",
     "LinkMachine",
     "LinkMessage",
+    "Observation",
     "websocket_url",
 ]

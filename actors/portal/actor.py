@@ -7,11 +7,13 @@ import random
 from importlib.metadata import version
 from pathlib import Path
 
-from exeunt.runtime import Actor, Refused, receive
+from exeunt.runtime import Actor, Later, Refused, receive
 
 from .actor_messages import (
+    PortalAskEvidence,
     PortalClaim,
     PortalDenied,
+    PortalEvidence,
     PortalJoined,
     PortalLeave,
     PortalLeft,
@@ -76,10 +78,18 @@ class PortalLink(Actor):
             raise Refused("closed", "the link to the portal is closed")
         return PortalLeft(await self._link.leave(message.reason, message.timeout_s))
 
+    @receive(PortalAskEvidence)
+    def on_ask_evidence(self, message: PortalAskEvidence) -> Later:
+        """Ask the portal, and go on meanwhile."""
+        return Later(self._ask_evidence(message))
+
     @receive(PortalReset)
     def on_reset(self, _message: PortalReset) -> None:
         """Connect anew."""
         self._link.reset()
+
+    async def _ask_evidence(self, message: PortalAskEvidence) -> PortalEvidence:
+        return PortalEvidence(await self._link.evidence(message.connection, message.timeout_s))
 
     def _on_event(self, event: LinkEvent) -> None:
         owner = self.node.ref(self._owner)

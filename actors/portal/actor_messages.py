@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exeunt.runtime import Message
 
-from .messages import FromPeer, FromPortal, Joined
+from .messages import Evidence, FromPeer, FromPortal, Joined
 
 
 class PortalJoined(Message, frozen=True):
@@ -63,6 +63,19 @@ class PortalReset(Message, frozen=True):
     """The network changed: connect anew."""
 
 
+class PortalAskEvidence(Message, frozen=True):
+    """What does the portal know of this connection? Answered by `PortalEvidence`."""
+
+    connection: str
+    timeout_s: float
+
+
+class PortalEvidence(Message, frozen=True):
+    """What the portal says, or None: the link is down, or the portal did not answer in time."""
+
+    evidence: Evidence | None
+
+
 MESSAGES: tuple[type[Message], ...] = (
     PortalJoined,
     PortalSaid,
@@ -73,4 +86,6 @@ MESSAGES: tuple[type[Message], ...] = (
     PortalLeave,
     PortalLeft,
     PortalReset,
+    PortalAskEvidence,
+    PortalEvidence,
 )

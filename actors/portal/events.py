@@ -6,7 +6,7 @@ import msgspec
 
 from .messages import FromPortal, Joined
 
-LinkState = Literal["disconnected", "connecting", "joining", "joined", "leaving", "closed"]
+LinkState = Literal["disconnected", "connecting", "joining", "joined", "leaving", "left", "closed"]
 
 
 class LinkJoined(msgspec.Struct, frozen=True):
@@ -37,7 +37,10 @@ class LinkDenied(msgspec.Struct, frozen=True):
 
 
 class LinkLeft(msgspec.Struct, frozen=True):
-    """The leave is over: the portal acknowledged it, or the deadline or a loss came first."""
+    """The leave is over: the portal acknowledged it, or the deadline or a loss came first.
+
+    Unless it was a loss, ends of connections can still be reported.
+    """
 
     acknowledged: bool
 

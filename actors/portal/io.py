@@ -13,13 +13,14 @@ from .events import (
     LinkEvent,
     LinkJoined,
     LinkLeft,
+    LinkMessage,
     LinkState,
     OpenSocket,
     SendFrame,
     SocketCommand,
 )
 from .machine import LinkCounters, LinkMachine
-from .messages import FromPeer, Join, LiveConnection
+from .messages import AskEvidence, Evidence, FromPeer, Join, LiveConnection
 from .socket import PortalSocket
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Link:
         self._ending_sockets: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._left: asyncio.Future[bool] | None = None
+        self._questions: dict[int, asyncio.Future[Evidence]] = {}
+        self._last_ref = 0
         self._draining = False
 
     @property
@@ -82,8 +85,28 @@ class Link:
         self._machine.handle_send(message, self._now())
         self._drain()
 
+    async def evidence(self, connection: str, timeout_s: float) -> Evidence | None:
+        """Ask what the portal knows of a connection; None if the link is down or no answer comes in time."""
+        if self._machine.state != "joined":
+            return None
+        self._last_ref += 1
+        ref = self._last_ref
+        answer: asyncio.Future[Evidence] = asyncio.get_running_loop().create_future()
+        self._questions[ref] = answer
+        try:
+            self.send(AskEvidence(ref=ref, connection=connection))
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._questions[ref]
+
     async def leave(self, reason: str, timeout_s: float = 0.25) -> bool:
-        """Say goodbye and close. Whether the portal acknowledged it within `timeout_s`."""
+        """Say goodbye. Whether the portal acknowledged it within `timeout_s`.
+
+        Ends of connections may still be sent, until `close`.
+        """
         if self._left is None:
             if self._machine.state == "closed":
                 return False
@@ -173,6 +196,11 @@ class Link:
             case LinkLeft(acknowledged=acknowledged):
                 if self._left is not None and not self._left.done():
                     self._left.set_result(acknowledged)
+                return
+            case LinkMessage(message=Evidence() as evidence):
+                question = self._questions.get(evidence.ref)
+                if question is not None and not question.done():
+                    question.set_result(evidence)
                 return
             case LinkJoined():
                 _log.info("The portal confirmed the join.")

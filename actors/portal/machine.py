@@ -5,8 +5,11 @@ It is kept alive by heartbeats and opened again whenever it is lost, for as long
 outlive it. Three things end it for good: somebody closes it, somebody leaves, or the portal says that it
 will not have us (HTTP 401, `Disconnect`).
 
-    disconnected ─→ connecting ─→ joining ─→ joined ─→ leaving ─→ closed
+    disconnected ─→ connecting ─→ joining ─→ joined ─→ leaving ─→ left ─→ closed
           ↑______________│____________│_________│
+
+Leaving tells the portal first and the peers then, so the connections end after the portal knows that we leave. That is
+why a link that has `left` still carries their reports, and nothing else, until whoever left closes it.
 
 Each state has exactly one timer, so `poll_timeout` names the state's only way forward without outside help.
 """
@@ -35,6 +38,7 @@ from .events import (
 from .messages import (
     MAX_PORTAL_FRAME_BYTES,
     ClaimConnections,
+    ConnectionEnded,
     Disconnect,
     Error,
     FromPeer,
@@ -48,15 +52,14 @@ from .messages import (
     LiveConnection,
 )
 from .outbox import Outbox
-
-CONNECT_LIMIT_S = 15.0
-"""TCP, TLS and the websocket handshake together, on a slow mobile network."""
-JOIN_LIMIT_S = 5.0
-HEARTBEAT_INTERVAL_S = 10.0
-"""The portal drops a peer that was silent for 37 s: three lost heartbeats and some seconds of grace."""
-MAX_UNANSWERED_HEARTBEATS = 3
-MAX_RETRY_AFTER_S = 300.0
-"""However long a busy portal asks us to wait, people are waiting too."""
+from .timing import (
+    CONNECT_LIMIT_S,
+    FAREWELL_LIMIT_S,
+    HEARTBEAT_INTERVAL_S,
+    JOIN_LIMIT_S,
+    MAX_RETRY_AFTER_S,
+    MAX_UNANSWERED_HEARTBEATS,
+)
 
 TRANSITIONS: dict[LinkState, dict[str, LinkState]] = {
     "disconnected": {"connect": "connecting", "leave": "closed", "close": "closed"},
@@ -75,7 +78,8 @@ TRANSITIONS: dict[LinkState, dict[str, LinkState]] = {
         "close": "closed",
     },
     "joined": {"lost": "disconnected", "denied": "closed", "leave": "leaving", "close": "closed"},
-    "leaving": {"lost": "closed", "denied": "closed", "left": "closed", "close": "closed"},
+    "leaving": {"lost": "closed", "denied": "closed", "left": "left", "close": "closed"},
+    "left": {"lost": "closed", "close": "closed"},
     "closed": {},
 }
 """state → what happened → state. What is not listed cannot happen in that state and is ignored."""
@@ -143,14 +147,14 @@ class LinkMachine:
         self._connections = connections
 
     def handle_send(self, message: FromPeer, now: float) -> None:
-        """Send a message, or hold it until the next join (see `Outbox`)."""
-        if self._state == "joined":
+        """Send a message, or hold it until the next join (see `Outbox`). Who leaves has only ends to report."""
+        if self._state == "joined" or (self._state in ("leaving", "left") and isinstance(message, ConnectionEnded)):
             self._transmit(message)
-        elif self._state not in ("leaving", "closed"):
+        elif self._state not in ("leaving", "left", "closed"):
             self._outbox.put(message, now)
 
     def handle_leave(self, reason: str, timeout_s: float, now: float) -> None:
-        """Say goodbye; `LinkLeft` follows, after `timeout_s` at the latest."""
+        """Say goodbye; `LinkLeft` follows, after `timeout_s` at the latest. The socket stays until `handle_close`."""
         before = self._state
         if not self._step("leave"):
             return
@@ -158,7 +162,8 @@ class LinkMachine:
             self._transmit(Leaving(reason=reason))
             self._timer = (now + timeout_s, "leave")
         else:
-            self._left(acknowledged=False)
+            self._shut()
+            self._events.append(LinkLeft(acknowledged=False))
 
     def handle_close(self) -> None:
         """Let go of the link without a word."""
@@ -214,8 +219,9 @@ class LinkMachine:
             case "heartbeat":
                 self._beat(now)
             case "leave":
-                if self._step("left"):
-                    self._left(acknowledged=False)
+                self._left(now, acknowledged=False)
+            case "farewell":
+                self.handle_close()
             case why:
                 self._lose(f"no answer to the {why} in time", now)
 
@@ -256,8 +262,7 @@ class LinkMachine:
                 if message.ref == self._heartbeat_ref:
                     self._unanswered = 0
             case Left():
-                if self._step("left"):
-                    self._left(acknowledged=True)
+                self._left(now, acknowledged=True)
             case Joined():
                 self._handle_joined(message, now)
             case Error() if self._state == "joining":
@@ -294,8 +299,9 @@ class LinkMachine:
         if not self._step("lost"):
             return
         self._commands.append(CloseSocket())
-        if before == "leaving":
-            self._left(acknowledged=False)
+        if self._state == "closed":
+            if before == "leaving":
+                self._events.append(LinkLeft(acknowledged=False))
             return
         retry_s = self._back_off.next_delay_s(self._rng)
         if retry_after_s is not None:
@@ -311,9 +317,10 @@ class LinkMachine:
                 self._events.append(LinkLeft(acknowledged=False))
             self._events.append(LinkDenied(reason, requires_sign_in))
 
-    def _left(self, *, acknowledged: bool) -> None:
-        self._shut()
-        self._events.append(LinkLeft(acknowledged))
+    def _left(self, now: float, *, acknowledged: bool) -> None:
+        if self._step("left"):
+            self._timer = (now + FAREWELL_LIMIT_S, "farewell")
+            self._events.append(LinkLeft(acknowledged))
 
     def _shut(self) -> None:
         self._timer = None

@@ -31,6 +31,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .reports import MAX_OBSERVATIONS, EndingReport, Observation, Side
+from .texts import PRINTABLE, Id, Name, Text, Word
+
 MAX_PEER_FRAME_BYTES = 64 * 1024
 """The longest frame that the portal accepts from a peer."""
 
@@ -45,21 +48,18 @@ MAX_CANDIDATES = 64
 MAX_CLAIMS = 256
 """Connections claimed in one message. With four resources each they take about 40 kB."""
 
-_PRINTABLE = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
-"""No control characters and no bidirectional overrides: these texts end up on terminals and in logs."""
-
 _ICE_CHARS = r"\A[A-Za-z0-9+/]*\Z"
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9_.:-]+\Z")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=_PRINTABLE)]
-Text = Annotated[str, msgspec.Meta(max_length=512, pattern=_PRINTABLE)]
-Candidate = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=_PRINTABLE)]
+Candidate = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=PRINTABLE)]
+Candidates = Annotated[tuple[Candidate, ...], msgspec.Meta(max_length=MAX_CANDIDATES)]
+Generation = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Ref = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 PeerKind = Literal["client", "gateway"]
 Transport = Literal["udp", "tcp", "tls"]
+GoneKind = Literal["left", "reset", "silent", "ended"]
 FailureReason = Literal["not_found", "offline", "forbidden", "version_mismatch"]
 
 _SECRET_FIELDS = frozenset({"password", "preshared_key"})
@@ -150,7 +150,7 @@ class Join(Message, frozen=True, kw_only=True):
     name: Name
     external_id: Id
     public_key: Key
-    version: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)]
+    version: Word
     connections: Annotated[tuple[LiveConnection, ...], msgspec.Meta(max_length=MAX_CLAIMS)] = ()
     complete: bool = True
     """Whether that is all of them. Else the rest follows in `ClaimConnections`, after the join."""
@@ -188,7 +188,26 @@ class ConnectionEnded(Message, frozen=True, kw_only=True):
     """
 
     connection: Id
-    cause: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)]
+    cause: Word
+    report: EndingReport | None = None
+    """How that end tells it; kept for both ends and for the portal's administrators."""
+
+
+class RestartIce(Message, frozen=True, kw_only=True):
+    """An end of a connection asks for new ICE credentials for both (RFC 8445 section 2.4): paths shall be found anew.
+
+    Answered to both ends with `IceRestarted`; two requests within a second are one.
+    """
+
+    connection: Id
+    reason: Word = ""
+
+
+class AskEvidence(Message, frozen=True, kw_only=True):
+    """An end of an ended connection asks what the portal knows of it; answered with `Evidence` of the same `ref`."""
+
+    ref: Ref
+    connection: Id
 
 
 class Leaving(Message, frozen=True, kw_only=True):
@@ -197,7 +216,7 @@ class Leaving(Message, frozen=True, kw_only=True):
     A gateway that said so is not chosen any more; the portal answers `Left` once that is in effect.
     """
 
-    reason: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)]
+    reason: Word
 
 
 # In both directions.
@@ -206,12 +225,16 @@ class Leaving(Message, frozen=True, kw_only=True):
 class IceCandidates(Message, frozen=True, kw_only=True):
     """Trickled candidates (RFC 8838) as SDP candidate attributes, relayed to the other end of the connection.
 
-    `end` says that this side has no more (RFC 8838 section 13).
+    `end` says that this side has no more (RFC 8838 section 13) of this `generation`: 0 belongs to the credentials that
+    came with the connection, others to those of the `IceRestarted` with the same number. `withdrawn` are earlier ones
+    that do not work any more, such as those of a relay that is gone.
     """
 
     connection: Id
-    candidates: Annotated[tuple[Candidate, ...], msgspec.Meta(max_length=MAX_CANDIDATES)] = ()
+    candidates: Candidates = ()
     end: bool = False
+    generation: Generation = 0
+    withdrawn: Candidates = ()
 
 
 # From the portal to a peer.
@@ -308,13 +331,45 @@ class RelaysChanged(Message, frozen=True, kw_only=True):
 
 
 class PeerGone(Message, frozen=True, kw_only=True):
-    """The other end of the connection left the portal or was lost.
+    """The other end of the connection left the portal or was lost, or says that the connection has ended.
 
-    A hint to probe it; it may be perfectly alive.
+    A hint to probe it; it may be perfectly alive. `kind` is how the portal knows:
+
+    - `left`: it said `Leaving`, with the reason in `cause`.
+    - `reset`: the kernel closed its link with neither `Leaving` nor a close frame (RFC 6455 section 5.5.1), as it does
+      for a process that has died; or it has come back and knows nothing of the connection.
+    - `silent`: its heartbeats are missing, or the link was closed in good order; nothing follows from it.
+    - `ended`: it reported `ConnectionEnded`, with that `cause`.
     """
 
     connection: Id
     reason: Text
+    kind: GoneKind = "silent"
+    cause: Word = ""
+
+
+class IceRestarted(Message, frozen=True, kw_only=True):
+    """To both ends: find paths anew with these credentials. `generation` counts from 1 for each connection.
+
+    Later `IceCandidates` name it. The path in use stays in use until there is a better one.
+    """
+
+    connection: Id
+    generation: Generation
+    local_ice: IceCredentials
+    remote_ice: IceCredentials
+
+
+class Evidence(Message, frozen=True, kw_only=True):
+    """What the portal may tell an end of this connection: both ends' reports, and what it observed, oldest first.
+
+    Empty for whoever is no end of it, as for a connection that never was.
+    """
+
+    ref: Ref
+    connection: Id
+    reports: dict[Side, EndingReport] = {}
+    observations: Annotated[tuple[Observation, ...], msgspec.Meta(max_length=MAX_OBSERVATIONS)] = ()
 
 
 class Left(Message, frozen=True, kw_only=True):
@@ -345,6 +400,8 @@ FromPeer = (
     | RequestAuthorization
     | Authorized
     | ConnectionEnded
+    | RestartIce
+    | AskEvidence
     | IceCandidates
     | Leaving
     | Error
@@ -362,6 +419,8 @@ FromPortal = (
     | ResourcesChanged
     | RelaysChanged
     | PeerGone
+    | IceRestarted
+    | Evidence
     | Left
     | Disconnect
     | Error

@@ -1,17 +1,23 @@
 """What waits while the link is down.
 
 Only what still means something later is kept, and only one of a kind: the last request for a resource, the
-end of a connection, and the union of a connection's candidates. An `Authorized` answers a question that the
-portal has given up by then. The box is bounded; what does not fit is refused and counted.
+end of a connection, a wish for new ICE credentials, and the union of a connection's candidates. An `Authorized`
+answers a question that the portal has given up by then, and whoever asked for evidence asks again. The box is bounded;
+what does not fit is refused and counted.
+
+Ends have a larger share of their own: a gateway whose portal is down may lose all its clients meanwhile, and their
+endings are what the portal can tell afterwards.
 """
 
-from .messages import MAX_CANDIDATES, ConnectionEnded, FromPeer, IceCandidates, RequestAuthorization
+from .candidates import merged
+from .messages import ConnectionEnded, FromPeer, IceCandidates, RequestAuthorization, RestartIce
+from .timing import REQUEST_LIFETIME_S
 
 CAPACITY = 32
-"""Messages. One user waits for a handful of resources; more than this is a loop."""
+"""Messages that are no ends. One user waits for a handful of resources; more than this is a loop."""
 
-REQUEST_LIFETIME_S = 15.0
-"""The portal waits this long for a gateway; whoever asked has given up by then, and asks again if need be."""
+ENDS_CAPACITY = 256
+"""Ends of connections, with their reports: some 250 kB. The portal takes bursts of 500 messages."""
 
 
 class Outbox:
@@ -19,6 +25,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], tuple[float, FromPeer]] = {}
+        self._ends = 0
         self.refused = 0
 
     def __len__(self) -> int:
@@ -29,8 +36,11 @@ class Outbox:
         match message:
             case RequestAuthorization():
                 self._hold(("request", message.resource_id), message, now)
+            case RestartIce():
+                self._hold(("restart", message.connection), message, now)
             case ConnectionEnded():
                 self._held.pop(("candidates", message.connection), None)
+                self._held.pop(("restart", message.connection), None)
                 self._hold(("ended", message.connection), message, now)
             case IceCandidates():
                 self._merge(message, now)
@@ -41,25 +51,26 @@ class Outbox:
         """Empty the box. Requests that nobody waits for any more are left out."""
         held = list(self._held.values())
         self._held.clear()
+        self._ends = 0
         return [
             message
             for held_at, message in held
-            if not isinstance(message, RequestAuthorization) or now - held_at < REQUEST_LIFETIME_S
+            if not isinstance(message, RequestAuthorization | RestartIce) or now - held_at < REQUEST_LIFETIME_S
         ]
 
     def _hold(self, key: tuple[str, str], message: FromPeer, now: float) -> None:
-        if key not in self._held and len(self._held) >= CAPACITY:
-            self.refused += 1
-        else:
+        is_end = isinstance(message, ConnectionEnded)
+        room = self._ends < ENDS_CAPACITY if is_end else len(self._held) - self._ends < CAPACITY
+        if key in self._held:
             self._held[key] = (now, message)
+        elif room:
+            self._held[key] = (now, message)
+            self._ends += is_end
+        else:
+            self.refused += 1
 
     def _merge(self, message: IceCandidates, now: float) -> None:
         key = ("candidates", message.connection)
-        before: tuple[str, ...] = ()
-        end = message.end
-        if key in self._held:
-            earlier = self._held[key][1]
-            assert isinstance(earlier, IceCandidates)
-            before, end = earlier.candidates, end or earlier.end
-        union = tuple(dict.fromkeys(before + message.candidates))[:MAX_CANDIDATES]
-        self._hold(key, IceCandidates(connection=message.connection, candidates=union, end=end), now)
+        before = self._held[key][1] if key in self._held else None
+        assert before is None or isinstance(before, IceCandidates)
+        self._hold(key, merged(before, message), now)

@@ -2,6 +2,10 @@
 
 It reports to its owner until it is told to `stop`, and never after: the owner has gone on to another socket
 by then.
+
+Whenever this program ends the websocket, it does so with a close frame, after what was queued. The portal takes a TCP
+connection that ends without one for the death of this process (`PeerGone.kind` "reset"), and so it must be nothing
+else.
 """
 
 import asyncio
@@ -12,16 +16,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from .messages import MAX_PORTAL_FRAME_BYTES
+from .timing import CLOSE_LIMIT_S
 
 QUEUE_LIMIT = 256
 """Frames waiting to be written.
 
 The kernel's buffer comes on top; more means that the portal does not read.
-"""
-CLOSE_LIMIT_S = 0.1
-"""For the closing handshake (RFC 6455 section 7.1.2).
-
-Its failure harms nobody: the connection goes all the same.
 """
 
 
@@ -102,12 +102,20 @@ class PortalSocket:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
+            await self._write_rest(websocket)
 
     async def _write(self, websocket: ClientConnection) -> None:
         # A failed write is also a failed read, and the reader reports it.
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await websocket.send(await self._outgoing.get())
+
+    async def _write_rest(self, websocket: ClientConnection) -> None:
+        # A portal that does not read costs us this time, and what was queued; the close frame follows all the same.
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                while not self._outgoing.empty():
+                    await websocket.send(self._outgoing.get_nowait())
 
     def _end(self, reason: str) -> None:
         if self._owner is not None:

@@ -2,6 +2,7 @@
 
 from .counters import Counters
 from .credentials import credentials
+from .discovery import Listener, Origins
 from .messages import AllocationClosed, AllocationOpened, CloseReason, Event, RelayedPortChosen, Transmit
 from .server import Server
 from .settings import Settings
@@ -12,6 +13,8 @@ __all__ = [
     "CloseReason",
     "Counters",
     "Event",
+    "Listener",
+    "Origins",
     "RelayedPortChosen",
     "Server",
     "Settings",

@@ -24,7 +24,8 @@ CHANNEL_HEADER_BYTES: Final = 4
 MAX_ATTRIBUTES: Final = 128  # far more than any message needs; CreatePermission may name a hundred peers
 MAX_USERNAME_BYTES: Final = 508  # RFC 8489 section 14.3: "less than 509 bytes"
 
-# Attribute types: RFC 8489 section 18.3, RFC 8656 section 18.
+# Attribute types: RFC 8489 section 18.3, RFC 8656 section 18, RFC 5780 section 7.
+CHANGE_REQUEST: Final = 0x0003
 USERNAME: Final = 0x0006
 MESSAGE_INTEGRITY: Final = 0x0008
 ERROR_CODE: Final = 0x0009
@@ -44,6 +45,8 @@ PRIORITY: Final = 0x0024
 USE_CANDIDATE: Final = 0x0025
 SOFTWARE: Final = 0x8022
 FINGERPRINT: Final = 0x8028
+RESPONSE_ORIGIN: Final = 0x802B
+OTHER_ADDRESS: Final = 0x802C
 
 # Types below this must be understood by whoever reads the message (RFC 8489 section 14).
 COMPREHENSION_OPTIONAL: Final = 0x8000
@@ -97,16 +100,18 @@ class Message(msgspec.Struct, frozen=True):
         """Answer every XOR-ed address given for an attribute, in order; raises `MalformedError`."""
         return [self._address(value) for kind, value in self.attributes if kind == attribute]
 
+    def plain_address(self, attribute: int) -> Address | None:
+        """Answer an address that is not XOR-ed, such as OTHER-ADDRESS; raises `MalformedError`."""
+        value = self.first(attribute)
+        return None if value is None else _decoded(lambda: stun.unpack_address(value))
+
     def _address(self, value: bytes) -> Address:
         return _decoded(lambda: stun.unpack_xor_address(value, self.transaction_id))
 
-    def unknown_required(self) -> list[int]:
+    def unknown_required(self, *also_understood: int) -> list[int]:
         """Answer the comprehension-required attributes that this server doesn't know, each once."""
-        return list(
-            dict.fromkeys(
-                kind for kind, _ in self.attributes if kind < COMPREHENSION_OPTIONAL and kind not in UNDERSTOOD
-            )
-        )
+        required = dict.fromkeys(kind for kind, _ in self.attributes if kind < COMPREHENSION_OPTIONAL)
+        return [kind for kind in required if kind not in UNDERSTOOD and kind not in also_understood]
 
     def is_authentic(self, key: bytes) -> bool:
         """Check MESSAGE-INTEGRITY against ``key`` (RFC 8489 section 14.5)."""
@@ -114,6 +119,11 @@ class Message(msgspec.Struct, frozen=True):
         if claimed is None or self.covered is None:
             return False
         return hmac.compare_digest(claimed, stun.message_integrity(self.covered, key))
+
+
+def family_of(host: str) -> int:
+    """Answer 4 or 6 for an address in text form."""
+    return 6 if ":" in host else 4
 
 
 def is_channel_data(datagram: bytes) -> bool:
@@ -195,6 +205,11 @@ def encode(
 def xor_address(address: Address, transaction_id: bytes) -> bytes:
     """Write an address as the value of an XOR-…-ADDRESS attribute (RFC 8489 section 14.2)."""
     return stun.pack_xor_address(address, transaction_id)
+
+
+def plain_address(address: Address) -> bytes:
+    """Write an address as the value of an attribute that is not XOR-ed (RFC 8489 section 14.1)."""
+    return stun.pack_address(address)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -14,6 +14,8 @@ class Counters:
     relayed_to_peers_bytes: int = 0
     relayed_to_clients_bytes: int = 0
     bindings: int = 0
+    changed_origins: int = 0
+    """Binding requests that were answered from another address, as they asked."""
     allocations: int = 0
     malformed: int = 0
     """Datagrams that are neither STUN nor ChannelData of this protocol."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from .codec import Address
+from .discovery import Listener
 
 
 class Transmit(msgspec.Struct, frozen=True):
@@ -19,6 +20,8 @@ class Transmit(msgspec.Struct, frozen=True):
     destination: Address
     allocation: int | None
     """Through which socket: that of an allocation, or (None) the one that clients talk to."""
+    listener: Listener = Listener.PRIMARY
+    """Which of those that clients talk to."""
 
 
 class CloseReason(StrEnum):

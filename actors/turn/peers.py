@@ -14,11 +14,6 @@ from .settings import Settings
 THIS_NETWORK = ip_network("0.0.0.0/8")  # RFC 1122 section 3.2.1.3; Linux takes 0.0.0.0 for itself
 
 
-def family_of(host: str) -> int:
-    """Answer 4 or 6 for an address in text form."""
-    return 6 if ":" in host else 4
-
-
 class PeerPolicy:
     """Decides, for an address, whether it may be a peer."""
 

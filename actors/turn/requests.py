@@ -14,9 +14,9 @@ from aioice.stun import Method
 from . import codec, replies
 from .allocation import Allocation
 from .authentication import Credential, Refusal, has_expired
-from .codec import Address, Message
+from .codec import Address, Message, family_of
 from .messages import AllocationClosed, AllocationOpened, CloseReason, Event, RelayedPortChosen
-from .peers import PeerPolicy, family_of
+from .peers import PeerPolicy
 from .replies import Failure, Reply
 from .settings import Settings
 from .table import AllocationTable

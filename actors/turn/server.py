@@ -15,12 +15,13 @@ from collections import deque
 
 from aioice.stun import Class, Method
 
-from . import codec, replies
+from . import codec, discovery, replies
 from .allocation import Allocation
 from .answers import RecentAnswers
 from .authentication import Authenticator, Refusal
-from .codec import Address, MalformedError, Message
+from .codec import Address, MalformedError, Message, family_of
 from .counters import Counters
+from .discovery import Listener
 from .messages import CloseReason, Event, Transmit
 from .nonces import NonceIssuer
 from .peers import PeerPolicy
@@ -56,6 +57,7 @@ class Server:
         self._transmits: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
         self._unix_at_zero = now_unix - now
+        self._origins = {each.family: each for each in settings.origins}
         self._requests = Requests(settings, self._table, self._policy, self._events)
 
     @property
@@ -65,11 +67,13 @@ class Server:
 
     # Inputs
 
-    def handle_datagram(self, data: bytes, source: Address, now: float) -> None:
-        """Take a datagram that a client sent from ``source`` to the listening port."""
+    def handle_datagram(self, data: bytes, source: Address, now: float, listener: Listener = Listener.PRIMARY) -> None:
+        """Take a datagram that a client sent from ``source`` to a listening port."""
         self.counters.rx_client_datagrams += 1
         try:
-            if codec.is_channel_data(data):
+            if listener is not Listener.PRIMARY:
+                self._handle_elsewhere(codec.parse(data), source, listener)
+            elif codec.is_channel_data(data):
                 self._relay_channel_data(data, source, now)
             else:
                 self._handle_message(codec.parse(data), data, source, now)
@@ -181,19 +185,33 @@ class Server:
         if message.kind is Class.INDICATION and message.method is Method.SEND:
             self._relay_send_indication(message, source, now)
         elif message.kind is Class.REQUEST and message.method is Method.BINDING:
-            self._answer_binding(message, source)
+            self._answer_binding(message, source, Listener.PRIMARY)
         elif message.kind is Class.REQUEST and self._requests.knows(message.method):
             self._handle_request(message, data, source, now)
         else:
             self.counters.ignored += 1
 
-    def _answer_binding(self, message: Message, source: Address) -> None:
-        if unknown := message.unknown_required():
-            self._send(message, source, replies.unknown_attributes(unknown), None)
+    def _handle_elsewhere(self, message: Message, source: Address, listener: Listener) -> None:
+        """The other addresses exist for NAT behaviour discovery: they answer Binding requests, and nothing else."""
+        if message.kind is Class.REQUEST and message.method is Method.BINDING:
+            self._answer_binding(message, source, listener)
+        else:
+            self.counters.ignored += 1
+
+    def _answer_binding(self, message: Message, source: Address, listener: Listener) -> None:
+        origins = self._origins.get(family_of(source[0]))
+        # Without another address there is nothing to change to: RFC 5780 section 6.1 wants 420 then.
+        understood = () if origins is None else (codec.CHANGE_REQUEST,)
+        if unknown := message.unknown_required(*understood):
+            self._send(message, source, replies.unknown_attributes(unknown), None, listener)
             return
+        answering = discovery.answering(listener, message)
         self.counters.bindings += 1
-        mapped = codec.xor_address(source, message.transaction_id)
-        self._send(message, source, Reply([(codec.XOR_MAPPED_ADDRESS, mapped)]), None)
+        self.counters.changed_origins += answering is not listener
+        carried = [(codec.XOR_MAPPED_ADDRESS, codec.xor_address(source, message.transaction_id))]
+        if origins is not None:
+            carried += origins.attributes(listener, answering)
+        self._send(message, source, Reply(carried), None, answering)
 
     def _handle_request(self, message: Message, data: bytes, source: Address, now: float) -> None:
         kept = self._answers.recall(source, data, now)
@@ -240,7 +258,14 @@ class Server:
         sent = self._send(request.message, request.source, outcome, request.sender.key)
         self._answers.keep(request.source, request.data, sent, now)
 
-    def _send(self, message: Message, source: Address, outcome: Reply | Failure, key: bytes | None) -> bytes:
+    def _send(
+        self,
+        message: Message,
+        source: Address,
+        outcome: Reply | Failure,
+        key: bytes | None,
+        listener: Listener = Listener.PRIMARY,
+    ) -> bytes:
         attributes = outcome.attributes()
         kind = Class.ERROR if isinstance(outcome, Failure) else Class.RESPONSE
         if isinstance(outcome, Failure) and outcome.code not in (401, 438):
@@ -249,5 +274,5 @@ class Server:
         if self._settings.software and (kind is Class.RESPONSE or key is not None):
             attributes.append((codec.SOFTWARE, self._settings.software.encode()))
         data = codec.encode(message.method, kind, message.transaction_id, attributes, key)
-        self._transmits.append(Transmit(data, source, None))
+        self._transmits.append(Transmit(data, source, None, listener))
         return data

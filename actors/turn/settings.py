@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from .codec import Address
+from .discovery import Origins
 
 DEFAULT_LIFETIME_S: Final = 600  # RFC 8656 section 3.2: ten minutes
 MAX_LIFETIME_S: Final = 3600  # RFC 8656 section 7.2 recommends one hour
@@ -49,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_allocations_per_user: int = 64
     max_permissions: int = 1024
     """Peer addresses that one allocation may permit at a time."""
+    origins: tuple[Origins, ...] = ()
+    """Where it can be reached twice, for NAT behaviour discovery (RFC 5780): at most one pair per family."""
     own_addresses: frozenset[Address] = frozenset()
     """Where this relay listens; never a peer."""
     denied_peers: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -64,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for version, host in ((4, self.public_ipv4), (6, self.public_ipv6)):
             if host is not None and ip_address(host).version != version:
                 raise ValueError(f"The public IPv{version} address is not one.")
+        if len({each.family for each in self.origins}) < len(self.origins):
+            raise ValueError("A relay has one other address per family.")
         if not 0 < self.min_port <= self.max_port <= 65535:
             raise ValueError("The relayed ports must lie in 1-65535, the lowest first.")
         if not 0 < len(self.realm.encode()) <= MAX_REALM_BYTES or len(self.software.encode()) > 16:

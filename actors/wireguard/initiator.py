@@ -34,7 +34,8 @@ class Initiator:
         self._keys = keys
         self._signer = signer
         self._wall_clock_ns = wall_clock_ns
-        self._timestamps = TimestampSource()
+        self.timestamps = TimestampSource()
+        """Of our initiations."""
         self._sent: SentInitiation | None = None
         self.started_at = 0.0
         """When the first initiation of the latest attempt left."""
@@ -56,7 +57,7 @@ class Initiator:
 
     def repeat(self, local_index: int, now: float) -> bytes:
         """Return one more initiation of the attempt under way; only this one can still be answered."""
-        timestamp = self._timestamps.next(self._wall_clock_ns())
+        timestamp = self.timestamps.next(self._wall_clock_ns())
         message, self._sent = initiate(self._keys, local_index, timestamp, X25519PrivateKey.generate())
         self.last_sent_at = now
         self.initiations += 1

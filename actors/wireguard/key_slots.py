@@ -12,6 +12,8 @@ as next, and is used for sending only after a first packet under it came in (Wir
 from collections.abc import Iterator
 
 from .session import Session
+from .snapshot import TunnelSnapshot
+from .timing import Limits
 
 
 class KeySlots:
@@ -69,3 +71,9 @@ class KeySlots:
     def next_expiry(self) -> float | None:
         """Return when `drop_expired` will next have something to do."""
         return min((session.expires_at for session in self), default=None)
+
+    def resume(self, snapshot: TunnelSnapshot, limits: Limits) -> None:
+        """Take in the sessions of a predecessor."""
+        kept = (snapshot.previous, snapshot.current, snapshot.next)
+        sessions = (None if one is None else Session.resumed(one, limits) for one in kept)
+        self.previous, self.current, self.next = sessions

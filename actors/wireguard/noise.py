@@ -83,13 +83,14 @@ class TimestampSource:
     """
 
     def __init__(self) -> None:
-        self._last_ns = 0
+        self.last_ns = 0
+        """The latest one, as wall-clock time; 0 before the first."""
 
     def next(self, unix_ns: int) -> bytes:
         """Return the timestamp of one more initiation, at this wall-clock time."""
         rounded_ns = unix_ns - unix_ns % TIMESTAMP_GRANULARITY_NS
-        self._last_ns = max(rounded_ns, self._last_ns + TIMESTAMP_GRANULARITY_NS)
-        return tai64n(self._last_ns)
+        self.last_ns = max(rounded_ns, self.last_ns + TIMESTAMP_GRANULARITY_NS)
+        return tai64n(self.last_ns)
 
 
 class SymmetricState:

@@ -4,6 +4,9 @@ The algorithm is RFC 6479's: a ring of 64-bit words, one word more than the wind
 whole words and never shifts bits. Checking comes before authentication and changes nothing; marking comes after it.
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 from .timing import REPLAY_WINDOW_PACKETS
 
 _WORD_BITS = 64
@@ -18,6 +21,20 @@ class ReplayWindow:
     def __init__(self) -> None:
         self._highest = -1
         self._words = [0] * _WORDS
+
+    @classmethod
+    def restored(cls, highest: int, words: Sequence[int]) -> Self:
+        """Return a window as another one was. Raises ValueError when there are not so many words."""
+        if len(words) != _WORDS:
+            raise ValueError(f"a replay window has {_WORDS} words, not {len(words)}")
+        window = cls()
+        window._highest, window._words = highest, list(words)
+        return window
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The ring, for `restored`."""
+        return tuple(self._words)
 
     @property
     def highest(self) -> int:

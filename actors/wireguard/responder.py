@@ -26,7 +26,8 @@ class Responder:
         self._signer = signer
         self._limits = limits
         self._new_index = new_index
-        self._newest_timestamp = b""
+        self.newest_timestamp = b""
+        """Of the initiations accepted so far."""
         self._accepted_at = float("-inf")
 
     def answer(self, datagram: bytes | memoryview, now: float) -> tuple[bytes, TransportKeys] | DropReason:
@@ -38,12 +39,12 @@ class Responder:
             return DropReason.RATE_LIMITED
         try:
             received = read_initiation(self._keys, decode_initiation(datagram))
-            if received.timestamp <= self._newest_timestamp:
+            if received.timestamp <= self.newest_timestamp:
                 return DropReason.REPLAYED_INITIATION
             local_index = self._new_index()
             response, keys = received.respond(local_index, X25519PrivateKey.generate())
         except SealError:
             return DropReason.BAD_HANDSHAKE
-        self._newest_timestamp = received.timestamp
+        self.newest_timestamp = received.timestamp
         self._accepted_at = now
         return self._signer.sign(encode_response(response), local_index, now), keys

@@ -2,7 +2,13 @@
 
 Counters are the nonces, so a session never seals twice under one; when the counters or the time run out, it neither
 seals nor opens (WireGuard paper, sections 5.4.6 and 6.2).
+
+The topmost counter is reserved for one packet that is sealed ahead, to be sent by somebody else if we die. A receiver
+takes it like any other, but its replay window moves to the end, so nothing sent earlier is accepted after it. That is
+as it should be: it says goodbye.
 """
+
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -10,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from .drop import DropReason
 from .handshake import TransportKeys
 from .replay import ReplayWindow
+from .snapshot import COUNTER_MARGIN, SessionSnapshot
 from .timing import Limits
 from .wire import TRANSPORT_HEADER_BYTES, encode_transport_header
 
@@ -18,9 +25,11 @@ class Session:
     """One pair of transport keys in use."""
 
     __slots__ = (
+        "_keys",
         "_limits",
         "_open",
         "_seal",
+        "_will",
         "_window",
         "established_at",
         "expires_at",
@@ -31,10 +40,12 @@ class Session:
     )
 
     def __init__(self, keys: TransportKeys, limits: Limits, *, initiated: bool, now: float) -> None:
+        self._keys = keys
         self._seal = ChaCha20Poly1305(keys.send_key).encrypt
         self._open = ChaCha20Poly1305(keys.receive_key).decrypt
         self._limits = limits
         self._window = ReplayWindow()
+        self._will: bytes | None = None
         self.local_index = keys.local_index
         self.remote_index = keys.remote_index
         self.initiated = initiated
@@ -44,16 +55,46 @@ class Session:
         self.send_counter = 0
         """Counter of the next packet."""
 
+    @classmethod
+    def resumed(cls, snapshot: SessionSnapshot, limits: Limits) -> Self:
+        """Go on with a session of a predecessor, above all counters that it may have used."""
+        session = cls(snapshot.keys, limits, initiated=snapshot.initiated, now=snapshot.established_at)
+        session.expires_at = snapshot.expires_at
+        session.send_counter = snapshot.send_counter + COUNTER_MARGIN
+        session._window = ReplayWindow.restored(snapshot.highest, snapshot.words)
+        session._will = snapshot.will
+        return session
+
+    def snapshot(self) -> SessionSnapshot:
+        """Describe it to a successor. Seal nothing more after this."""
+        return SessionSnapshot(
+            keys=self._keys,
+            initiated=self.initiated,
+            established_at=self.established_at,
+            expires_at=self.expires_at,
+            send_counter=self.send_counter,
+            highest=self._window.highest,
+            words=self._window.words,
+            will=self._will,
+        )
+
     def can_seal(self, now: float) -> bool:
         """Say whether one more packet may be sent under these keys."""
-        return now < self.expires_at and self.send_counter < self._limits.reject_after_messages
+        return now < self.expires_at and self.send_counter < self._limits.seal_before_messages
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return a transport message; the caller has asked `can_seal`."""
         counter = self.send_counter
         self.send_counter = counter + 1
-        header = encode_transport_header(self.remote_index, counter)
-        return header + self._seal(bytes(4) + header[8:], plaintext, None)
+        return self._sealed(counter, plaintext)
+
+    def seal_last_will(self, plaintext: bytes) -> bytes:
+        """Return the transport message with the reserved counter. There is one: whatever is asked for later, the first
+        one is returned again, since two of them would share a nonce.
+        """
+        if self._will is None:
+            self._will = self._sealed(self._limits.seal_before_messages, plaintext)
+        return self._will
 
     def open(self, counter: int, datagram: bytes | memoryview, now: float) -> bytes | DropReason:
         """Return the plaintext of a transport message, or why there is none."""
@@ -78,3 +119,7 @@ class Session:
     def wants_rekey_on_receive(self, now: float) -> bool:
         """Say whether this receipt should start a new handshake, as the last chance before the end (paper 6.2)."""
         return self.initiated and now >= self.established_at + self._limits.last_chance_s
+
+    def _sealed(self, counter: int, plaintext: bytes) -> bytes:
+        header = encode_transport_header(self.remote_index, counter)
+        return header + self._seal(bytes(4) + header[8:], plaintext, None)

@@ -107,6 +107,14 @@ class Timers:
                 return timer
         return None
 
+    def snapshot(self) -> dict[str, float]:
+        """Return when each is due, by its name."""
+        return {timer.value: when for timer, when in self._due.items()}
+
+    def resume(self, due: dict[str, float]) -> None:
+        """Go on as another one was. Raises ValueError for a name that is none."""
+        self._due = {Timer(name): when for name, when in due.items()}
+
     def next(self) -> tuple[float, str] | None:
         """Return (when, why) of the earliest deadline."""
         if not self._due:

@@ -23,6 +23,11 @@ REKEY_AFTER_MESSAGES = 2**60
 REJECT_AFTER_MESSAGES = 2**64 - 2**13 - 1
 """Paper 6.1: the last counter a session may use, so that the replay window can never wrap."""
 
+LAST_WILL_MESSAGES = 1
+"""Counters below REJECT_AFTER_MESSAGES that ordinary packets leave alone: the topmost one that a receiver accepts is
+for a packet that is sealed long before it is sent, if it ever is. One is enough: a session seals one last will, ever.
+Nobody misses it: long before, at REKEY_AFTER_MESSAGES, the session has been replaced."""
+
 REKEY_TIMEOUT_S = 5.0
 """Paper 6.1: repeat an unanswered initiation after this time, and never initiate more often by ourselves."""
 
@@ -101,8 +106,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             "0 < cookie_lifetime_s": self.cookie_lifetime_s > 0,
             "rekey_timeout_s < rekey_attempt_time_s": self.rekey_timeout_s < self.rekey_attempt_time_s,
             "0 < rekey_after_time_s < last_chance_s": 0 < self.rekey_after_time_s < self.last_chance_s,
-            "rekey_after_messages < reject_after_messages": (
-                0 < self.rekey_after_messages < self.reject_after_messages <= REJECT_AFTER_MESSAGES
+            "rekey_after_messages < seal_before_messages": (
+                0 < self.rekey_after_messages < self.seal_before_messages < REJECT_AFTER_MESSAGES
             ),
             "0 < initiations_per_second": self.initiations_per_second > 0,
             "0 <= queued_packets": self.queued_packets >= 0,
@@ -112,6 +117,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         if broken:
             message = f"contradictory limits: {', '.join(broken)}"
             raise ValueError(message)
+
+    @property
+    def seal_before_messages(self) -> int:
+        """The counter of the last will: ordinary packets stay below it."""
+        return self.reject_after_messages - LAST_WILL_MESSAGES
 
     @property
     def last_chance_s(self) -> float:

@@ -28,6 +28,7 @@ from .mac import MacSigner, has_valid_mac1, mac1_key
 from .noise import SealError
 from .responder import Responder
 from .session import Session
+from .snapshot import TunnelSnapshot
 from .timers import Timer, Timers
 from .timing import Limits
 from .wire import MessageType, classify, decode_cookie_reply, decode_response, decode_transport_header
@@ -131,6 +132,47 @@ class Tunnel:
         """Say whether `encapsulate` would seal at once."""
         return self._slots.current is not None and self._slots.current.can_seal(now)
 
+    # Another process goes on with it.
+
+    def snapshot(self) -> TunnelSnapshot:
+        """Describe the tunnel to a successor. Use it no more after this: two users of one key would repeat a nonce."""
+        previous, current, following = (
+            None if session is None else session.snapshot()
+            for session in (self._slots.previous, self._slots.current, self._slots.next)
+        )
+        return TunnelSnapshot(
+            previous=previous,
+            current=current,
+            next=following,
+            timers=self._timers.snapshot(),
+            queue=tuple(self._queue),
+            sent_timestamp_ns=self._initiator.timestamps.last_ns,
+            received_timestamp=self._responder.newest_timestamp,
+            rx_bytes=self._rx_bytes,
+            tx_bytes=self._tx_bytes,
+            last_received_at=self._last_received_at,
+            last_sent_at=self._last_sent_at,
+            handshake_at=self._handshake_at,
+        )
+
+    def resume(self, snapshot: TunnelSnapshot, now: float) -> None:
+        """Go on where a predecessor stopped; this tunnel is new and has its keys.
+
+        Raises:
+            ValueError: the snapshot contradicts itself.
+        """
+        self._slots.resume(snapshot, self._limits)
+        self._timers.resume(snapshot.timers)
+        self._timers.handshake_ended()
+        self._queue.extend(snapshot.queue)
+        self._initiator.timestamps.last_ns = snapshot.sent_timestamp_ns
+        self._responder.newest_timestamp = snapshot.received_timestamp
+        self._rx_bytes, self._tx_bytes = snapshot.rx_bytes, snapshot.tx_bytes
+        self._last_received_at, self._last_sent_at = snapshot.last_received_at, snapshot.last_sent_at
+        self._handshake_at = snapshot.handshake_at
+        if self._is_initiator and not self.can_send(now):
+            self._renew(now)
+
     # Inputs.
 
     def connect(self, now: float) -> None:
@@ -153,6 +195,17 @@ class Tunnel:
                 self._renew(now)
             return None
         return self._seal_data(session, packet, now)
+
+    def seal_last_will(self, packet: bytes, now: float) -> bytes | None:
+        """Seal an inner packet ahead, to be sent by somebody else when we no longer can; None without a session.
+
+        Each session has one such datagram, the one it was first asked for. It is no packet of ours: nothing is counted
+        and no timer moves. Ask again after each `HandshakeCompleted`.
+        """
+        session = self._slots.current
+        if session is None or now >= session.expires_at:
+            return None
+        return session.seal_last_will(pad(packet, self._limits.inner_mtu_bytes))
 
     def handle_datagram(self, datagram: bytes | memoryview, now: float, source: bytes = b"") -> bytes | None:
         """Take in a datagram; return the inner packet if it carried one.

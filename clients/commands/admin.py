@@ -14,9 +14,10 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ..output import DEFAULTS, Options, emit, fail
-from ..portal import administration, tables
+from ..portal import administration, observed, session_tables, tables
 from ..portal.errors import AlreadyExists, NotFound, PortalError
 from ..portal.rows import RelayRow
+from ..portal.running import is_running
 from ..portal.store import Store
 
 app = App(name="admin", help="Set up a portal: sites, gateways, clients, resources, tokens.", version_flags=())
@@ -60,11 +61,29 @@ def revoke(target: str, /, *, database: Database = None, options: Options = DEFA
 
 
 @app.command
-def sessions(*, limit: int = 40, database: Database = None, options: Options = DEFAULTS) -> None:
-    """Who signed in, left, was lost or was revoked, newest first."""
-    with _store(database) as (store, _):
-        rows = administration.sessions(store, limit)
-    emit("exeunt.admin.sessions/1", rows, options=options, human=lambda: tables.sessions(rows))
+def sessions(
+    *,
+    limit: int = 20,
+    events: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    database: Database = None,
+    options: Options = DEFAULTS,
+) -> None:
+    """Who is here, and how connections ended according to both ends; newest first.
+
+    Args:
+        limit: At most so many connections, and events.
+        events: Also what happened: who signed in, left, was lost, and with --json always.
+        database: The portal's SQLite file.
+        options: The options that every command takes.
+    """
+    with _store(database) as (store, path):
+        seen = observed.sessions(store, limit, running=is_running(path))
+    emit(
+        "exeunt.admin.sessions/2",
+        seen,
+        options=options,
+        human=lambda: session_tables.render(seen, with_events=events),
+    )
 
 
 @site.command(name="add")

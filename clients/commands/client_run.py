@@ -20,6 +20,7 @@ def run(
     name: str | None = None,
     device: str = "exeunt0",
     relay_only: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    idle_after: Annotated[float | None, Parameter(show_default=False)] = None,
     options: Options = DEFAULTS,
 ) -> int:
     """Connect, and stay connected until told to leave (Ctrl-C, SIGTERM, exeunt stop, exeunt sign-out).
@@ -32,8 +33,12 @@ def run(
         name: What others see. By default the host's name.
         device: The name of the tunnel's network device.
         relay_only: Never use a direct path (to test a relay).
+        idle_after: End a connection that carried nothing for so many seconds; the next packet makes another. By default
+            none is ended.
         options: What every command takes.
     """
+    if idle_after is not None and idle_after < 1:
+        fail("usage", "A connection is not idle before a second has passed.", "Give --idle-after in seconds.")
     paths = current()
     flags = {"portal_url": portal, "token_file": token_file}
     settings = config.load(config.ClientConfig, "client", paths=paths, options=options, flags=flags)
@@ -50,5 +55,6 @@ def run(
         log_level=settings.log_level,
         mtu=settings.mtu,
         relay_only=relay_only,
+        idle_after_s=idle_after,
     )
     return run_session(session, paths=paths, options=options)

@@ -3,11 +3,15 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from ..output import DEFAULTS, Options, fail, talk
 from ..paths import current, ensure_private
 from ..portal.addresses import host_and_port
 from ..portal.app import PortalConfig, serve_until
+from ..portal.counters import PortalCounters
 from ..program import running_program
 
 
@@ -43,7 +47,13 @@ def run(
                 program.ready()
                 program.say(f"The portal is ready at {url}")
 
-            await serve_until(program.leaving, config, ready)
+            def count(counters: PortalCounters) -> None:
+                async def answer(_args: dict[str, Any]) -> dict[str, int]:
+                    return msgspec.structs.asdict(counters)
+
+                program.control.commands["counters"] = answer
+
+            await serve_until(program.leaving, config, ready, count=count)
 
     try:
         asyncio.run(serve())

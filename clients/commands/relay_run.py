@@ -25,8 +25,11 @@ def run(
     *,
     listen: str = "0.0.0.0:3478",
     listen_ipv6: str | None = None,
+    other_listen: str | None = None,
+    other_listen_ipv6: str | None = None,
     public_address: str | None = None,
     public_ipv6: str | None = None,
+    other_public_address: str | None = None,
     realm: str = "exeunt",
     secret_file: Path | None = None,
     min_port: int = 49152,
@@ -48,11 +51,18 @@ def run(
         Where clients reach it over IPv4, ADDRESS:PORT, by UDP.
     listen_ipv6
         Where clients reach it over IPv6, [ADDRESS]:PORT. Without it the relay takes no IPv6 clients.
+    other_listen
+        A second IPv4 address, of another host and port. With it, clients can find out what their NAT does
+        (RFC 5780; exeunt check). The address of --listen must be named then, not 0.0.0.0.
+    other_listen_ipv6
+        The same for IPv6.
     public_address
         The IPv4 address that peers see relayed traffic come from. By default the one that it listens on, or
         the one by which this machine reaches the world.
     public_ipv6
         The same for IPv6. Without it, and without listen-ipv6, no IPv6 is relayed.
+    other_public_address
+        The second IPv4 address as clients see it, where that is not the one of --other-listen.
     realm
         Named to clients when they are asked for their credentials.
     secret_file
@@ -75,8 +85,10 @@ def run(
     config = RelayConfig(
         secret=read_secret(secret_file, os.environ),
         listen=_listening(listen, listen_ipv6),
+        other_listen=_listening(other_listen, other_listen_ipv6),
         public_ipv4=public_address,
         public_ipv6=public_ipv6,
+        other_public_ipv4=other_public_address,
         realm=realm,
         min_port=min_port,
         max_port=max_port,
@@ -155,7 +167,7 @@ def parse_listen(text: str) -> Address:
     return host, number
 
 
-def _listening(listen: str, listen_ipv6: str | None) -> tuple[Address, ...]:
+def _listening(listen: str | None, listen_ipv6: str | None) -> tuple[Address, ...]:
     return tuple(parse_listen(each) for each in (listen, listen_ipv6) if each is not None)
 
 

@@ -51,10 +51,12 @@ class StageError(Exception):
 class Player:
     """One program on the stage."""
 
-    def __init__(self, name: str, place: Namespace, home: Path) -> None:
+    def __init__(self, name: str, place: Namespace, home: Path, module: str = "exeunt.clients") -> None:
         self.name = name
         self.place = place
         self.home = home
+        self.module = module
+        """What is run: the command line, unless a test brings a program of its own."""
         self.process: subprocess.Popen[bytes] | None = None
         self._told = False
         self.workers: list[int] = []
@@ -63,7 +65,7 @@ class Player:
 
     def again(self) -> Player:
         """Return the same program, not started, with the same home: for one that has left."""
-        return Player(self.name, self.place, self.home)
+        return Player(self.name, self.place, self.home, self.module)
 
     @property
     def paths(self) -> Paths:
@@ -76,7 +78,7 @@ class Player:
         output = (self.home / "output").open("wb")
         with output:
             self.process = self.place.popen(
-                [sys.executable, "-m", "exeunt.clients", *argv, "--instance", self.name],
+                [sys.executable, "-m", self.module, *argv, "--instance", self.name],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -214,15 +216,20 @@ class Stage:
 
     def start_portal_and_relay(self) -> None:
         """Start both, and wait until they answer."""
-        self.relay.start(
-            "relay", "run", "--listen", f"{PORTAL_ADDRESS}:{RELAY_PORT}", environ={"EXEUNT_RELAY_SECRET": self._secret}
-        )
-        self.portal.start(
-            "portal", "run", "--listen", f"{PORTAL_ADDRESS}:{PORTAL_PORT}", "--database", str(self.database)
-        )
-        for player in (self.relay, self.portal):
-            player.wait_for("first answer", lambda player=player: bool(player.ask("hello")))  # type: ignore[misc]
-        self.portal.wait_for("listening socket", self._portal_listens)
+        self._start_relay()
+        self._start_portal()
+        self._wait_for_relay()
+        self._wait_for_portal()
+
+    def start_relay(self) -> None:
+        """Start the relay, and wait until it answers."""
+        self._start_relay()
+        self._wait_for_relay()
+
+    def start_portal(self) -> None:
+        """Start the portal, and wait until it answers."""
+        self._start_portal()
+        self._wait_for_portal()
 
     def start_resource(self) -> None:
         """Start the HTTP server in the gateway's network."""
@@ -237,14 +244,17 @@ class Stage:
         for gateway in self.gateways:
             self._start_session(gateway, "gateway")
         for gateway in self.gateways:
-            gateway.wait_for("session", lambda gateway=gateway: gateway.status()["session"] == "connected")  # type: ignore[misc]
-            gateway.note_workers()
+            self._wait_for_session(gateway)
+
+    def start_gateway(self, gateway: Player) -> None:
+        """Start one gateway, and wait until the portal knows it."""
+        self._start_session(gateway, "gateway")
+        self._wait_for_session(gateway)
 
     def start_client(self, *options: str) -> None:
         """Start the client, and wait until it is signed in."""
         self._start_session(self.client, "client", *options)
-        self.client.wait_for("session", lambda: self.client.status()["session"] == "connected")
-        self.client.note_workers()
+        self._wait_for_session(self.client)
 
     def start_all(self) -> None:
         """Bring everybody onto the stage."""
@@ -307,6 +317,26 @@ class Stage:
         url = f"ws://{PORTAL_ADDRESS}:{PORTAL_PORT}"
         token = {"EXEUNT_TOKEN": self._tokens[player.name]}
         player.start(program, "run", "--portal", url, "--name", player.name, *options, environ=token)
+
+    @staticmethod
+    def _wait_for_session(player: Player) -> None:
+        player.wait_for("session", lambda: player.status()["session"] == "connected")
+        player.note_workers()
+
+    def _start_relay(self) -> None:
+        environ = {"EXEUNT_RELAY_SECRET": self._secret}
+        self.relay.start("relay", "run", "--listen", f"{PORTAL_ADDRESS}:{RELAY_PORT}", environ=environ)
+
+    def _start_portal(self) -> None:
+        listen = f"{PORTAL_ADDRESS}:{PORTAL_PORT}"
+        self.portal.start("portal", "run", "--listen", listen, "--database", str(self.database))
+
+    def _wait_for_relay(self) -> None:
+        self.relay.wait_for("first answer", lambda: bool(self.relay.ask("hello")))
+
+    def _wait_for_portal(self) -> None:
+        self.portal.wait_for("first answer", lambda: bool(self.portal.ask("hello")))
+        self.portal.wait_for("listening socket", self._portal_listens)
 
     def _portal_listens(self) -> bool:
         try:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from exeunt.actors.portal.messages import Name, PeerKind, Transport
+from exeunt.actors.portal.messages import PeerKind, Transport
+from exeunt.actors.portal.texts import Name
 
 from .addresses import host_and_port, resource_address
 from .directory import Directory, PeerRecord, ResourceRecord, SiteRecord
@@ -22,7 +23,6 @@ from .rows import (
     RelayRow,
     ResourceRow,
     Revoked,
-    SessionRow,
     SiteRow,
     TokenRow,
 )
@@ -198,24 +198,10 @@ def tokens(store: Store) -> list[TokenRow]:
             token.id,
             token.kind,
             token.peer,
-            _rfc3339(token.created_at),
-            None if token.revoked_at is None else _rfc3339(token.revoked_at),
+            rfc3339(token.created_at),
+            None if token.revoked_at is None else rfc3339(token.revoked_at),
         )
         for token in store.tokens()
-    ]
-
-
-def sessions(store: Store, limit: int = 100) -> list[SessionRow]:
-    """The newest session events, newest first."""
-    known = store.directory().peers
-    return [
-        SessionRow(
-            _rfc3339(event.at),
-            event.kind,
-            known[event.peer_id].name if event.peer_id in known else event.peer_id,
-            event.detail,
-        )
-        for event in store.session_events(limit)
     ]
 
 
@@ -295,6 +281,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
         raise InvalidValue(f"{error}.") from None
 
 
-def _rfc3339(unix_s: float) -> str:
+def rfc3339(unix_s: float) -> str:
+    """A time in Unix seconds as RFC 3339 UTC, with milliseconds."""
     moment = datetime.fromtimestamp(unix_s, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,12 +5,13 @@ TLS is left to a reverse proxy in front, as certificates and their renewal usual
 
 import asyncio
 import contextlib
+import logging
 import random
 import socket
 from collections.abc import Callable, Generator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import uvicorn
@@ -22,13 +23,18 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from exeunt.actors.portal.messages import MAX_PEER_FRAME_BYTES, PeerKind
 
-from .events import CloseSession
+from .counters import PortalCounters
+from .events import ClosedHow, CloseSession
 from .io import PeerQueue, PortalIO
+from .running import RunningMark
 from .store import Store
 
 SHUTDOWN_LIMIT_S = 1
 """For websockets to answer the closing handshake when the portal stops."""
 _TRY_AGAIN_LATER = 1013  # RFC 6455 section 7.4.1, registered at IANA
+_NO_CLOSE_FRAME = (1005, 1006)  # RFC 6455 section 7.4.1; these two are in no frame
+
+_log = logging.getLogger(__name__)
 
 
 class PortalConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,19 +46,31 @@ class PortalConfig(msgspec.Struct, frozen=True, kw_only=True):
     authorization_lifetime_s: float | None = None
 
 
-async def serve_until(stop: asyncio.Event, config: PortalConfig, ready: Callable[[str], None]) -> None:
-    """Run the portal until `stop` is set. `ready` is called with its URL once it can be reached.
+async def serve_until(
+    stop: asyncio.Event,
+    config: PortalConfig,
+    ready: Callable[[str], None],
+    *,
+    count: Callable[[PortalCounters], None] | None = None,
+) -> None:
+    """Run the portal until `stop` is set.
+
+    `ready` is called with its URL once it can be reached; `count`, before that, with counters that go on counting.
 
     Raises:
         OSError: the address cannot be listened on, or the database's file not be opened.
         sqlite3.DatabaseError: the database is none, or of a newer version.
     """
-    with contextlib.closing(_listen(config.host, config.port)) as listener:
+    with contextlib.closing(_listen(config.host, config.port)) as listener, RunningMark(config.database) as mark:
+        if not mark.held:
+            _log.warning("Another portal runs on this database: neither knows of the other's peers.")
         portal = PortalIO(
             Store(config.database),
             rng=random.Random(),  # noqa: S311  # spreads load; secrets come from the operating system
             authorization_lifetime_s=config.authorization_lifetime_s,
         )
+        if count is not None:
+            count(portal.counters)
         try:
             portal.start()
             await _serve(portal, listener, stop, ready)
@@ -108,6 +126,7 @@ async def _serve(portal: PortalIO, listener: socket.socket, stop: asyncio.Event,
 
     async def end() -> None:
         await stop.wait()
+        portal.stopping()
         server.should_exit = True
 
     # The listener accepts from here on, in the kernel's queue; uvicorn takes over within the same moment.
@@ -133,15 +152,16 @@ async def _attend(portal: PortalIO, websocket: WebSocket, kind: PeerKind) -> Non
         return
     await websocket.accept()
     session_id, queue = portal.open(identity)
-    tasks = [
-        asyncio.create_task(_read(portal, session_id, websocket), name=f"portal-read-{session_id}"),
+    reader = asyncio.create_task(_read(portal, session_id, websocket), name=f"portal-read-{session_id}")
+    tasks: list[asyncio.Task[Any]] = [
+        reader,
         asyncio.create_task(_write(queue, websocket), name=f"portal-write-{session_id}"),
         asyncio.create_task(_watch(queue, websocket), name=f"portal-watch-{session_id}"),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        portal.closed(session_id)
+        portal.closed(session_id, _how(reader, queue))
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -149,11 +169,21 @@ async def _attend(portal: PortalIO, websocket: WebSocket, kind: PeerKind) -> Non
                 raise outcome
 
 
-async def _read(portal: PortalIO, session_id: int, websocket: WebSocket) -> None:
+def _how(reader: asyncio.Task[bool], queue: PeerQueue) -> ClosedHow:
+    """How a websocket ended of which one task has ended: that of `_read`, if nobody here has closed it."""
+    if queue.lost.is_set():
+        return "not_reading"
+    finished = reader.done() and not reader.cancelled() and reader.exception() is None
+    return "reset" if finished and reader.result() else "closed"
+
+
+async def _read(portal: PortalIO, session_id: int, websocket: WebSocket) -> bool:
+    """Pass on what arrives until the end. Whether that came without a close frame."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
-            return
+            # For a close frame the server gives a reason too, if an empty one; 1012 is its own, when it stops.
+            return "reason" not in message and message["code"] in _NO_CLOSE_FRAME
         text = message.get("text")
         portal.frame(session_id, cast("str | bytes", message.get("bytes") if text is None else text))
 

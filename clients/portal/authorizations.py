@@ -12,6 +12,7 @@ import secrets
 from dataclasses import dataclass
 
 from exeunt.actors.portal.messages import AuthorizationFailed, FailureReason
+from exeunt.actors.portal.timing import CONFIRM_LIMIT_S
 
 from .choice import choose_gateway
 from .connections import Connection, new_connection
@@ -19,9 +20,6 @@ from .outputs import Outputs
 from .presence import Presence, Session
 from .signalling import Signalling
 from .wire import authorization_created, authorize
-
-CONFIRM_LIMIT_S = 15.0
-"""A gateway confirms in one round trip; one that takes longer than a heartbeat and a half is stuck."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,7 +101,11 @@ class Authorizations:
         )
         self._outputs.send(client.id, message)
         self._outputs.tell(
-            "authorized", "client", client.peer_id, f"{pending.resource_id} {gateway.peer_id} {connection.id}"
+            "authorized",
+            "client",
+            client.peer_id,
+            f"{pending.resource_id} {gateway.peer_id}",
+            connection_id=connection.id,
         )
         self._signalling.deliver_held(connection, client.peer_id)
 
@@ -186,7 +188,7 @@ class Authorizations:
         fresh = new_connection(client_id, gateway_id)
         if known is not None:
             connections.remove(known)
-        connections.add(fresh)
+        self._signalling.add(fresh)
         if known is not None:
             self.ask_again(known, now)
         return fresh

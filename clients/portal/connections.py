@@ -2,15 +2,23 @@
 
 The portal sees no traffic. It believes in a connection from the moment it hands it out until one end
 reports its end, says goodbye, or joins again without claiming it.
+
+ICE may be restarted (RFC 8445 section 2.4): both ends get new credentials under a number, the *generation*, and what
+was trickled for an older one is worth nothing any more.
 """
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from exeunt.actors.portal.messages import MAX_CANDIDATES, IceCandidates, IceCredentials, Key
+from exeunt.actors.portal.candidates import merged
+from exeunt.actors.portal.messages import IceCandidates, IceCredentials, IceRestarted, Key, PeerGone
+
+KEPT_OVER = 4096
+"""Connections whose end is remembered, so that the second end's report still finds the first. Some 300 bytes each."""
 
 
 class ConnectionSecrets(msgspec.Struct, frozen=True):
@@ -41,6 +49,16 @@ class Connection:
     """Whether the client knows of it."""
     held: dict[str, IceCandidates] = field(default_factory=dict[str, IceCandidates])
     """By recipient: candidates for an end that is not present, or does not know of the connection yet."""
+    generation: int | None = 0
+    """How often ICE was restarted; None for a connection that is older than this portal and was not restarted since."""
+    restarted_at: float | None = None
+    ends: dict[str, PeerGone] = field(default_factory=dict[str, PeerGone])
+    """By recipient: how this connection ended, for an end that was not there to be told, or whose link broke before it
+    had read it: one that claims the connection does not know."""
+    told_end: set[str] = field(default_factory=set[str])
+    """Which ends have reported its end."""
+    restarts_held: dict[str, IceRestarted] = field(default_factory=dict[str, IceRestarted])
+    """By recipient: the newest credentials, for an end that is not present."""
 
     def other_end(self, peer_id: str) -> str | None:
         """The peer at the other end; None if `peer_id` is at neither."""
@@ -48,11 +66,27 @@ class Connection:
 
     def hold(self, recipient_id: str, message: IceCandidates) -> None:
         """Keep candidates until the recipient can have them, merged into one message."""
-        before = self.held.get(recipient_id)
-        if before is not None:
-            union = tuple(dict.fromkeys(before.candidates + message.candidates))[:MAX_CANDIDATES]
-            message = msgspec.structs.replace(message, candidates=union, end=before.end or message.end)
-        self.held[recipient_id] = message
+        self.held[recipient_id] = merged(self.held.get(recipient_id), message)
+
+    def restart(self, now: float, now_unix: float) -> None:
+        """New ICE credentials for both ends, held until they are delivered.
+
+        An earlier portal may have restarted this connection too. Its number is not known here, but it is lower than
+        the time: restarts are a second apart.
+        """
+        self.generation = int(now_unix) if self.generation is None else self.generation + 1
+        self.restarted_at = now
+        self.held.clear()
+        client_ice, gateway_ice = _ice_credentials(), _ice_credentials()
+        if self.secrets is not None:
+            self.secrets = msgspec.structs.replace(self.secrets, client_ice=client_ice, gateway_ice=gateway_ice)
+        for peer_id, local, remote in (
+            (self.client_id, client_ice, gateway_ice),
+            (self.gateway_id, gateway_ice, client_ice),
+        ):
+            self.restarts_held[peer_id] = IceRestarted(
+                connection=self.id, generation=self.generation, local_ice=local, remote_ice=remote
+            )
 
 
 class Connections:
@@ -61,6 +95,7 @@ class Connections:
     def __init__(self) -> None:
         self._by_id: dict[str, Connection] = {}
         self._of_peer: dict[str, dict[str, Connection]] = {}
+        self._over: OrderedDict[str, Connection] = OrderedDict()
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self._by_id.values()))
@@ -71,6 +106,10 @@ class Connections:
     def get(self, connection_id: str) -> Connection | None:
         """A connection by its id."""
         return self._by_id.get(connection_id)
+
+    def over(self, connection_id: str) -> Connection | None:
+        """A connection that is over, if that was not long ago."""
+        return self._over.get(connection_id)
 
     def of(self, peer_id: str) -> tuple[Connection, ...]:
         """A peer's connections, as either end."""
@@ -91,8 +130,12 @@ class Connections:
             self._of_peer.setdefault(peer_id, {})[connection.id] = connection
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection; not an error the second time."""
-        self._by_id.pop(connection.id, None)
+        """Count a connection as over; not an error the second time."""
+        if self._by_id.pop(connection.id, None) is not None:
+            # Without its secrets. What was told and is to be told of its end stays shared with the original.
+            self._over[connection.id] = replace(connection, secrets=None, held={}, restarts_held={})
+            if len(self._over) > KEPT_OVER:
+                self._over.popitem(last=False)
         for peer_id in (connection.client_id, connection.gateway_id):
             mine = self._of_peer.get(peer_id, {})
             mine.pop(connection.id, None)

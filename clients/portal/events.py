@@ -5,8 +5,23 @@ from typing import Literal
 import msgspec
 
 from exeunt.actors.portal.messages import FromPortal, PeerKind
+from exeunt.actors.portal.reports import EndingReport
 
-FactKind = Literal["signed_in", "left", "lost", "replaced", "revoked", "authorized", "access_revoked", "ended"]
+FactKind = Literal[
+    "signed_in",
+    "left",
+    "lost",
+    "replaced",
+    "revoked",
+    "authorized",
+    "access_revoked",
+    "ice_restarted",
+    "ended",
+]
+
+ClosedHow = Literal["reset", "closed", "silent", "not_reading", "not_joined", "portal_stopping"]
+"""How a websocket came to its end: `reset` when its TCP connection did without a close frame, `closed` with one; the
+others are the portal's own doing."""
 
 
 class Transmit(msgspec.Struct, frozen=True):
@@ -24,7 +39,16 @@ class CloseSession(msgspec.Struct, frozen=True):
     reason: str
 
 
-Output = Transmit | CloseSession
+class TellEvidence(msgspec.Struct, frozen=True):
+    """Look up what is known of a connection, and send as `Evidence` what this peer may know of it."""
+
+    session: int
+    ref: int
+    connection: str
+    peer_id: str
+
+
+Output = Transmit | CloseSession | TellEvidence
 
 
 class SessionFact(msgspec.Struct, frozen=True):
@@ -34,3 +58,24 @@ class SessionFact(msgspec.Struct, frozen=True):
     peer_kind: PeerKind
     peer_id: str
     detail: str = ""
+    connection: str = ""
+
+
+class ConnectionMade(msgspec.Struct, frozen=True):
+    """The portal knows of a connection that it did not know of."""
+
+    connection: str
+    client_id: str
+    gateway_id: str
+
+
+class EndReported(msgspec.Struct, frozen=True):
+    """An end of a connection says how it ended; whether it is an end of it, the record must check."""
+
+    connection: str
+    peer_id: str
+    cause: str
+    report: EndingReport | None
+
+
+Fact = SessionFact | ConnectionMade | EndReported

@@ -8,12 +8,23 @@ import time
 from collections.abc import Callable
 
 from exeunt.actors.portal.codec import encode
-from exeunt.actors.portal.messages import PeerKind
+from exeunt.actors.portal.messages import Evidence, PeerKind
 
+from .counters import PortalCounters
 from .directory import Identity
-from .events import CloseSession, Output, SessionFact, Transmit
-from .machine import PortalCounters, PortalMachine
-from .store import SessionEvent, Store
+from .events import (
+    ClosedHow,
+    CloseSession,
+    ConnectionMade,
+    EndReported,
+    Fact,
+    Output,
+    SessionFact,
+    TellEvidence,
+    Transmit,
+)
+from .machine import PortalMachine
+from .store import Present, SessionEvent, Store
 
 POLL_INTERVAL_S = 0.1
 """How often to look whether an administrator has changed something; a look costs a few microseconds."""
@@ -31,6 +42,7 @@ _SENTENCES = {
     "revoked": "A peer's token was revoked.",
     "authorized": "A client was authorized.",
     "access_revoked": "A client's access was revoked.",
+    "ice_restarted": "A connection's ends find paths anew.",
     "ended": "A connection has ended.",
 }
 
@@ -90,15 +102,24 @@ class PortalIO:
         return self._machine.counters
 
     def start(self) -> None:
-        """Begin to watch the database."""
-        self._poll = asyncio.get_running_loop().call_later(POLL_INTERVAL_S, self._on_poll)
+        """Begin to watch the database; nobody is present yet."""
+        self._store.set_absent()
+        self._watch()
+
+    def stopping(self) -> None:
+        """Sessions that end from now on are ended by the portal: nothing follows for their peers."""
+        self._machine.handle_stopping()
 
     def close(self) -> None:
         """Stop watching, and close the database."""
         for handle in (self._poll, self._timer):
             if handle is not None:
                 handle.cancel()
+        self._store.set_absent()
         self._store.close()
+
+    def _watch(self) -> None:
+        self._poll = asyncio.get_running_loop().call_later(POLL_INTERVAL_S, self._on_poll)
 
     def authenticate(self, kind: PeerKind, token: str) -> Identity | None:
         """Whom a token signs in as that kind of peer."""
@@ -122,16 +143,16 @@ class PortalIO:
         self._machine.handle_frame(session_id, frame, self._now())
         self._drain()
 
-    def closed(self, session_id: int) -> None:
+    def closed(self, session_id: int, how: ClosedHow) -> None:
         """A websocket has ended."""
         self._queues.pop(session_id, None)
-        self._machine.handle_closed(session_id, self._now())
+        self._machine.handle_closed(session_id, how, self._now())
         self._drain()
 
     # Inside.
 
     def _on_poll(self) -> None:
-        self.start()
+        self._watch()
         try:
             self._look()
         except sqlite3.OperationalError as error:  # locked, or a full disk: the next look may succeed
@@ -165,16 +186,52 @@ class PortalIO:
 
     def _carry_out(self, output: Output) -> None:
         queue = self._queues.get(output.session)
-        if queue is not None:
-            queue.put(encode(output.message) if isinstance(output, Transmit) else output)
+        if queue is None:
+            return
+        match output:
+            case Transmit(message=message):
+                queue.put(encode(message))
+            case TellEvidence(ref=ref, connection=connection, peer_id=peer_id):
+                queue.put(encode(self._evidence(ref, connection, peer_id)))
+            case CloseSession():
+                queue.put(output)
 
-    def _record(self, fact: SessionFact) -> None:
+    def _evidence(self, ref: int, connection: str, peer_id: str) -> Evidence:
+        try:
+            return self._store.endings.evidence(ref, connection, peer_id)
+        except sqlite3.OperationalError as error:  # to be asked again
+            _log.warning("Evidence could not be read.", extra={"error": str(error)})
+            return Evidence(ref=ref, connection=connection)
+
+    def _record(self, fact: Fact) -> None:
+        at = self._now() + self._unix_offset_s
+        try:
+            match fact:
+                case SessionFact():
+                    self._record_event(fact, at)
+                case ConnectionMade():
+                    self._store.endings.add(fact.connection, fact.client_id, fact.gateway_id, at)
+                case EndReported():
+                    self._store.endings.report(fact.connection, fact.peer_id, fact.cause, fact.report, at)
+        except sqlite3.OperationalError as error:  # the record is worth less than the portal
+            _log.warning("Something could not be recorded.", extra={"what": type(fact).__name__, "error": str(error)})
+
+    def _record_event(self, fact: SessionFact, at: float) -> None:
         _log.info(
             _SENTENCES[fact.kind],
-            extra={"event": fact.kind, "peer_kind": fact.peer_kind, "peer": fact.peer_id, "detail": fact.detail},
+            extra={
+                "event": fact.kind,
+                "peer_kind": fact.peer_kind,
+                "peer": fact.peer_id,
+                "detail": fact.detail,
+                **({"connection": fact.connection} if fact.connection else {}),
+            },
         )
-        try:
-            at = self._now() + self._unix_offset_s
-            self._store.record(SessionEvent(at, fact.kind, fact.peer_id, fact.detail))
-        except sqlite3.OperationalError as error:  # the record is worth less than the portal
-            _log.warning("A session event could not be recorded.", extra={"error": str(error)})
+        self._store.record(SessionEvent(at, fact.kind, fact.peer_id, fact.detail, fact.connection))
+        match fact.kind:
+            case "signed_in":
+                self._store.set_present(Present(fact.peer_id, at, fact.detail))
+            case "left" | "lost" | "replaced" | "revoked":
+                self._store.set_absent(fact.peer_id)
+            case _:
+                pass

@@ -10,11 +10,10 @@ A change of the directory is an input like any other: whatever is no longer allo
 
 import random
 
-import msgspec
-
 from exeunt.actors.portal.codec import Decoder, MalformedFrame, UnknownMessage, error_about
 from exeunt.actors.portal.messages import (
     MAX_PEER_FRAME_BYTES,
+    AskEvidence,
     Authorized,
     ClaimConnections,
     ConnectionEnded,
@@ -32,13 +31,16 @@ from exeunt.actors.portal.messages import (
     RelaysChanged,
     RequestAuthorization,
     ResourcesChanged,
+    RestartIce,
 )
+from exeunt.actors.portal.timing import PORTAL_JOIN_LIMIT_S, PORTAL_SILENCE_LIMIT_S
 
 from .authorizations import Authorizations
+from .counters import PortalCounters
 from .directory import Directory, Identity
-from .events import Output, SessionFact
+from .events import ClosedHow, Fact, Output
 from .outputs import Outputs
-from .presence import JOIN_LIMIT_S, SILENCE_LIMIT_S, Presence, Session
+from .presence import Presence, Session
 from .relays import REFRESH_AFTER_S, relays_for
 from .signalling import Signalling
 
@@ -47,18 +49,6 @@ SWEEP_INTERVAL_S = 1.0
 
 # RFC 6455 section 7.4.1.
 _GOING_AWAY, _POLICY_VIOLATION = 1001, 1008
-
-
-class PortalCounters(msgspec.Struct):
-    """What peers sent that came to nothing."""
-
-    malformed_frames: int = 0
-    unknown_messages: int = 0
-    unknown_fields: int = 0
-    refused_messages: int = 0
-    """Before the join, twice joined, or of a kind that the peer may not send."""
-    rate_limited: int = 0
-    errors_received: int = 0
 
 
 class PortalMachine:
@@ -80,7 +70,8 @@ class PortalMachine:
         self._unix_offset_s = unix_offset_s
         self._presence = Presence()
         self._outputs = Outputs(self._presence)
-        self._signalling = Signalling(directory, self._presence, self._outputs)
+        self.counters = PortalCounters()
+        self._signalling = Signalling(directory, self._presence, self._outputs, self.counters)
         self._authorizations = Authorizations(
             self._signalling,
             self._presence,
@@ -91,7 +82,7 @@ class PortalMachine:
         )
         self._decoder: Decoder[FromPeer] = Decoder(FromPeer, max_bytes=MAX_PEER_FRAME_BYTES)
         self._next_sweep = 0.0
-        self.counters = PortalCounters()
+        self._stopping = False
 
     # From the websockets.
 
@@ -127,11 +118,15 @@ class PortalMachine:
             self.counters.unknown_fields += decoded.unknown_fields
             self._handle_message(session, decoded.message, now)
 
-    def handle_closed(self, session_id: int, now: float) -> None:
+    def handle_closed(self, session_id: int, how: ClosedHow, now: float) -> None:
         """A websocket has ended. Not an error if the machine closed it itself."""
         session = self._presence.get(session_id)
         if session is not None:
-            self._remove(session, "left" if session.leaving else "lost", now)
+            self._remove(session, "portal_stopping" if self._stopping else how, now)
+
+    def handle_stopping(self) -> None:
+        """The portal stops: sessions that end from now on say nothing of their peers."""
+        self._stopping = True
 
     # From the administrators and the clock.
 
@@ -172,7 +167,7 @@ class PortalMachine:
         transmits = self._outputs.transmits
         return transmits.popleft() if transmits else None
 
-    def poll_event(self) -> SessionFact | None:
+    def poll_event(self) -> Fact | None:
         """The next fact for the record."""
         facts = self._outputs.facts
         return facts.popleft() if facts else None
@@ -196,8 +191,20 @@ class PortalMachine:
                 self._join(session, message, now)
             case Leaving() if not session.leaving:
                 self._leave(session, message.reason, now)
-            case _ if session.join is None or session.leaving:
+            case _ if session.join is None:
                 self._refuse(session, "not_joined")
+            case ConnectionEnded():
+                # Also from who leaves: its connections end after the portal knows of it.
+                connection = self._signalling.end(session, message)
+                if connection is not None:
+                    self._authorizations.ask_again(connection, now)
+            case _ if session.leaving:
+                self._refuse(session, "not_joined")
+            case _:
+                self._handle_wish(session, message, now)
+
+    def _handle_wish(self, session: Session, message: FromPeer, now: float) -> None:
+        match message:
             case RequestAuthorization() if session.kind == "client":
                 excluded = frozenset(message.excluded_gateway_ids)
                 self._authorizations.request(session, message.resource_id, excluded, now)
@@ -207,10 +214,10 @@ class PortalMachine:
                 self._signalling.claim(session, message.connections)
             case IceCandidates():
                 self._signalling.relay(session, message)
-            case ConnectionEnded():
-                connection = self._signalling.end(session, message.connection, message.cause)
-                if connection is not None:
-                    self._authorizations.ask_again(connection, now)
+            case RestartIce():
+                self._signalling.restart(session, message, now, now + self._unix_offset_s)
+            case AskEvidence():
+                self._outputs.tell_evidence(session.id, message.ref, message.connection, session.peer_id)
             case _:
                 self._refuse(session, "not_allowed")
 
@@ -246,6 +253,8 @@ class PortalMachine:
         self._outputs.send(session.id, Disconnect(reason="replaced"))
         self._outputs.close(session.id, _GOING_AWAY, "replaced")
         self._outputs.tell("replaced", session.kind, session.peer_id)
+        if session.leaving:
+            self._signalling.gone(session, "closed")
         self._withdraw(session, now)
 
     def _withdraw(self, session: Session, now: float) -> None:
@@ -256,18 +265,18 @@ class PortalMachine:
             self._authorizations.pass_over(session.peer_id, now)
 
     def _leave(self, session: Session, reason: str, now: float) -> None:
-        session.leaving = True
+        session.leaving, session.leaving_reason = True, reason
         self._withdraw(session, now)
         self._outputs.tell("left", session.kind, session.peer_id, reason)
         self._outputs.send(session.id, Left())
 
-    def _remove(self, session: Session, reason: str, now: float) -> None:
+    def _remove(self, session: Session, how: ClosedHow, now: float) -> None:
         if not self._presence.remove(session):
             return
-        self._signalling.gone(session, reason)
+        self._signalling.gone(session, how)
         self._withdraw(session, now)
-        if not session.leaving:
-            self._outputs.tell("lost", session.kind, session.peer_id, reason)
+        if not session.leaving and how != "portal_stopping":
+            self._outputs.tell("lost", session.kind, session.peer_id, how)
 
     def _revoke_session(self, session: Session, now: float) -> None:
         self._outputs.send(session.id, Disconnect(reason="revoked", requires_sign_in=True))
@@ -281,12 +290,12 @@ class PortalMachine:
             self._authorizations.ask_again(connection, now)
 
     def _sweep(self, session: Session, now: float) -> None:
-        if now - session.last_seen > SILENCE_LIMIT_S:
+        if now - session.last_seen > PORTAL_SILENCE_LIMIT_S:
             self._outputs.close(session.id, _GOING_AWAY, "silent")
             self._remove(session, "silent", now)
-        elif session.join is None and now - session.opened_at > JOIN_LIMIT_S:
+        elif session.join is None and now - session.opened_at > PORTAL_JOIN_LIMIT_S:
             self._outputs.close(session.id, _POLICY_VIOLATION, "no join")
-            self._remove(session, "no join", now)
+            self._remove(session, "not_joined", now)
         elif session.join is not None and now >= session.relays_fresh_until and self._directory.relays:
             self._send_relays(session, now)
 

@@ -4,7 +4,7 @@ from collections import deque
 
 from exeunt.actors.portal.messages import FromPortal, PeerKind
 
-from .events import CloseSession, FactKind, Output, SessionFact, Transmit
+from .events import CloseSession, Fact, FactKind, Output, SessionFact, TellEvidence, Transmit
 from .presence import Presence
 
 
@@ -14,7 +14,7 @@ class Outputs:
     def __init__(self, presence: Presence) -> None:
         self._presence = presence
         self.transmits: deque[Output] = deque()
-        self.facts: deque[SessionFact] = deque()
+        self.facts: deque[Fact] = deque()
 
     def send(self, session_id: int, message: FromPortal) -> None:
         """To a session."""
@@ -32,6 +32,16 @@ class Outputs:
         """Close a session after what it was sent."""
         self.transmits.append(CloseSession(session_id, code, reason))
 
-    def tell(self, kind: FactKind, peer_kind: PeerKind, peer_id: str, detail: str = "") -> None:
+    def tell_evidence(self, session_id: int, ref: int, connection_id: str, peer_id: str) -> None:
+        """To a session: what the record has on a connection."""
+        self.transmits.append(TellEvidence(session_id, ref, connection_id, peer_id))
+
+    def tell(
+        self, kind: FactKind, peer_kind: PeerKind, peer_id: str, detail: str = "", *, connection_id: str = ""
+    ) -> None:
         """For the record."""
-        self.facts.append(SessionFact(kind, peer_kind, peer_id, detail))
+        self.facts.append(SessionFact(kind, peer_kind, peer_id, detail, connection_id))
+
+    def note(self, fact: Fact) -> None:
+        """For the record, without a line in the log."""
+        self.facts.append(fact)

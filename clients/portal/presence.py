@@ -12,13 +12,10 @@ from exeunt.actors.portal.messages import Join, PeerKind
 
 from .directory import Identity
 
-JOIN_LIMIT_S = 10.0
-"""Between the sign-in and the join. The peer itself waits 5 s for the answer, so this one never decides."""
-SILENCE_LIMIT_S = 37.0
-"""Peers send a heartbeat every 10 s: three may be lost, and the fourth may be late."""
 RATE_PER_S = 50.0
 """Messages. A restarted gateway with 250 clients sends about this much for a few seconds."""
-BURST = 500.0
+BURST = 1000.0
+"""A gateway with 500 clients that leaves reports as many endings at once; a storm of wishes may come just before."""
 
 
 @dataclass(slots=True)
@@ -32,6 +29,7 @@ class Session:
     join: Join | None = None
     leaving: bool = False
     """The peer said goodbye: it is no longer chosen, and its end is not a loss."""
+    leaving_reason: str = ""
     relays_fresh_until: float = 0.0
     _budget: float = BURST
     _budget_at: float = field(init=False)

@@ -85,15 +85,6 @@ class TokenRow(msgspec.Struct, frozen=True):
     revoked_at: str | None
 
 
-class SessionRow(msgspec.Struct, frozen=True):
-    """A session event."""
-
-    at: str
-    kind: str
-    peer: str
-    detail: str
-
-
 class Revoked(msgspec.Struct, frozen=True):
     """What was taken away."""
 

@@ -67,6 +67,33 @@ STEPS: tuple[str, ...] = (
         detail TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE session_event ADD COLUMN connection_id TEXT NOT NULL DEFAULT '';
+    CREATE INDEX session_event_connection ON session_event (connection_id) WHERE connection_id <> '';
+    CREATE INDEX session_event_peer ON session_event (peer_id, at);
+
+    -- Reports are JSON: the portal only passes them on. Peers may be gone by the time that somebody asks.
+    CREATE TABLE connection (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        client_id TEXT NOT NULL,
+        gateway_id TEXT NOT NULL,
+        made_at REAL NOT NULL,
+        ended_at REAL,
+        client_cause TEXT,
+        gateway_cause TEXT,
+        client_report TEXT,
+        gateway_report TEXT
+    ) STRICT;
+    CREATE INDEX connection_ended ON connection (ended_at) WHERE ended_at IS NOT NULL;
+
+    -- Who is here, as the running portal sees it.
+    CREATE TABLE presence (
+        peer_id TEXT PRIMARY KEY,
+        since REAL NOT NULL,
+        version TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

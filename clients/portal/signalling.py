@@ -1,34 +1,55 @@
-"""What the portal does for connections that exist: relays candidates, passes hints on, takes access back.
+"""What the portal does for connections that exist: relays candidates, restarts ICE, passes hints on, takes access back.
+
+A hint says how the portal knows (`PeerGone.kind`), and no more than that: a peer whose TCP connection the kernel closed
+has probably died, but a proxy in between may have. The other end probes, and concludes.
 
 Part of the portal machine. How connections come about is `Authorizations`' affair.
 """
 
 from exeunt.actors.portal.messages import (
     AccessRevoked,
+    ConnectionEnded,
     Error,
+    GoneKind,
     IceCandidates,
     LiveConnection,
     PeerGone,
+    RestartIce,
     RevokeAccess,
 )
+from exeunt.actors.portal.timing import RESTART_INTERVAL_S, UNATTENDED_LIMIT_S
 
 from .connections import Connection, Connections
+from .counters import PortalCounters
 from .directory import Directory
+from .events import ClosedHow, ConnectionMade, EndReported
 from .outputs import Outputs
 from .presence import Presence, Session
 
-UNATTENDED_LIMIT_S = 600.0
-"""After both ends have been away this long, they are taken to have ended their connection between them."""
+_LOST: dict[ClosedHow, tuple[str, GoneKind]] = {
+    "reset": ("its link broke", "reset"),
+    "closed": ("it closed its link", "silent"),
+    "not_reading": ("it reads nothing", "silent"),
+    "silent": ("it is silent", "silent"),
+}
+"""How a session was lost → what the other ends are told. Nothing when the portal stops: that is nobody's loss."""
 
 
 class Signalling:
     """The connections, and who must be told what about them."""
 
-    def __init__(self, directory: Directory, presence: Presence, outputs: Outputs) -> None:
+    def __init__(self, directory: Directory, presence: Presence, outputs: Outputs, counters: PortalCounters) -> None:
         self.directory = directory
         self.connections = Connections()
         self._presence = presence
         self._outputs = outputs
+        self._counters = counters
+
+    def add(self, connection: Connection) -> None:
+        """Know of a connection from now on."""
+        if self.connections.get(connection.id) is None:
+            self._outputs.note(ConnectionMade(connection.id, connection.client_id, connection.gateway_id))
+        self.connections.add(connection)
 
     def relay(self, sender: Session, message: IceCandidates) -> None:
         """Candidates go to the other end, now or when it can have them. Only the two ends may send any."""
@@ -36,6 +57,9 @@ class Signalling:
         recipient_id = None if connection is None else connection.other_end(sender.peer_id)
         if connection is None or recipient_id is None:
             self._outputs.send(sender.id, Error(code="unknown_connection", message=message.connection))
+            return
+        if connection.generation not in (None, message.generation):
+            self._counters.stale_candidates += 1
             return
         connection.hold(recipient_id, message)
         self.deliver_held(connection, recipient_id)
@@ -45,19 +69,44 @@ class Signalling:
         recipient = self._presence.of(recipient_id)
         if recipient is None or (recipient_id == connection.client_id and not connection.announced):
             return
-        message = connection.held.pop(recipient_id, None)
-        if message is not None:
-            self._outputs.send(recipient.id, message)
+        for held in (connection.restarts_held, connection.held):
+            message = held.pop(recipient_id, None)
+            if message is not None:
+                self._outputs.send(recipient.id, message)
 
-    def end(self, sender: Session, connection_id: str, cause: str) -> Connection | None:
-        """One end saw the connection end. The other gets a hint, in case the goodbye was lost."""
-        connection = self.connections.get(connection_id)
-        if connection is None or connection.other_end(sender.peer_id) is None:
+    def restart(self, sender: Session, message: RestartIce, now: float, now_unix: float) -> None:
+        """An end wants to find paths anew: new ICE credentials for both, now or when they are here."""
+        connection = self.connections.get(message.connection)
+        if connection is None or connection.other_end(sender.peer_id) is None or not connection.announced:
+            self._outputs.send(sender.id, Error(code="unknown_connection", message=message.connection))
+            return
+        if connection.restarted_at is not None and now - connection.restarted_at < RESTART_INTERVAL_S:
+            return
+        connection.restart(now, now_unix)
+        self._counters.ice_restarts += 1
+        self._outputs.tell("ice_restarted", sender.kind, sender.peer_id, message.reason, connection_id=connection.id)
+        for peer_id in (connection.client_id, connection.gateway_id):
+            self.deliver_held(connection, peer_id)
+
+    def end(self, sender: Session, message: ConnectionEnded) -> Connection | None:
+        """One end saw the connection end. The other is told, unless it said so itself: the goodbye may be lost.
+
+        Returns the connection if it was not over before.
+        """
+        # Even of a connection that is not known here any more: the record may know it.
+        self._outputs.note(EndReported(message.connection, sender.peer_id, message.cause, message.report))
+        live = self.connections.get(message.connection)
+        connection = live or self.connections.over(message.connection)
+        other_id = None if connection is None else connection.other_end(sender.peer_id)
+        if connection is None or other_id is None or sender.peer_id in connection.told_end:
             return None
-        self.connections.remove(connection)
-        self._outputs.tell("ended", sender.kind, sender.peer_id, f"{connection_id} {cause}")
-        self._hint(connection, sender.peer_id, cause)
-        return connection
+        connection.told_end.add(sender.peer_id)
+        self._outputs.tell("ended", sender.kind, sender.peer_id, message.cause, connection_id=connection.id)
+        if live is not None:
+            self.connections.remove(live)
+        if other_id not in connection.told_end:
+            self._hint(connection, sender.peer_id, message.cause, "ended", message.cause)
+        return live
 
     def joined(self, session: Session) -> list[Connection]:
         """A peer is here (again), and claims the connections that are still alive on its side.
@@ -74,7 +123,8 @@ class Signalling:
             if session.join.complete and connection.id not in claims
         ]
         for connection in over:
-            self._hint(connection, session.peer_id, "restarted")
+            # If it did not die, the report of the end follows; the other end is probing until then.
+            self._hint(connection, session.peer_id, "it came back without the connection", "reset")
             self.connections.remove(connection)
         self.claim(session, session.join.connections)
         return over
@@ -84,12 +134,14 @@ class Signalling:
         for connection in connections:
             self._check(session, connection)
 
-    def gone(self, session: Session, reason: str) -> None:
+    def gone(self, session: Session, how: ClosedHow) -> None:
         """A peer's session is over. Its tunnels may well live on, unless it said goodbye."""
         for connection in self.connections.of(session.peer_id):
-            self._hint(connection, session.peer_id, reason)
             if session.leaving:
+                self._hint(connection, session.peer_id, "it left", "left", session.leaving_reason)
                 self.connections.remove(connection)
+            elif how in _LOST:
+                self._hint(connection, session.peer_id, *_LOST[how])
 
     def sweep(self, now: float) -> None:
         """Forget the connections of peers that have both been away for long."""
@@ -146,21 +198,28 @@ class Signalling:
         connection.resource_ids.discard(resource_id)
         self.cancel(connection, resource_id)
         self._outputs.send_peer(connection.client_id, AccessRevoked(resource_id=resource_id, connection=connection.id))
-        self._outputs.tell("access_revoked", "client", connection.client_id, f"{resource_id} {connection.id}")
+        self._outputs.tell("access_revoked", "client", connection.client_id, resource_id, connection_id=connection.id)
 
     def _check(self, session: Session, claim: LiveConnection) -> None:
         by_gateway = session.kind == "gateway"
         client_id, gateway_id = (claim.peer_id, session.peer_id) if by_gateway else (session.peer_id, claim.peer_id)
         connection = self.connections.get(claim.connection)
+        over = self.connections.over(claim.connection) if connection is None else None
+        end = over.ends.get(session.peer_id) if over is not None else None
+        if end is not None:
+            self._outputs.send(session.id, end)
+            return
         foreign = connection is not None and connection.other_end(session.peer_id) != claim.peer_id
         if connection is None and by_gateway:
-            connection = Connection(claim.connection, client_id, gateway_id, secrets=None, announced=True)
+            connection = Connection(
+                claim.connection, client_id, gateway_id, secrets=None, announced=True, generation=None
+            )
         for resource_id in claim.resource_ids:
             if foreign or not self.allowed(client_id, gateway_id, resource_id):
                 self._tell_revoked(session, claim.connection, client_id, resource_id)
             elif connection is not None and by_gateway:
                 connection.resource_ids.add(resource_id)
-                self.connections.add(connection)
+                self.add(connection)
         if connection is not None and not foreign:
             self.deliver_held(connection, session.peer_id)
 
@@ -171,7 +230,11 @@ class Signalling:
             message = RevokeAccess(client_id=client_id, resource_id=resource_id, connection=connection_id)
         self._outputs.send(session.id, message)
 
-    def _hint(self, connection: Connection, about_id: str, reason: str) -> None:
+    def _hint(self, connection: Connection, about_id: str, reason: str, kind: GoneKind, cause: str = "") -> None:
         other_id = connection.other_end(about_id)
-        if other_id is not None and (other_id != connection.client_id or connection.announced):
-            self._outputs.send_peer(other_id, PeerGone(connection=connection.id, reason=reason))
+        if other_id is None or (other_id == connection.client_id and not connection.announced):
+            return
+        hint = PeerGone(connection=connection.id, reason=reason, kind=kind, cause=cause)
+        self._outputs.send_peer(other_id, hint)
+        if kind in ("ended", "left"):
+            connection.ends[other_id] = hint  # these stay true; the others mean "now"

@@ -20,6 +20,7 @@ from exeunt.actors.portal.messages import PeerKind, Transport
 
 from .addresses import tunnel_addresses
 from .directory import Directory, Identity, PeerRecord, RelayRecord, ResourceRecord, SiteRecord
+from .endings import EndingsTable
 from .errors import AlreadyExists, InvalidValue, NotFound
 from .schema import migrate
 from .tokens import StoredToken, issue, matches, token_id
@@ -48,6 +49,16 @@ class SessionEvent(msgspec.Struct, frozen=True):
     kind: str
     peer_id: str
     detail: str
+    connection: str = ""
+    """Empty for what concerns the peer's link."""
+
+
+class Present(msgspec.Struct, frozen=True):
+    """A peer that is joined to the portal, since when (Unix seconds), and its version."""
+
+    peer_id: str
+    since: float
+    version: str
 
 
 class Store:
@@ -69,6 +80,7 @@ class Store:
         except BaseException:
             self._database.close()
             raise
+        self.endings = EndingsTable(self._database)
 
     def close(self) -> None:
         """Close the database. Other methods then raise."""
@@ -181,7 +193,7 @@ class Store:
     def record(self, event: SessionEvent) -> None:
         """Remember a session event; the oldest are forgotten."""
         added = self._database.execute(
-            "INSERT INTO session_event (at, kind, peer_id, detail) VALUES (?, ?, ?, ?)",
+            "INSERT INTO session_event (at, kind, peer_id, detail, connection_id) VALUES (?, ?, ?, ?, ?)",
             msgspec.structs.astuple(event),
         ).lastrowid
         self._database.execute("DELETE FROM session_event WHERE id <= ?", ((added or 0) - KEPT_EVENTS,))
@@ -189,9 +201,27 @@ class Store:
     def session_events(self, limit: int = 100) -> list[SessionEvent]:
         """The newest session events, newest first."""
         rows = self._database.execute(
-            "SELECT at, kind, peer_id, detail FROM session_event ORDER BY id DESC LIMIT ?", (limit,)
+            "SELECT at, kind, peer_id, detail, connection_id FROM session_event ORDER BY id DESC LIMIT ?", (limit,)
         )
         return [SessionEvent(*row) for row in rows]
+
+    def set_present(self, present: Present) -> None:
+        """A peer has joined."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO presence (peer_id, since, version) VALUES (?, ?, ?)",
+            msgspec.structs.astuple(present),
+        )
+
+    def set_absent(self, peer_id: str | None = None) -> None:
+        """A peer is not joined any more, or nobody is."""
+        self._database.execute("DELETE FROM presence WHERE ifnull(?, peer_id) = peer_id", (peer_id,))
+
+    def present(self) -> list[Present]:
+        """Who is joined, as of the portal that wrote it last; longest first."""
+        return [
+            Present(*row)
+            for row in self._database.execute("SELECT peer_id, since, version FROM presence ORDER BY since, peer_id")
+        ]
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:

@@ -13,7 +13,6 @@ from .rows import (
     PolicyRow,
     RelayRow,
     ResourceRow,
-    SessionRow,
     SiteRow,
     TokenRow,
 )
@@ -94,12 +93,6 @@ def tokens(listed: Sequence[TokenRow]) -> RenderableType:
     """Tokens, never their text."""
     cells = [[t.id, t.kind, t.peer, t.created_at, t.revoked_at or ""] for t in listed]
     return rows(["id", "kind", "of", "created", "revoked"], cells, empty="No tokens yet: exeunt admin client add NAME")
-
-
-def sessions(listed: Sequence[SessionRow]) -> RenderableType:
-    """What happened, newest first."""
-    cells = [[s.at, s.kind, s.peer, s.detail] for s in listed]
-    return rows(["at", "what", "who", "detail"], cells, empty="Nobody has signed in yet.")
 
 
 def _audience(resource: ResourceRow) -> str:

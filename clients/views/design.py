@@ -60,6 +60,19 @@ def table(*columns: str, right: frozenset[str] | set[str] = frozenset(), yields:
     return made
 
 
+def sheet(*, texts: int = 1) -> Table:
+    """A sheet of facts without headings: narrow columns, then the one whose texts wrap below themselves.
+
+    Args:
+        texts: the number of narrow columns before it.
+    """
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(texts):
+        made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    return made
+
+
 def heading(text: str) -> Text:
     """A heading above a table."""
     return Text(text, style="bold")

@@ -53,6 +53,8 @@ class Engine(Protocol):
     """`inline`, `processes` or `ray`."""
     clocks_differ: bool
     """Whether workers run on machines whose clocks have nothing to do with each other."""
+    passes_descriptors: bool
+    """Whether workers are other processes of this machine: what they have open can be handed over and outlive them."""
 
     def join(self, node: Node, epoch: int) -> str:
         """Give the supervisor's own node its transport; return where workers reach it."""

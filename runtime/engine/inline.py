@@ -38,6 +38,7 @@ class Inline:
 
     kind = "inline"
     clocks_differ = False
+    passes_descriptors = False
 
     def __init__(self, *, rings: bool = True) -> None:
         """`rings`: whether each worker has a flight recorder (a file of some MB in `Directories.traces`)."""

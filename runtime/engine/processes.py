@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 
 import psutil
@@ -19,6 +20,7 @@ class Processes:
 
     kind = "processes"
     clocks_differ = False
+    passes_descriptors = True
 
     def __init__(self, directories: Directories, preload: Sequence[str] = ()) -> None:
         """`preload`: modules that are imported once in the fork server, so that workers start faster."""
@@ -44,8 +46,10 @@ class Processes:
         """Do nothing: the rings are here."""
 
     def start(self, boot: Boot, on_end: Callable[[Worker], None]) -> WorkerProcess:
-        """Start a process."""
-        process = WorkerProcess(self._context, boot)
+        """Start a process. A successor is a fresh one: the fork server has the code of when the program began, and a
+        worker may be restarted in order to run other code.
+        """
+        process = WorkerProcess(multiprocessing.get_context("spawn") if boot.inherits else self._context, boot)
         process.start(on_end)
         return process
 

@@ -48,6 +48,7 @@ class Ray:
 
     kind = "ray"
     clocks_differ = True
+    passes_descriptors = False
 
     def __init__(self, directories: Directories, *, home: Path | None = None) -> None:
         """`home`: the directory of the workers' logs and rings on their machines; None: the same paths as here.

@@ -13,14 +13,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from exeunt.actors import gateway_loop
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Ending, Initiator
 from exeunt.actors.event_loop import EventLoop
 from exeunt.actors.loop_config import LoopConfig
 from exeunt.actors.messages import MESSAGES as TUNNEL_MESSAGES
-from exeunt.actors.messages import Event, Publish
+from exeunt.actors.messages import Event, IgnoreAddresses, NetworkChanged, Publish
 from exeunt.actors.network.messages import (
     AllowAccess,
     DeviceOpened,
@@ -36,13 +35,16 @@ from exeunt.actors.peer.messages import (
     Close,
     DescribePeer,
     Hint,
+    Moved,
     PeerConfig,
     PeerConnected,
     PeerDescription,
     PeerEnded,
     Ping,
     Pong,
+    RestartPath,
     SetNetworks,
+    SetServers,
 )
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import (
@@ -110,7 +112,7 @@ class PlayedPeer(Played):
         self.mute = False
         self.is_over = False
 
-    @receive(AddCandidates, Hint, SetNetworks)
+    @receive(AddCandidates, Hint, Moved, RestartPath, SetNetworks, SetServers)
     def on_told(self, message: Message) -> None:
         self.note(message)
 
@@ -237,6 +239,15 @@ class PlayedPortalLink(Played):
         return [message.message for message in self.told(PortalSay) if isinstance(message.message, kind)]
 
 
+class PlayedWatcher(Played):
+    @receive(IgnoreAddresses)
+    def on_ignore(self, message: IgnoreAddresses) -> None:
+        self.note(message)
+
+    def notice(self, reason: str) -> None:
+        self.node.local("event-loop").tell(NetworkChanged(reason))
+
+
 class PlayedStream(Played):
     @receive(Publish)
     def on_publish(self, message: Publish) -> None:
@@ -254,7 +265,7 @@ class Stage:
     """The fakes, and one event loop among them."""
 
     def __init__(self, directory: Path) -> None:
-        codec = Codec([*RUNTIME_MESSAGES, *TUNNEL_MESSAGES, *gateway_loop.MESSAGES])
+        codec = Codec([*RUNTIME_MESSAGES, *TUNNEL_MESSAGES])
         self.log: list[tuple[str, Message]] = []
         self.peers: list[PlayedPeer] = []
         self.nodes = {worker: Node(NODE, worker, codec=codec) for worker in WORKERS}
@@ -269,12 +280,16 @@ class Stage:
         self.device = PlayedDevice(self)
         self.link = PlayedPortalLink(self)
         self.stream = PlayedStream(self)
+        self.watcher = PlayedWatcher(self)
         self.nodes["supervisor"].start(self.root, "root")
         self.nodes["network"].start(self.network, "network")
         self.nodes["peers-1"].start(self.device, "device")
         self.nodes["control"].start(self.link, "portal-link")
         self.nodes["control"].start(self.stream, "event-stream")
+        self.nodes["control"].start(self.watcher, "watcher")
         self.endings_file = directory / "endings.jsonl"
+        self.loop: Any = None
+        """The event loop that was started last."""
 
     def start(self, kind: type[EventLoop], **changes: Any) -> Any:
         """Start the event loop; return the actor."""
@@ -291,6 +306,7 @@ class Stage:
         )
         loop = kind(**{**msgspec.structs.asdict(config), **changes})
         self.nodes["control"].start(loop, "event-loop")
+        self.loop = loop
         return loop
 
     async def settle(self) -> None:

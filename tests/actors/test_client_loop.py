@@ -1,5 +1,8 @@
 """The client's event loop, among fakes: from a packet to a connection, and every way back."""
 
+# pyright: reportPrivateUsage=false
+
+import time
 from typing import Any
 
 import msgspec
@@ -8,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.actors.stage import PlayedPeer, Stage, created, resource
 
-from exeunt.actors import client_loop, event_loop
+from exeunt.actors import client_loop, connections, event_loop
 from exeunt.actors.client_loop import ClientLoop
 from exeunt.actors.device.messages import DeviceReady, Intent, SetOwner, SetResources
 from exeunt.actors.endings import Cause, Initiator
+from exeunt.actors.expiries import Expired
 from exeunt.actors.messages import (
     AllGatewaysOffline,
     ConnectionEnded,
@@ -19,6 +23,8 @@ from exeunt.actors.messages import (
     DescribeSession,
     Disconnected,
     GatewayVersionMismatch,
+    IgnoreAddresses,
+    KnownRelay,
     PingPeer,
     Reset,
     ResourcesUpdated,
@@ -29,10 +35,10 @@ from exeunt.actors.messages import (
     TunInterfaceUpdated,
 )
 from exeunt.actors.network.messages import OpenDevice, SetRoutes
-from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Pong, SetNetworks
+from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, PortalDoubted, SetNetworks
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
-from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S
+from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S, PORTAL_DOUBT_SPACING_S
 from exeunt.runtime import Refused
 
 WEB = resource(1, "10.0.0.0/24")
@@ -53,6 +59,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(client_loop, "time", clock)
+    monkeypatch.setattr(event_loop, "time", clock)
     return clock
 
 
@@ -90,6 +97,16 @@ async def test_a_join_sets_up_the_host_and_tells_the_user(stage: Stage) -> None:
     assert stage.stream.events(ResourcesUpdated)[-1].resources == (WEB, DB), "the unknown type is skipped"
     assert stage.stream.events(TunInterfaceUpdated)[-1].config.routes == ("10.0.0.0/24", "10.0.1.0/24")
     assert (await describe(stage)).session == "connected"
+
+
+async def test_the_relays_are_told_without_their_credentials(stage: Stage) -> None:
+    stage.start(ClientLoop)
+    await stage.join(WEB)
+    relay = portal.Relay(
+        id="l-1", transport="udp", host="192.0.2.1", port=3478, username="u", password="secret", expires_at=2**31
+    )
+    await stage.say(portal.RelaysChanged(relays=(relay,)))
+    assert (await describe(stage)).relays == (KnownRelay("192.0.2.1", 3478, "udp"),)
 
 
 async def test_a_host_that_cannot_be_set_up_ends_the_session(stage: Stage) -> None:
@@ -347,6 +364,14 @@ async def test_a_hint_of_the_portal_only_probes(stage: Stage) -> None:
     assert not peer.is_over
 
 
+async def test_a_connection_that_the_portal_does_not_know_is_probed(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    await stage.say(portal.Error(code="unknown_connection", message="c-1"))
+    await stage.say(portal.Error(code="malformed", message="c-1"))
+    assert [(one.kind, one.cause) for one in peer.told(Hint)] == [("ended", "network_lost")]
+    assert not peer.is_over
+
+
 # --- rights change ---
 
 
@@ -448,7 +473,66 @@ async def test_a_reset_checks_every_path_and_the_portal(stage: Stage) -> None:
     peer = await connected(stage, WEB)
     await stage.tell(Reset("wifi"))
     assert len(stage.link.told(PortalReset)) == 1
-    assert peer.told(Hint) == [Hint("wifi")]
+    assert peer.told(Moved) == [Moved("wifi")]
+
+
+async def test_a_host_in_another_network_has_paths_found_anew(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    stage.watcher.notice("addresses changed: 1 came, 1 went")
+    await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 1
+    assert peer.told(Moved) == [Moved("addresses changed: 1 came, 1 went")]
+    stage.link.answers = False
+    await stage.tell(StopSession("signed_out"))
+    assert len(peer.told(Moved)) == 1
+
+
+async def test_a_portal_that_answers_no_connection_is_connected_to_anew(stage: Stage, clock: Clock) -> None:
+    peer = await connected(stage, WEB)
+    for _ in range(3):
+        peer.tell_owner(PortalDoubted("c-1"))
+        await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 1, "it has its chance"
+    clock.now += PORTAL_DOUBT_SPACING_S
+    peer.tell_owner(PortalDoubted("c-1"))
+    await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 2
+    clock.now += PORTAL_DOUBT_SPACING_S
+    await stage.lose_link()
+    peer.tell_owner(PortalDoubted("c-1"))
+    await stage.settle()
+    assert len(stage.link.told(PortalReset)) == 2, "it is being tried already"
+
+
+async def test_the_watcher_knows_which_addresses_are_the_tunnels_own(stage: Stage) -> None:
+    stage.start(ClientLoop)
+    await stage.join(WEB)
+    assert stage.watcher.told(IgnoreAddresses) == [IgnoreAddresses(("100.64.0.1", "fd65:7865:756e::1"))]
+
+
+async def test_an_ending_is_reported_to_the_portal_in_full(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    peer.end(Cause.SHUTTING_DOWN)
+    await stage.settle()
+    (said,) = stage.link.said(portal.ConnectionEnded)
+    assert said.report is not None
+    assert (said.cause, said.report.cause, said.report.initiated_by) == ("shutting_down", "shutting_down", "peer")
+
+
+async def test_access_that_expires_is_ended_here_too_if_the_gateway_says_nothing(stage: Stage) -> None:
+    peer = await connected(stage, WEB)
+    loop: ClientLoop = stage.loop
+    message = created("c-1", "r-1")
+    await stage.say(msgspec.structs.replace(message, expires_at=int(time.time()) + 1000))
+    (timer,) = loop._expiries.timers()
+    assert timer.when() - stage.nodes["control"].loop.time() == pytest.approx(1000 + EXPIRY_PATIENCE_S, abs=2)
+    await stage.tell(Expired("c-1", "r-1"))
+    assert peer.told(Close) == [], "it was prolonged, or the clock was set"
+    await stage.say(msgspec.structs.replace(message, expires_at=int(time.time() - EXPIRY_PATIENCE_S) - 1))
+    while not peer.told(Close):
+        await stage.settle()
+    assert [(one.cause, one.initiated_by) for one in peer.told(Close)] == [("access_expired", "portal")]
+    assert loop._expiries.timers() == []
 
 
 async def test_a_ping_names_a_peer_in_three_ways(stage: Stage) -> None:
@@ -565,7 +649,7 @@ async def test_a_peer_that_does_not_answer_is_recorded_unacknowledged(
 ) -> None:
     peer = await connected(stage, WEB)
     peer.mute = True
-    monkeypatch.setattr(event_loop, "PEER_CLOSE_S", 0.03)
+    monkeypatch.setattr(connections, "PEER_CLOSE_S", 0.03)
     loop = stage.nodes["control"].actors["event-loop"]
     stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
     await loop.until_ended()

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.actors.stage import Stage, authorize, resource
+from tests.actors.stage import ICE, Stage, authorize, resource
 
-from exeunt.actors import gateway_loop
 from exeunt.actors.device.messages import SetOwner
 from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.gateway_loop import CLIENT_NETWORKS, Expired, GatewayLoop
+from exeunt.actors.expiries import Expired
+from exeunt.actors.gateway_loop import CLIENT_NETWORKS, GatewayLoop
 from exeunt.actors.messages import ConnectionEnded, DescribeSession, Disconnected, ResourcesUpdated, StopSession
 from exeunt.actors.network.messages import AllowAccess, EnableForwarding, OpenDevice, RevokeAccessTo, SetRoutes
-from exeunt.actors.peer.messages import Close
+from exeunt.actors.peer.messages import AddCandidates, Close, Hint, RestartPath, SetServers
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalSaid
 from exeunt.runtime import Message
@@ -229,7 +229,7 @@ async def test_an_authorisation_that_is_over_is_taken_away(stage: Stage, gateway
     while not stage.peers[0].told(Close):
         await stage.settle()
     assert [(one.cause, one.initiated_by) for one in stage.peers[0].told(Close)] == [("access_expired", "portal")]
-    assert gateway._expiries == {}
+    assert len(gateway._expiries) == 0
 
 
 @pytest.mark.parametrize("expires_at", [10**400, 2**63, 10**18, int(time.time()) + 10**6])
@@ -239,8 +239,8 @@ async def test_an_expiry_far_away_is_looked_at_again(stage: Stage, gateway: Gate
     assert answered(stage) == ["ask-c-1-r-1"]
     await stage.tell(Expired("c-1", "r-1"))  # as after a day
     assert stage.network.firewall == {(CLIENT, WEB.address)}
-    (expiry,) = gateway._expiries.values()
-    assert not expiry.timer.cancelled()
+    (timer,) = gateway._expiries.timers()
+    assert not timer.cancelled()
 
 
 @pytest.mark.parametrize("later", [None, 10**12])
@@ -248,9 +248,9 @@ async def test_a_prolonged_authorisation_does_not_end_at_the_old_time(
     stage: Stage, gateway: GatewayLoop, later: int | None
 ) -> None:
     await stage.say(authorize("c-1", WEB, expires_at=int(time.time()) + 1000))
-    (old,) = gateway._expiries.values()
+    (old,) = gateway._expiries.timers()
     await stage.say(authorize("c-1", WEB, expires_at=later))
-    assert old.timer.cancelled()
+    assert old.cancelled()
     await stage.tell(Expired("c-1", "r-1"))  # was in the mailbox already
     assert stage.network.firewall == {(CLIENT, WEB.address)}
 
@@ -258,13 +258,57 @@ async def test_a_prolonged_authorisation_does_not_end_at_the_old_time(
 async def test_no_timer_outlives_its_connection_or_the_loop(stage: Stage, gateway: GatewayLoop) -> None:
     await stage.say(authorize("c-1", WEB, expires_at=10**12))
     await stage.say(authorize("c-2", WEB, client="cl-2", address="100.64.0.3", expires_at=10**12))
-    first, second = gateway._expiries.values()
+    first, second = gateway._expiries.timers()
     stage.peers[0].end(Cause.SIGNED_OUT)
     await stage.settle()
-    assert first.timer.cancelled()
-    assert not second.timer.cancelled()
+    assert first.cancelled()
+    assert not second.cancelled()
     await stage.tell(StopSession("shutting_down"))
-    assert second.timer.cancelled()
+    assert second.cancelled()
+
+
+# --- what the portal says of peers and paths ---
+
+
+async def test_what_the_portal_says_of_a_client_that_is_gone_reaches_its_connection(
+    stage: Stage, gateway: GatewayLoop
+) -> None:
+    await stage.say(authorize("c-1", WEB))
+    await stage.say(portal.PeerGone(connection="c-1", reason="its link broke", kind="reset"))
+    await stage.say(portal.PeerGone(connection="c-1", reason="it left", kind="left", cause="signed_out"))
+    await stage.say(portal.PeerGone(connection="c-2", reason="it left", kind="left"))
+    assert stage.peers[0].told(Hint) == [Hint("its link broke", "reset"), Hint("it left", "left", "signed_out")]
+    assert gateway.peers.keys() == {"c-1"}
+
+
+async def test_what_a_client_finds_of_its_paths_reaches_the_connection_with_its_generation(
+    stage: Stage, gateway: GatewayLoop
+) -> None:
+    await stage.say(authorize("c-1", WEB))
+    await stage.say(portal.IceRestarted(connection="c-1", generation=2, local_ice=ICE, remote_ice=ICE))
+    await stage.say(portal.IceCandidates(connection="c-1", candidates=("a",), end=True, generation=2, withdrawn=("b",)))
+    (restart,) = stage.peers[0].told(RestartPath)
+    assert (restart.generation, restart.local_username, restart.remote_password) == (2, ICE.username, ICE.password)
+    assert stage.peers[0].told(AddCandidates) == [AddCandidates(("a",), True, 2, ("b",))]
+
+
+async def test_relays_that_change_reach_those_who_live(stage: Stage, gateway: GatewayLoop) -> None:
+    relay = portal.Relay(id="relay-1", host="192.0.2.5", port=3478, username="u", password="p", expires_at=10**10)
+    await stage.say(authorize("c-1", WEB))
+    await stage.say(portal.RelaysChanged(relays=(relay,)))
+    await stage.say(portal.RelaysChanged(relays=(relay,)))
+    await stage.join(WEB, relays=(relay,))
+    (told,) = stage.peers[0].told(SetServers)
+    assert [server.host for server in told.servers] == ["192.0.2.5"]
+    await stage.join(WEB, relays=())
+    assert stage.peers[0].told(SetServers)[-1].servers == ()
+
+
+async def test_an_upgrade_is_told_in_words(stage: Stage, gateway: GatewayLoop) -> None:
+    await stage.say(authorize("c-1", WEB))
+    await stage.tell(StopSession("shutting_down", text="upgrade"))
+    (closed,) = stage.peers[0].told(Close)
+    assert (closed.cause, closed.text) == ("shutting_down", "upgrade")
 
 
 # --- the portal goes and comes; leaving ---
@@ -357,7 +401,3 @@ async def test_the_firewall_is_open_for_the_living_and_nobody_else(
     assert stage.network.firewall == owed
     assert len({record.peer_id for record in loop.living()}) == len(loop.living())
     await stage.close()
-
-
-def test_its_messages_are_known_to_the_workers() -> None:
-    assert (Expired,) == gateway_loop.MESSAGES

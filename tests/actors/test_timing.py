@@ -7,6 +7,8 @@ from types import ModuleType
 import pytest
 
 from exeunt.actors import timing
+from exeunt.actors.ice.relay import BIND_AGAIN_AFTER_S, CHANNEL_LASTS_S, CHANNEL_RENEWED_AFTER_S
+from exeunt.actors.turn.settings import CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, PERMISSION_LIFETIME_S
 from exeunt.actors.wireguard.timing import Limits
 
 SOURCE = Path(timing.__file__).read_text(encoding="utf-8")
@@ -37,9 +39,21 @@ def test_the_timers_as_they_are_do_not_contradict_each_other() -> None:
         ("WORKER_LEAVE_S", 1.5, "a worker outlasts a peer"),
         ("WORKER_LEAVE_S", 2.0, "a worker outlasts its event loop"),
         ("LOST_AFTER_S", 25.0, "a cut network is named before the handshake gives up"),
-        ("CONSENT_INTERVAL_S", 4.0, "consent is asked for several times"),
-        ("LOST_AFTER_S", 10.5, None),
-        ("LOST_AFTER_S", 9.9, "consent is asked for several times"),
+        ("CONSENT_INTERVAL_S", 4.0, "consent is asked for long before the verdict"),
+        ("LOST_AFTER_S", 15.5, None),
+        ("LOST_AFTER_S", 9.9, "consent is asked for long before the verdict"),
+        ("LOST_AFTER_S", 18.0, "the latest verdict is not the handshake's"),
+        ("PROBE_S", 2.0, "a dead process is named within two seconds"),
+        ("PROBE_REPEAT_S", 0.2, "many probes make a round"),
+        ("PROBE_S", 1.2, "who leaves the portal has said goodbye before it is concluded"),
+        ("QUIET_S", 5.9, "an idle peer is asked by ICE before it is suspected"),
+        ("STALL_GRACE_S", 1.4, "a stopped host probes before it concludes"),
+        ("LOST_LATEST", 1.2, "the latest verdict is at most two seconds late"),
+        ("RESTART_SPACING_S", 1.0, "a second restart is not taken for the first"),
+        ("RESTART_S", 11.0, "a restart begun on suspicion is over at the latest verdict"),
+        ("AUTHORIZE_S", 15.0, "a client outlasts the portal's wait for a gateway"),
+        ("EXPIRY_PATIENCE_S", 0.9, "a client hears that its access has expired before it says so"),
+        ("RESTART_REPEAT_S", 7.0, "suspicion, probes and a restart come before the verdict"),
     ],
 )
 def test_breaking_a_relation_is_noticed(name: str, value: float, what: str | None) -> None:
@@ -48,6 +62,13 @@ def test_breaking_a_relation_is_noticed(name: str, value: float, what: str | Non
         return
     with pytest.raises(AssertionError, match=what):
         with_constant(name, value)
+
+
+def test_what_a_relay_keeps_outlives_what_a_client_renews() -> None:
+    """No program holds both ends of this: the client renews in `ice.relay`, the relay forgets by `turn.settings`."""
+    assert CHANNEL_RENEWED_AFTER_S + BIND_AGAIN_AFTER_S * 10 < CHANNEL_LASTS_S < PERMISSION_LIFETIME_S
+    assert PERMISSION_LIFETIME_S < CHANNEL_LIFETIME_S <= DEFAULT_LIFETIME_S
+    assert timing.LATEST_S < PERMISSION_LIFETIME_S, "a silent peer is let in until it is called lost"
 
 
 def test_twenty_percent_loss_leaves_a_goodbye_enough_rounds() -> None:

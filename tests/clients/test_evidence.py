@@ -122,6 +122,7 @@ def test_why_explains_the_last_ending(cli: Cli, append_ending: AppendEnding, app
     assert why["explanation"] == [
         "This client signed out.",
         "The goodbye was acknowledged by gateway-1 after 12 ms.",
+        "Its last packet came at 14:05:20.400, 100 ms before the end.",
         "It had run for 3m 20s, directly: 12 MiB received, 294 KiB sent.",
     ]
     assert [(moment["text"], moment["source"]) for moment in why["timeline"]] == [
@@ -131,8 +132,8 @@ def test_why_explains_the_last_ending(cli: Cli, append_ending: AppendEnding, app
         ("It ended: signed_out, by us.", "record"),
     ]
     shown = cli("why", "gateway-1").out
-    assert "acknowledged_by" in shown
-    assert "14:02:01.000  Path changed" in shown
+    assert "acknowledged by  goodbye_ack" in shown
+    assert "14:02:01.000    Path changed" in shown
 
 
 def test_why_nobody(cli: Cli, append_ending: AppendEnding) -> None:

@@ -36,9 +36,9 @@ STATUS: dict[str, Any] = {
     "resources": [{"name": "wiki", "address": "10.1.0.0/24", "state": "online", "site": "lab"}],
     "peers": [
         {"peer": "gateway-1", "path": "direct", "endpoint": "198.51.100.7:51820", "rtt_ms": 11.8,
-         "handshake_age_s": 63.0, "rx_bytes": 1_150_000, "tx_bytes": 300_000},
+         "handshake_age_s": 63.0, "rx_bytes": 1_150_000, "tx_bytes": 300_000, "last_seen_s_ago": 0.4, "generation": 1},
         {"peer": "gateway-2", "path": "relay", "endpoint": None, "rtt_ms": None, "handshake_age_s": None,
-         "rx_bytes": 0, "tx_bytes": 0},
+         "rx_bytes": 0, "tx_bytes": 0, "last_seen_s_ago": None, "generation": 0},
     ],
     "problems": [{"code": "relay", "message": "gateway-2 is reached through a relay.", "hint": "Run exeunt check."}],
 }  # fmt: skip
@@ -101,18 +101,26 @@ def test_quiet_keeps_problems_to_itself(cli: Cli, start_program: StartProgram) -
 
 
 def test_ping_prints_each_pong_with_its_path(cli: Cli, start_program: StartProgram) -> None:
-    pongs = [{"peer": "gw", "rtt_ms": 41.0, "path": "relay"}, {"peer": "gw", "rtt_ms": 12.0, "path": "direct"}]
+    pongs = [
+        {"peer": "gw", "rtt_ms": 41.0, "path": "relay", "endpoint": "203.0.113.2:4", "local_relay": "192.0.2.1:5"},
+        {"peer": "gw", "rtt_ms": 12.0, "path": "direct", "endpoint": "203.0.113.2:4"},
+    ]
     program = start_program(ping=_in_turn(*pongs, *pongs))
     shown = cli("ping", "gw", "-c", "2", "--interval", "0s")
     assert shown.code == 0
-    assert [line.split() for line in shown.out.splitlines()] == [
-        ["gw", "41", "ms", "◐", "relay"],
-        ["gw", "12", "ms", "●", "direct"],
-        ["2", "of", "2", "answered;", "least", "12", "ms,", "mean", "26", "ms,", "most", "41", "ms"],
+    *shown_pongs, title, counted, times, paths = shown.out.splitlines()
+    assert [line.split() for line in shown_pongs] == [
+        ["gw", "41", "ms", "◐", "relay", "192.0.2.1:5", "(ours)"],
+        ["gw", "12", "ms", "●", "direct", "203.0.113.2:4"],
     ]
+    assert title == "--- gw: ping statistics ---"
+    assert counted.startswith("2 sent, 2 answered, 0 % lost, in ")
+    assert times == "round trip: min 12 ms, avg 26 ms, max 41 ms, mdev 14 ms"
+    assert paths == "path: 1 relay, 1 direct"
     machine = cli("ping", "gw", "-c", "2", "--interval", "0s", "--json", "--timeout", "2s")
     assert [line["data"]["path"] for line in machine.lines] == ["relay", "direct"]
     assert [line["data"]["seq"] for line in machine.lines] == [1, 2]
+    assert [line["data"]["local_relay"] for line in machine.lines] == ["192.0.2.1:5", None]
     assert program.calls[-1] == ("ping", {"peer": "gw", "timeout_s": 2.0})
 
 
@@ -127,7 +135,41 @@ def test_ping_without_any_answer_times_out(cli: Cli, start_program: StartProgram
     start_program(ping=_in_turn(*[ControlError("timeout", "No answer.")] * 2))
     done = cli("ping", "gw", "-c", "2", "--interval", "0s")
     assert done.code == 5
-    assert "0 of 2 answered" in done.out
+    assert "2 sent, 0 answered, 100 % lost" in done.out
+
+
+def test_ping_waits_for_a_direct_path(cli: Cli, start_program: StartProgram) -> None:
+    relayed = {"peer": "gw", "rtt_ms": 41.0, "path": "relay", "remote_relay": "192.0.2.1:5"}
+    direct = {"peer": "gw", "rtt_ms": 12.0, "path": "direct"}
+    lost = ControlError("timeout", "No answer.")
+    program = start_program(ping=_in_turn(relayed, lost, *[relayed] * 5, direct, direct))
+    done = cli("ping", "gw", "--until-direct", "--interval", "0s")
+    assert done.code == 0
+    assert len(program.calls) == 8, "more than without --until-direct, and no more than needed"
+    assert "192.0.2.1:5 (the peer's)" in done.out
+    assert "path: 6 relay, 1 direct" in done.out
+
+
+def test_ping_waits_for_a_direct_path_no_longer_than_it_should(cli: Cli, start_program: StartProgram) -> None:
+    start_program(ping={"peer": "gw", "rtt_ms": 41.0, "path": "relay"})
+    done = cli("ping", "gw", "--until-direct", "--interval", "20ms", "--timeout", "100ms", "--json")
+    assert done.code == 5
+    assert 1 <= len(done.lines) <= 6
+    counted = cli("ping", "gw", "--until-direct", "--interval", "0s", "-c", "3", "--json")
+    assert (counted.code, len(counted.lines)) == (5, 3)
+
+
+def test_an_interrupted_ping_shows_its_statistics(
+    cli: Cli, start_program: StartProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("exeunt.clients.commands.ping.time.sleep", interrupt)
+    start_program(ping={"peer": "gw", "rtt_ms": 41.0, "path": "relay"})
+    done = cli("ping", "gw")
+    assert done.code == 130
+    assert "1 sent, 1 answered" in done.out
 
 
 def test_ping_to_nobody(cli: Cli, start_program: StartProgram) -> None:

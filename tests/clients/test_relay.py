@@ -225,12 +225,43 @@ async def test_closing_closes_every_socket_and_may_be_repeated() -> None:
         {"public_ipv4": "::1"},
         {"min_port": 10, "max_port": 9},
         {"denied_peers": ("10.0.0.0/99",)},
+        {"other_listen": (("127.0.0.1", 0),)},  # the same host
+        {"other_listen": (("0.0.0.0", 0),)},
+        {"other_listen": (("127.0.0.2", 0), ("127.0.0.3", 0))},
+        {"other_listen": (("::1", 0),)},  # it doesn't listen on IPv6 at all
+        {"other_listen": (("127.0.0.2", 0),), "public_ipv4": "192.0.2.1", "other_public_ipv4": "192.0.2.1"},
     ],
 )
 async def test_what_cannot_work_does_not_start(changes: dict[str, Any]) -> None:
     with pytest.raises(RelayStartError):
         async with relay(**changes):
             pass
+
+
+async def test_another_address_answers_for_the_first() -> None:
+    """NAT behaviour discovery on real sockets: the answer leaves from the address that it was asked to leave from."""
+    async with relay(other_listen=(("127.0.0.2", 0),)) as running:
+        server, (other,) = running.listening[0], running.other_listening
+        assert other[0] == "127.0.0.2"
+        assert other[1] != server[1]
+        async with peer("0.0.0.0") as (transport, inbox, _), asyncio.timeout(5):
+            for flags, source in [(0, server), (2, (server[0], other[1])), (4, (other[0], server[1])), (6, other)]:
+                request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes={"CHANGE-REQUEST": flags})
+                transport.sendto(bytes(request), server)
+                data, address = await inbox.received.get()
+                assert address == source
+                told = stun.parse_message(data).attributes
+                assert (told["RESPONSE-ORIGIN"], told["OTHER-ADDRESS"]) == (source, other)
+        assert running.counters["changed_origins"] == 3
+
+
+async def test_another_address_is_told_as_clients_see_it() -> None:
+    public = {"public_ipv4": "192.0.2.1", "other_public_ipv4": "192.0.2.2"}
+    async with relay(other_listen=(("127.0.0.2", 0),), **public) as running:
+        async with peer() as (transport, inbox, _), asyncio.timeout(5):
+            transport.sendto(bytes(stun.Message(stun.Method.BINDING, stun.Class.REQUEST)), running.listening[0])
+            told = stun.parse_message((await inbox.received.get())[0]).attributes
+        assert (told["RESPONSE-ORIGIN"][0], told["OTHER-ADDRESS"][0]) == ("192.0.2.1", "192.0.2.2")
 
 
 async def test_it_serves_until_it_is_told_to_stop(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,13 +4,16 @@ import asyncio
 import builtins
 import os
 import signal
+import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from exeunt.runtime import Actor, BlockingActor, Later, Message, Refused, Terminated, receive
 from exeunt.runtime.context import current
 from exeunt.runtime.errors import Failure
+from exeunt.runtime.inheritance import HAND_OVER
 
 
 class Say(Message, frozen=True):
@@ -328,6 +331,74 @@ class Chronicler(Player):
     def on_stop(self) -> None:
         with self._file.open("a") as file:
             file.write(f"-{self._name} ")
+
+
+class Mortal(Player):
+    """Deposits last words, so many, to be sent to ports of this machine. Tells how long one took, in nanoseconds."""
+
+    def __init__(self, ports: list[int], count: int = 1) -> None:
+        super().__init__()
+        self._ports, self._count = ports, count
+        self._mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._took_ns = 0
+
+    def on_start(self) -> None:
+        self._mouth.bind(("127.0.0.1", 0))
+        began_ns = time.monotonic_ns()
+        for number in range(self._count):
+            payload = number.to_bytes(2, "big") + bytes(150)
+            port = self._ports[number % len(self._ports)]
+            self.node.deposits.put(str(number), self._mouth.fileno(), payload, destination=("127.0.0.1", port))
+        self._took_ns = (time.monotonic_ns() - began_ns) // self._count
+
+    def on_stop(self) -> None:
+        self._mouth.close()
+
+    @receive(Open)
+    def tell(self, _message: Open) -> Number:
+        return Number(self._took_ns)
+
+
+class Heir(Player):
+    """Counts; hands its count and its socket over to its successor, and has words deposited in case nobody comes."""
+
+    def __init__(self, port: int, takes: bool = True) -> None:
+        super().__init__()
+        self._port, self._takes = port, takes
+        self._count = 0
+        self._mouth: socket.socket | None = None
+
+    def on_start(self) -> None:
+        deposits = self.node.deposits
+        bequest = deposits.inherit("heir")
+        if bequest is None:
+            self._mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._mouth.bind(("127.0.0.1", 0))
+        elif self._takes:
+            self._count = int.from_bytes(bequest.document[-4:], "big")
+            self._mouth = socket.socket(fileno=bequest.descriptors[0])
+        else:
+            return
+        deposits.put("heir", self._mouth.fileno(), b"gone", destination=("127.0.0.1", self._port))
+        deposits.taken("heir")
+
+    def on_stop(self) -> None:
+        if self._mouth is None:
+            return
+        if self.exit_reason == HAND_OVER:
+            document = bytes(100_000) + self._count.to_bytes(4, "big")
+            self.node.deposits.bequeath("heir", document, [self._mouth.fileno()])
+        self._mouth.close()
+
+    @receive(Number)
+    def add(self, message: Number) -> Number:
+        self._count += message.n
+        return Number(self._count)
+
+    @receive(Where)
+    def port(self, _message: Where) -> Number:
+        assert self._mouth is not None
+        return Number(self._mouth.getsockname()[1])
 
 
 class Parent(Actor):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.actors.notes import Notes
 
 from exeunt.actors.device.actor import Device, hand_over
 from exeunt.actors.device.messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
@@ -114,3 +115,24 @@ async def test_a_device_that_cannot_listen_does_not_start(node: Node, tmp_path: 
     node.start(device, "device")
     await settle()
     assert device.exit_reason == "crashed"
+
+
+async def test_a_successor_of_a_restarted_worker_has_the_device(node: Node, owner: Owner, tmp_path: Path) -> None:
+    node.deposits = notes = Notes()
+    kernel = given_device(tmp_path)
+    await settle()
+    node.resources["pump"].pause()
+    kernel.send(PACKET)  # it waits in the kernel
+    node.local("device").stop("hand_over")
+    await settle()
+    assert notes.left
+    successor = Device(str(tmp_path / "d"), owner="n/peers-1/owner")
+    node.start(successor, "device")
+    await successor.started
+    node.local("device").tell(SetResources({"10.0.0.0/8": "r-1"}))
+    await settle()
+    kernel.send(PACKET)
+    await settle()
+    assert owner.told == [DeviceReady("peers-1"), Intent("r-1")]
+    assert notes.taken_keys == ["device"]
+    kernel.close()

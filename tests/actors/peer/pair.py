@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 
 from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.peer.machine import TRANSITIONS, Connected, Connection, Ended, Event, PongReceived, State
+from exeunt.actors.peer.events import Connected, Ended, Event, PongReceived
+from exeunt.actors.peer.machine import TRANSITIONS, Connection, State
 from exeunt.actors.wireguard import Limits, PrefixedIndices, Tunnel
 from exeunt.actors.wireguard.testing import SIDES, Side, public_key
 
@@ -38,7 +39,11 @@ def reachable_from(state: State) -> set[State]:
 class ConnectionPair:
     """Order is kept; each datagram takes half of `rtt_ms`. `carried` has all that were sent, also the lost."""
 
-    def __init__(self, *, rtt_ms: float = 20.0, loss: float = 0.0, seed: int = 1) -> None:
+    def __init__(
+        self, *, rtt_ms: float = 20.0, loss: float = 0.0, seed: int = 1, idle_after_s: float | None = None
+    ) -> None:
+        """Only the client ends it when it is idle."""
+        self.idle_after_s = idle_after_s
         self.now = 1000.0
         self.rtt_ms = rtt_ms
         self.loss = loss
@@ -144,4 +149,9 @@ class ConnectionPair:
             limits=Limits(rekey_attempt_time_s=20.0),
             wall_clock_ns=lambda: 1_800_000_000 * 10**9 + int(self.now * 10**9),
         )
-        return Connection(tunnel, initiator=side == "client", identifier=counting(number))
+        return Connection(
+            tunnel,
+            initiator=side == "client",
+            identifier=counting(number),
+            idle_after_s=self.idle_after_s if side == "client" else None,
+        )

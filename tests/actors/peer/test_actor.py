@@ -4,34 +4,44 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.actors.notes import Notes
 
 from exeunt.actors.device.pump import Pump
 from exeunt.actors.endings import Cause, Ending, Initiator
-from exeunt.actors.ice import Callbacks, IceConfig, Lost, NeverConnected, Sockets
+from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected, Route, Sockets
 from exeunt.actors.ice import Path as IcePath
+from exeunt.actors.ice.agent import Credentials
 from exeunt.actors.messages import MESSAGES
-from exeunt.actors.peer import actor as peer_actor
-from exeunt.actors.peer import machine
+from exeunt.actors.peer import farewell, paths
 from exeunt.actors.peer.actor import PeerConnection
 from exeunt.actors.peer.messages import (
+    AddCandidates,
     Close,
     DescribePeer,
     Hint,
+    Moved,
     PeerConfig,
     PeerConnected,
     PeerDescription,
     PeerEnded,
+    PeerPathChanged,
     Ping,
     Pong,
+    RelayServer,
+    RestartPath,
     SetNetworks,
+    SetServers,
 )
 from exeunt.actors.portal.actor_messages import PortalSay
+from exeunt.actors.portal.messages import IceCandidates, RestartIce
+from exeunt.actors.timing import DOUBT_S, PROBE_S, STALL_S
 from exeunt.actors.wireguard.testing import ipv4_packet, public_key
 from exeunt.runtime import Actor, Message, Refused, receive
 from exeunt.runtime.codec import Codec
@@ -54,8 +64,16 @@ class PlayedAgent:
         self.config, self.callbacks = config, callbacks
         self.made[config.role] = self
         self.found = asyncio.Event()
+        self.fails = False
         self.closed = 0
-        self.hints = 0
+        self.hints: list[bool] = []
+        self.path: IcePath | None = None
+        self.last_alive: float | None = None
+        self.remote: list[tuple[str | None, int]] = []
+        self.withdrawn: list[tuple[str, int]] = []
+        self.restarts: dict[int, asyncio.Future[IcePath]] = {}
+        self.servers: tuple[IceServer, ...] = ()
+        self.way: Route | None = Route("udp4", ("192.0.2.9", 4500), "192.0.2.1", b"", "direct")
         self.cut = False
         self.other: Callable[[], PlayedAgent | None] = lambda: self.made.get(
             "controlled" if config.role == "controlling" else "controlling"
@@ -71,8 +89,19 @@ class PlayedAgent:
         if self.connect_error is not None:
             raise self.connect_error
         await self.found.wait()
+        if self.fails:
+            raise NeverConnected("timed_out", "nobody answered")
+        self.path = PATH
         self.callbacks.on_path(PATH)
         return PATH
+
+    async def restart(self, credentials: Credentials, timeout_s: float, generation: int) -> IcePath:
+        self.callbacks.on_candidate(f"candidate:{credentials.local_username}", generation)
+        outcome: asyncio.Future[IcePath] = asyncio.get_running_loop().create_future()
+        self.restarts[generation] = outcome
+        self.path = path = await outcome
+        self.callbacks.on_path(path)
+        return path
 
     def send(self, datagram: bytes) -> None:
         other = self.other()
@@ -83,17 +112,29 @@ class PlayedAgent:
         if not self.closed:
             self.callbacks.on_datagram(datagram)
 
-    def add_remote_candidate(self, candidate: str | None) -> None:
-        """Paths come from the test."""
+    def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
+        self.remote.append((candidate, generation))
+
+    def withdraw_remote_candidate(self, candidate: str, generation: int = 0) -> None:
+        self.withdrawn.append((candidate, generation))
+
+    def route(self) -> Route | None:
+        return None if self.path is None else self.way
+
+    def channel_descriptor(self, channel: str) -> int | None:
+        return {"udp4": 7, "relay-0.1": 8}.get(channel)
 
     def claim_indices(self, prefix: int) -> None:
         """Datagrams come from the other played agent alone."""
 
-    def note_alive(self) -> None:
-        """Nobody watches."""
+    def set_servers(self, servers: tuple[IceServer, ...]) -> None:
+        self.servers = servers
 
-    def hint(self) -> None:
-        self.hints += 1
+    def note_alive(self) -> None:
+        self.last_alive = time.monotonic()
+
+    def hint(self, urgent: bool = False) -> None:
+        self.hints.append(urgent)
 
     async def close(self, timeout_s: float) -> None:
         self.closed += 1
@@ -104,7 +145,7 @@ class Owner(Actor):
         super().__init__()
         self.told: list[Message] = []
 
-    @receive(PeerConnected, PeerEnded, PortalSay)
+    @receive(PeerConnected, PeerPathChanged, PeerEnded, PortalSay)
     def on_told(self, message: Message) -> None:
         self.told.append(message)
 
@@ -163,8 +204,8 @@ class Side:
 
 @pytest.fixture
 async def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Side]]:
-    monkeypatch.setattr(peer_actor, "IceAgent", PlayedAgent)
-    monkeypatch.setattr(machine, "GOODBYE_DEADLINE_S", 0.1)  # where nobody answers, real time passes
+    monkeypatch.setattr(paths, "IceAgent", PlayedAgent)
+    monkeypatch.setattr(farewell, "GOODBYE_DEADLINE_S", 0.1)  # where nobody answers, real time passes
     monkeypatch.setattr(PlayedAgent, "made", {}, raising=False)
     sides = {name: Side(name, tmp_path) for name in KEYS}
     yield sides
@@ -314,21 +355,32 @@ async def test_networks_that_come_after_the_end_are_not_taken(sides: dict[str, S
 async def test_a_packet_that_needs_an_earlier_timer_gets_one(sides: dict[str, Side]) -> None:
     client, _ = await connected(sides)
     PlayedAgent.made["controlling"].cut = True
-    client.peer._on_timer()  # the handshake's; nothing is due before the session expires
+    client.peer._on_timer()  # the handshake's; nothing is due before the peer would have been quiet for long
     before = client.peer._timer_at
     client.peer.send_packet(ipv4_packet())
     due = client.peer._machine.poll_timeout()
     assert due is not None
-    assert due[1] == "peer silent after data"
-    assert client.peer._timer_at == due[0] < before, "not only when the session expires, minutes later"
+    assert due[1] == "liveness"
+    assert client.peer._timer_at == due[0] < before
+
+
+def test_a_pong_names_the_relays_that_it_came_through() -> None:
+    path = IcePath("relay", "relay", "host", ("192.0.2.1", 50_000), ("2001:db8::2", 4), 1.0)
+    assert Pong.by(2.0, path) == Pong(2.0, "relay", endpoint="[2001:db8::2]:4", local_relay="192.0.2.1:50000")
+    theirs = Pong.by(2.0, IcePath("relay", "host", "relay", ("10.0.0.1", 3), ("192.0.2.1", 50_001), 1.0))
+    assert (theirs.local_relay, theirs.remote_relay) == ("", "192.0.2.1:50001")
 
 
 async def test_questions_are_answered(sides: dict[str, Side]) -> None:
     client, _ = await connected(sides)
     pong: Pong = await client.ref.ask(Ping(1.0))
     assert (pong.path, pong.rtt_ms >= 0) == ("direct", True)
+    assert (pong.endpoint, pong.local_relay, pong.remote_relay) == ("192.0.2.2:2", "", "")
     description: PeerDescription = await client.ref.ask(DescribePeer())
     assert (description.state, description.path, description.endpoint) == ("established", "direct", "192.0.2.2:2")
+    assert description.generation == 0
+    assert description.last_seen_s_ago is not None
+    assert 0 <= description.last_seen_s_ago < 5
     PlayedAgent.made["controlling"].cut = True
     with pytest.raises(Refused, match="within"):
         await client.ref.ask(Ping(0.02))
@@ -346,3 +398,237 @@ async def test_before_there_is_a_connection_a_ping_is_refused(sides: dict[str, S
     await settle()
     with pytest.raises(Refused, match="not connected"):
         await client.ref.ask(Ping(1.0))
+
+
+# --- a peer that may be gone ---
+
+
+def pass_time(side: Side, seconds: float) -> None:
+    """Serve this side's timers as if so much time passed, each on time."""
+    peer = side.peer
+    until = peer._now() + seconds
+    while peer._machine.state != "ended":
+        due = peer._machine.poll_timeout()
+        if due is None or due[0] > until:
+            break
+        peer._machine.handle_timeout(due[0])
+        peer._drain()
+
+
+async def test_a_process_that_died_is_called_that_after_the_probes(sides: dict[str, Side]) -> None:
+    client, gateway = await connected(sides)
+    PlayedAgent.made["controlling"].cut = PlayedAgent.made["controlled"].cut = True
+    gateway.ref.tell(Hint("the link was reset", "reset"))
+    await settle()
+    assert PlayedAgent.made["controlled"].hints == [True], "ICE checks urgently, too"
+    pass_time(gateway, PROBE_S + 0.2)
+    await gateway.over()
+    (ending,) = gateway.endings()
+    assert (ending.cause, ending.initiated_by) == (Cause.PROCESS_DIED, Initiator.NETWORK)
+    assert ending.evidence["told"] == "the link was reset"
+    assert ending.acknowledged is None
+    assert client.endings() == []
+
+
+async def test_a_word_of_the_portal_that_nobody_knows_yet_is_a_hint(sides: dict[str, Side]) -> None:
+    _, gateway = await connected(sides)
+    PlayedAgent.made["controlling"].cut = True
+    gateway.ref.tell(Hint("said by a portal of 2030", "vanished"))
+    await settle()
+    pass_time(gateway, DOUBT_S + 0.2)
+    await settle()
+    assert gateway.endings() == []
+    assert [one.message.reason for one in said(gateway, RestartIce)] == ["said by a portal of 2030"]
+
+
+async def test_what_ice_hears_counts_as_a_sign_of_life(sides: dict[str, Side]) -> None:
+    _, gateway = await connected(sides)
+    agent = PlayedAgent.made["controlled"]
+    agent.cut = PlayedAgent.made["controlling"].cut = True
+    gateway.ref.tell(Hint("the link was reset", "reset"))
+    await settle()
+    agent.last_alive = gateway.peer._now() + 0.5
+    gateway.peer._on_timer()
+    pass_time(gateway, 5.0)
+    assert gateway.endings() == []
+
+
+# --- other paths ---
+
+
+def said(side: Side, kind: Any) -> list[Any]:
+    return [one for one in side.owner.of(PortalSay) if isinstance(one.message, kind)]
+
+
+def restart(generation: int = 1) -> RestartPath:
+    return RestartPath(
+        generation=generation,
+        local_username=f"loc{generation}",
+        local_password="p" * 22,
+        remote_username=f"rem{generation}",
+        remote_password="q" * 22,
+    )
+
+
+async def test_a_host_that_moved_checks_at_once_and_asks_for_a_restart(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    client.ref.tell(Moved("addresses changed"))
+    await settle()
+    assert PlayedAgent.made["controlling"].hints == [True]
+    (asked,) = said(client, RestartIce)
+    assert asked.message == RestartIce(connection="c-1", reason="addresses changed")
+
+
+async def test_a_restart_finds_another_path_and_the_session_lives_on(sides: dict[str, Side]) -> None:
+    client, gateway = await connected(sides)
+    agent = PlayedAgent.made["controlling"]
+    client.ref.tell(restart())
+    await settle()
+    tagged = [one.message for one in said(client, IceCandidates) if one.message.generation == 1]
+    assert tagged == [IceCandidates(connection="c-1", candidates=("candidate:loc1",), generation=1)]
+    relayed = IcePath("relay", "relay", "host", ("192.0.2.9", 9), ("192.0.2.2", 2), 30.0)
+    agent.restarts[1].set_result(relayed)
+    await settle()
+    assert client.owner.of(PeerPathChanged) == [PeerPathChanged("c-1", "relay")]
+    description: PeerDescription = await client.ref.ask(DescribePeer())
+    assert (description.path, description.generation, description.state) == ("relay", 1, "established")
+    assert len(client.owner.of(PeerConnected)) == len(gateway.owner.of(PeerConnected)) == 1
+    pong: Pong = await client.ref.ask(Ping(1.0))
+    assert pong.path == "relay"
+
+
+async def test_an_echo_of_an_old_restart_begins_nothing(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    client.ref.tell(restart(2))
+    client.ref.tell(restart(1))
+    client.ref.tell(restart(2))
+    await settle()
+    assert list(PlayedAgent.made["controlling"].restarts) == [2]
+
+
+async def test_a_restart_that_finds_nothing_ends_nothing(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    agent = PlayedAgent.made["controlling"]
+    client.ref.tell(restart())
+    await settle()
+    agent.restarts[1].set_exception(NeverConnected("timed_out", "nobody answered"))
+    await settle()
+    assert client.endings() == []
+    assert not client.peer._machine.restarts.is_under_way
+
+
+async def test_a_restart_saves_a_connection_whose_first_search_finds_nothing(sides: dict[str, Side]) -> None:
+    for side in sides.values():
+        side.begin()
+    await settle()
+    client, agent = sides["client"], PlayedAgent.made["controlling"]
+    client.ref.tell(restart())
+    await settle()
+    agent.fails = True
+    agent.found.set()
+    await settle()
+    assert client.endings() == []
+    agent.restarts[1].set_exception(NeverConnected("timed_out", "nobody answered"))
+    await client.over()
+    (ending,) = client.endings()
+    assert ending.cause == Cause.NEVER_CONNECTED
+    assert ending.evidence["generation"] == 1
+
+
+async def test_candidates_carry_their_generation_both_ways(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    agent = PlayedAgent.made["controlling"]
+    client.ref.tell(AddCandidates(("candidate:a", "candidate:b"), end=True, generation=3, withdrawn=("candidate:z",)))
+    await settle()
+    assert agent.remote == [("candidate:a", 3), ("candidate:b", 3), (None, 3)]
+    assert agent.withdrawn == [("candidate:z", 3)]
+    agent.callbacks.on_candidate("candidate:c", 3)
+    agent.callbacks.on_withdrawn("candidate:d", 2)
+    agent.callbacks.on_candidate("", 3)
+    await settle()
+    assert [one.message for one in said(client, IceCandidates)[1:]] == [
+        IceCandidates(connection="c-1", generation=2, withdrawn=("candidate:d",)),
+        IceCandidates(connection="c-1", candidates=("candidate:c",), end=True, generation=3),
+    ]
+
+
+async def test_relays_that_change_are_handed_to_ice(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    client.ref.tell(
+        SetServers((RelayServer(host="192.0.2.5", port=3478), RelayServer(host="r", port=443, transport="tls")))
+    )
+    await settle()
+    assert [(one.kind, one.host, one.transport) for one in PlayedAgent.made["controlling"].servers] == [
+        ("stun", "192.0.2.5", "udp"),
+        ("turn", "192.0.2.5", "udp"),
+        ("turn", "r", "tls"),
+    ]
+
+
+async def test_a_lost_relay_is_the_end_only_when_nothing_else_is_found(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    agent = PlayedAgent.made["controlling"]
+    agent.callbacks.on_lost(Lost("relay_lost", 0.0))
+    await settle()
+    assert client.endings() == []
+    assert [one.message.reason for one in said(client, RestartIce)] == ["the relay was lost"]
+    agent.cut = PlayedAgent.made["controlled"].cut = True
+    pass_time(client, 6.0)
+    await client.over()
+    (ending,) = client.endings()
+    assert (ending.cause, ending.initiated_by) == (Cause.RELAY_LOST, Initiator.NETWORK)
+
+
+async def test_a_text_for_people_reaches_them(sides: dict[str, Side]) -> None:
+    client, gateway = await connected(sides)
+    await gateway.ref.ask(Close(Cause.SHUTTING_DOWN, text="upgrade"))
+    await settle()
+    assert client.endings()[0].evidence == {"told": "goodbye: shutting_down", "text": "upgrade"}
+
+
+async def test_an_idle_connection_ends_as_configured(sides: dict[str, Side]) -> None:
+    client = sides["client"]
+    client.peer = PeerConnection(**client.config(idle_after_s=30.0))
+    client, gateway = await connected(sides)
+    PlayedAgent.made["controlled"].last_alive = PlayedAgent.made["controlling"].last_alive = None
+    client.peer._machine.handle_alive(client.peer._now() + 40)
+    pass_time(client, 31.0 - STALL_S / 2)
+    await client.over()
+    await settle()
+    assert [(one.cause, one.initiated_by) for one in client.endings()] == [(Cause.IDLE, Initiator.US)]
+    assert [(one.cause, one.initiated_by) for one in gateway.endings()] == [(Cause.IDLE, Initiator.PEER)]
+
+
+async def test_its_last_will_follows_the_path_and_the_session_and_goes_with_it(sides: dict[str, Side]) -> None:
+    notes = sides["client"].node.deposits = Notes()
+    client, gateway = await connected(sides)
+    descriptor, first, where = notes.words["c-1"]
+    assert (descriptor, where) == (7, {"destination": ("192.0.2.9", 4500), "source": "192.0.2.1"})
+    agent = PlayedAgent.made["controlling"]
+    agent.way = Route("relay-0.1", None, None, b"\x40\x00", "relay")
+    agent.callbacks.on_path(PATH)
+    assert notes.words["c-1"] == (8, agent.way.frame(first), {"destination": None, "source": None})
+    gateway.peer._machine.tunnel._responder._accepted_at = 0.0  # two initiations in a moment are one too many
+    client.peer._machine.tunnel.connect(time.monotonic())
+    client.peer._on_timer()
+    await settle()
+    _, second, _ = notes.words["c-1"]
+    assert second != agent.way.frame(first)
+    await client.ref.ask(Close(Cause.SIGNED_OUT))
+    assert notes.words == {}
+    PlayedAgent.made["controlled"].take(second[4:])
+    await settle()
+    (theirs,) = gateway.endings()
+    assert theirs.cause is Cause.SIGNED_OUT, "who has said goodbye needs nobody to speak for it"
+
+
+async def test_a_last_will_is_an_ending_at_the_other_side(sides: dict[str, Side]) -> None:
+    notes = sides["client"].node.deposits = Notes()
+    _, gateway = await connected(sides)
+    _, will, _ = notes.words["c-1"]
+    for _ in range(8):
+        PlayedAgent.made["controlled"].take(will)
+    await settle()
+    (theirs,) = gateway.endings()
+    assert (theirs.cause, theirs.initiated_by) == (Cause.WORKER_CRASHED, Initiator.SUPERVISOR)
+    assert (theirs.detection_ms, theirs.acknowledged) == (None, None)

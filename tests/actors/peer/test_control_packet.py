@@ -83,7 +83,7 @@ def test_foreign_and_unknown_events_are_named_and_harmless() -> None:
 
 
 def test_a_later_goodbye_keeps_the_fields_of_the_first_version() -> None:
-    later = control(2, b"\x02\x63\xff\xff" + IDENTIFIER + b"\0\0\0\x05" + bytes(400))
+    later = control(2, b"\x02\x63\xff\xfe" + IDENTIFIER + b"\0\0\0\x05" + bytes(400))
     assert decode_control(later) == Goodbye(reason="unspecified", identifier=IDENTIFIER, elapsed_ms=5)
 
 

@@ -38,7 +38,10 @@ from exeunt.actors.portal.messages import (
     LiveConnection,
     PeerGone,
     RequestAuthorization,
+    RestartIce,
 )
+from exeunt.actors.portal.outbox import CAPACITY, ENDS_CAPACITY
+from exeunt.actors.portal.timing import REQUEST_LIFETIME_S
 
 JOINED = Joined(peer_id="client-1", name="laptop", address_ipv4="100.64.0.1", address_ipv6="fd65::1")
 
@@ -228,7 +231,41 @@ def test_leaving_is_acknowledged(rig: Rig) -> None:
     assert rig.sent() == [{"type": "leaving", "reason": "signed_out"}]
     rig.hear(Left())
     assert rig.events() == [LinkLeft(acknowledged=True)]
+    assert rig.commands() == []
+    assert rig.state() == "left"
+
+
+def test_who_has_left_still_reports_what_ends_and_nothing_else(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    rig.commands()
+    rig.machine.handle_send(ConnectionEnded(connection="x", cause="signed_out"), rig.now)
+    rig.hear(Left())
+    rig.machine.handle_send(ConnectionEnded(connection="y", cause="signed_out"), rig.now)
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    assert [message["connection"] for message in rig.sent()] == ["x", "y"]
+    rig.machine.handle_close()
     assert rig.commands() == [CloseSocket()]
+    assert rig.state() == "closed"
+
+
+def test_a_link_that_nobody_closes_ends_by_itself(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    rig.hear(Left())
+    assert rig.wait() == "farewell"
+    assert rig.commands()[-1] == CloseSocket()
+    assert rig.state() == "closed"
+    assert rig.machine.poll_timeout() is None
+
+
+def test_a_link_that_breaks_after_the_goodbye_is_just_closed(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_leave("signed_out", 0.25, rig.now)
+    rig.hear(Left())
+    rig.events()
+    rig.machine.handle_closed("broken", rig.now)
+    assert rig.events() == []
     assert rig.state() == "closed"
 
 
@@ -238,7 +275,7 @@ def test_leaving_waits_no_longer_than_its_limit(rig: Rig) -> None:
     assert rig.wait() == "leave"
     assert rig.now == 1000.25
     assert rig.events() == [LinkLeft(acknowledged=False)]
-    assert rig.machine.poll_timeout() is None
+    assert rig.state() == "left"
 
 
 def test_leaving_ends_when_the_link_does(rig: Rig) -> None:
@@ -275,10 +312,9 @@ def test_candidates_are_held_and_merged_while_the_link_is_down(rig: Rig) -> None
     rig.machine.handle_opened(rig.now)
     rig.commands()
     rig.hear(JOINED)
-    assert rig.sent() == [
-        {"type": "ice_candidates", "connection": "x", "candidates": ["a", "b", "c"], "end": True},
-        {"type": "connection_ended", "connection": "y", "cause": "idle"},
-    ]
+    held, ended = rig.sent()
+    assert (held["connection"], held["candidates"], held["end"]) == ("x", ["a", "b", "c"], True)
+    assert (ended["type"], ended["connection"], ended["cause"]) == ("connection_ended", "y", "idle")
 
 
 def test_what_is_stale_after_a_loss_is_not_sent(rig: Rig) -> None:
@@ -368,3 +404,44 @@ def test_every_state_but_the_last_can_be_reached_and_left() -> None:
     assert reached == set(TRANSITIONS)
     for state, ways in TRANSITIONS.items():
         assert ("close" in ways) == (state != "closed")
+
+
+def test_endings_are_held_beside_everything_else_and_bounded(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_closed("broken", rig.now)
+    for number in range(CAPACITY):
+        rig.machine.handle_send(RequestAuthorization(resource_id=f"r{number}"), rig.now)
+    for number in range(ENDS_CAPACITY + 3):
+        rig.machine.handle_send(ConnectionEnded(connection=f"c{number}", cause="network_lost"), rig.now)
+    assert rig.machine.refused_messages == 3
+    rig.now += 3600
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    ended = [message for message in rig.sent() if message["type"] == "connection_ended"]
+    assert [message["connection"] for message in ended] == [f"c{number}" for number in range(ENDS_CAPACITY)]
+    rig.machine.handle_closed("broken", rig.now)
+    rig.machine.handle_send(ConnectionEnded(connection="later", cause="idle"), rig.now)
+    assert rig.machine.refused_messages == 3, "the room is there again"
+
+
+def test_a_wish_to_restart_waits_a_little_and_ends_with_its_connection(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_closed("broken", rig.now)
+    rig.machine.handle_send(RestartIce(connection="kept", reason="moved"), rig.now)
+    rig.machine.handle_send(RestartIce(connection="over", reason="moved"), rig.now)
+    rig.machine.handle_send(ConnectionEnded(connection="over", cause="idle"), rig.now)
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert [(m["type"], m["connection"]) for m in rig.sent()] == [("restart_ice", "kept"), ("connection_ended", "over")]
+    rig.machine.handle_closed("broken", rig.now)
+    rig.machine.handle_send(RestartIce(connection="stale", reason="moved"), rig.now)
+    rig.now += REQUEST_LIFETIME_S
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert rig.sent() == []

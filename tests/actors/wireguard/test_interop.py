@@ -225,6 +225,23 @@ def test_a_rekey_does_not_interrupt_traffic(peer: Peer) -> None:
     assert tunnel.drops[DropReason.BAD_HANDSHAKE] == 0
 
 
+def test_wireguard_go_takes_a_packet_sealed_ahead_and_nothing_after_it(peer: Peer) -> None:
+    """Its counter leaps to the topmost that wireguard-go accepts. It is an echo request, so the answer proves it."""
+    tunnel = our_tunnel(initiator=True)
+    assert_echoes(peer, tunnel, b"before")
+    will = tunnel.seal_last_will(echo_request(b"the last"), time.monotonic())
+    assert will is not None
+    peer.ours.sendto(will, peer.endpoint)
+    (reply,) = peer.exchange(tunnel, lambda: False)
+    assert reply[28:] == b"the last"
+    peer.ours.sendto(will, peer.endpoint)
+    late = tunnel.encapsulate(echo_request(b"too late"), time.monotonic())
+    assert late is not None
+    peer.ours.sendto(late, peer.endpoint)
+    quiet_until = time.monotonic() + 0.3  # nothing is to come; it would within a millisecond
+    assert peer.exchange(tunnel, lambda: time.monotonic() >= quiet_until) == []
+
+
 def test_wireguard_go_understands_our_cookies(peer: Peer) -> None:
     """It repeats its initiation after five seconds, with the second MAC."""
     tunnel = our_tunnel(initiator=False, gate=CookieChecker(public_key(OUR_KEY), handshakes_per_second=0))

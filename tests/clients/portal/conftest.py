@@ -20,10 +20,19 @@ from exeunt.actors.portal.messages import (
     RequestAuthorization,
 )
 from exeunt.clients.portal import administration
-from exeunt.clients.portal.events import CloseSession, SessionFact, Transmit
+from exeunt.clients.portal.events import (
+    ClosedHow,
+    CloseSession,
+    ConnectionMade,
+    EndReported,
+    Fact,
+    SessionFact,
+    TellEvidence,
+    Transmit,
+)
 from exeunt.clients.portal.machine import PortalMachine
 from exeunt.clients.portal.rows import NewPeer
-from exeunt.clients.portal.store import Store
+from exeunt.clients.portal.store import SessionEvent, Store
 
 M = TypeVar("M")
 UNIX = 1_800_000_000.0
@@ -70,8 +79,8 @@ class Peer:
         )
         return self.take(Joined)
 
-    def lose(self) -> None:
-        self.rig.machine.handle_closed(self.session, self.rig.now)
+    def lose(self, how: ClosedHow = "reset") -> None:
+        self.rig.machine.handle_closed(self.session, how, self.rig.now)
         self.rig.drain()
 
     def take(self, kind: type[M]) -> M:
@@ -106,7 +115,7 @@ class Rig:
     def restart(self) -> None:
         """A portal that remembers only what is in the database."""
         self.peers.clear()
-        self.machine = PortalMachine(self.store.directory(), rng=random.Random(1), unix_offset_s=UNIX - self.now)
+        self.machine = PortalMachine(self.store.directory(), rng=random.Random(1), unix_offset_s=UNIX - 100.0)
 
     def peer(self, made: NewPeer, key: bytes = b"k" * 32) -> Peer:
         return Peer(self, made, key)
@@ -144,8 +153,24 @@ class Rig:
                 peer.inbox.append(output.message)
             elif peer is not None and isinstance(output, CloseSession):
                 peer.closed = output
+            elif peer is not None and isinstance(output, TellEvidence):
+                peer.inbox.append(self.store.endings.evidence(output.ref, output.connection, output.peer_id))
         while (fact := self.machine.poll_event()) is not None:
-            self.facts.append(fact)
+            self.keep(fact)
+
+    def keep(self, fact: Fact) -> None:
+        at = self.unix()
+        match fact:
+            case SessionFact():
+                self.facts.append(fact)
+                self.store.record(SessionEvent(at, fact.kind, fact.peer_id, fact.detail, fact.connection))
+            case ConnectionMade():
+                self.store.endings.add(fact.connection, fact.client_id, fact.gateway_id, at)
+            case EndReported():
+                self.store.endings.report(fact.connection, fact.peer_id, fact.cause, fact.report, at)
+
+    def unix(self) -> float:
+        return UNIX + self.now - 100.0
 
     def connect(self, client: Peer, gateway: Peer, resource_id: str | None = None) -> AuthorizationCreated:
         """A client asks, the gateway confirms, the client is told."""

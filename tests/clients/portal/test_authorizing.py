@@ -78,7 +78,7 @@ def test_an_ended_connection_is_not_handed_out_again(rig: Rig) -> None:
     client.join()
     first = rig.connect(client, gateway)
     gateway.say(ConnectionEnded(connection=first.connection, cause="idle"))
-    assert client.take(PeerGone) == PeerGone(connection=first.connection, reason="idle")
+    assert client.take(PeerGone) == PeerGone(connection=first.connection, reason="idle", kind="ended", cause="idle")
     assert rig.connect(client, gateway).connection != first.connection
 
 

@@ -82,7 +82,7 @@ def test_an_administrators_day(admin: RunJson, home: Path) -> None:
         False,
     ]
     assert admin("resource", "remove", "mail", *database)[0] == 0
-    assert admin("sessions", *database) == (0, [])
+    assert admin("sessions", *database)[1] == {"running": False, "present": [], "connections": [], "events": []}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_person_sees_tables_and_whole_tokens(home: Path, capsys: pytest.Captur
     assert len(token) == len("client.") + 12 + 1 + 43
     for kind in ("site", "gateway", "client", "resource", "relay", "policy", "token"):
         assert app.run(["admin", kind, "list"]) == 0
-    assert app.run(["admin", "sessions"]) == 0
+    assert app.run(["admin", "sessions", "--events"]) == 0
     listed = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in listed.splitlines()) <= 80
     assert "10.20.0.0/24" in listed

@@ -15,27 +15,43 @@ from exeunt.actors.portal.machine import TRANSITIONS, LinkMachine
 from exeunt.actors.portal.messages import (
     MAX_PEER_FRAME_BYTES,
     MAX_PORTAL_FRAME_BYTES,
+    AskEvidence,
     Authorize,
     Authorized,
     ClaimConnections,
     ConnectionEnded,
+    Evidence,
     FromPeer,
     FromPortal,
     Heartbeat,
     IceCandidates,
+    IceCredentials,
+    IceRestarted,
     Join,
     Joined,
     Leaving,
     LiveConnection,
+    PeerGone,
     RequestAuthorization,
+    RestartIce,
 )
+from exeunt.actors.portal.reports import EndingReport, Observation
 from exeunt.clients.portal.directory import Directory, Identity, PeerRecord, ResourceRecord, SiteRecord
+from exeunt.clients.portal.events import ClosedHow
 from exeunt.clients.portal.machine import PortalMachine
 
 IDS = ("client-1", "gateway-1", "resource-1", "c1", "x", "", "\x00", "é", "a" * 65)
 CLAIM = LiveConnection(connection="c1", peer_id="client-1", resource_ids=("resource-1", "x"))
 JOIN = Join(name="n", external_id="d", public_key=b"k" * 32, version="1.0", connections=(CLAIM,))
 JOINED = Joined(peer_id="client-1", name="n", address_ipv4="100.64.0.1", address_ipv6="fd65::1")
+ICE = IceCredentials(username="u" * 8, password="p" * 32)
+REPORT = EndingReport(
+    cause="idle",
+    initiated_by="us",
+    started_at="2026-01-01T00:00:00Z",
+    ended_at="2026-01-01T00:01:00.5Z",
+    evidence={"silence_ms": "15000", "endpoint": "192.0.2.1:51820"},
+)
 TO_PORTAL: list[Any] = [
     JOIN,
     Heartbeat(ref=1),
@@ -44,10 +60,28 @@ TO_PORTAL: list[Any] = [
     ConnectionEnded(connection="c1", cause="idle"),
     ClaimConnections(connections=(CLAIM,)),
     IceCandidates(connection="c1", candidates=("candidate:1 1 udp 1 192.0.2.1 1 typ host",)),
+    ConnectionEnded(connection="c1", cause="idle", report=REPORT),
+    RestartIce(connection="c1", reason="addresses changed"),
+    IceCandidates(connection="c1", candidates=("a",), generation=1, withdrawn=("b",)),
+    AskEvidence(ref=1, connection="c1"),
     Leaving(reason="signed_out"),
 ]
+TO_PEER: list[Any] = [
+    JOINED,
+    PeerGone(connection="c1", reason="it left", kind="left", cause="signed_out"),
+    IceRestarted(connection="c1", generation=1, local_ice=ICE, remote_ice=ICE),
+    Evidence(
+        ref=1,
+        connection="c1",
+        reports={"client": REPORT},
+        observations=(Observation(at="2026-01-01T00:00:00Z", kind="ended", side="client", detail="idle"),),
+    ),
+]
+HOWS: tuple[ClosedHow, ...] = ("reset", "closed", "not_reading", "portal_stopping")
 TAGS = sorted({kind.__struct_config__.tag for kind in (*FromPeer.__args__, *FromPortal.__args__)})
-FIELDS = sorted({name for kind in (*FromPeer.__args__, *FromPortal.__args__) for name in kind.__struct_fields__})
+FIELDS = sorted(
+    {name for kind in (*FromPeer.__args__, *FromPortal.__args__, EndingReport) for name in kind.__struct_fields__}
+)
 VALUES: tuple[Callable[[random.Random], Any], ...] = (
     lambda rng: rng.choice(IDS),
     lambda rng: rng.choice([None, True, -1, 0, 1, 2**53, 2**64, 10**400, 0.5, "A" * 43 + "=", "inf"]),
@@ -70,7 +104,7 @@ def hostile(rng: random.Random) -> str | bytes:
             fields = {rng.choice(FIELDS): rng.choice(VALUES)(rng) for _ in range(rng.randrange(6))}
             return json.dumps(fields | {"type": rng.choice(TAGS)}, ensure_ascii=rng.random() < 0.5)
         case _:
-            text = encode(rng.choice([*TO_PORTAL, JOINED]))
+            text = encode(rng.choice([*TO_PORTAL, *TO_PEER]))
             at, to = sorted((rng.randrange(len(text)), rng.randrange(len(text))))
             return text if rng.random() < 0.3 else text[:at] + rng.choice(["", '"', "\\ud800", "}"]) + text[to:]
 
@@ -114,7 +148,7 @@ def test_the_portal_machine_survives_any_frames(seed: int) -> None:
         session = rng.randrange(3)
         match rng.randrange(12):
             case 0:
-                machine.handle_closed(session, now)
+                machine.handle_closed(session, rng.choice(HOWS), now)
                 machine.handle_opened(session, identities[session % 2], now)
                 machine.handle_frame(session, encode(JOIN), now)
             case 1:

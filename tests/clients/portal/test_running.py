@@ -19,6 +19,7 @@ from exeunt.actors.portal.messages import (
     AuthorizationCreated,
     Authorize,
     Authorized,
+    ConnectionEnded,
     IceCandidates,
     Join,
     PeerGone,
@@ -119,9 +120,11 @@ async def test_two_peers_find_each_other_and_take_leave(portal: Portal) -> None:
             client.link.send(candidates)
             assert await gateway.message(IceCandidates) == candidates
             assert await client.link.leave("signed_out")
-            assert client.link.state == "closed"
-        assert await gateway.message(PeerGone) == PeerGone(connection=created.connection, reason="left")
-    kinds = [row.kind for row in administration.sessions(portal.store)][::-1]
+            assert client.link.state == "left"
+        assert await gateway.message(PeerGone) == PeerGone(
+            connection=created.connection, reason="it left", kind="left", cause="signed_out"
+        )
+    kinds = [event.kind for event in portal.store.session_events()][::-1]
     assert kinds[:4] == ["signed_in", "signed_in", "authorized", "left"]
 
 
@@ -220,3 +223,24 @@ async def test_health(portal: Portal) -> None:
             return answer.status, answer.read()
 
     assert await asyncio.to_thread(get) == (200, b'{"status":"ok"}')
+
+
+async def test_an_end_asks_what_the_portal_knows(portal: Portal) -> None:
+    async with (
+        joined(portal, "gateway", portal.gateway) as gateway,
+        joined(portal, "client", portal.client) as client,
+    ):
+        created = await introduce(portal, client, gateway)
+        client.link.send(ConnectionEnded(connection=created.connection, cause="idle"))
+        assert (await gateway.message(PeerGone)).kind == "ended"
+        told, nothing = await asyncio.gather(
+            gateway.link.evidence(created.connection, 5), gateway.link.evidence("never-was", 5)
+        )
+        assert told is not None
+        assert [one.kind for one in told.observations] == ["authorized", "ended"]
+        assert nothing is not None
+        assert nothing.observations == ()
+        await portal.stop()
+        await client.event(LinkDown)
+        assert await client.link.evidence(created.connection, 5) is None
+        await portal.start()

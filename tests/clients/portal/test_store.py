@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exeunt.clients.portal import administration, tokens
+from exeunt.clients.portal import administration, observed, tokens
 from exeunt.clients.portal.addresses import MAX_NUMBER, host_and_port, resource_address, tunnel_addresses
 from exeunt.clients.portal.errors import AlreadyExists, InvalidValue, NotFound
 from exeunt.clients.portal.schema import STEPS
@@ -143,7 +143,7 @@ def test_old_session_events_are_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("exeunt.clients.portal.store.KEPT_EVENTS", 3)
     for number in range(5):
         rig.store.record(SessionEvent(UNIX, "lost", rig.client_made.id, str(number)))
-    rows = administration.sessions(rig.admin)
+    rows = observed.sessions(rig.admin, 10, running=True).events
     assert [row.detail for row in rows] == ["4", "3", "2"]
     assert rows[0].peer == "client-1"
     assert rows[0].at == "2027-01-15T08:00:00.000Z"

@@ -1,0 +1,237 @@
+"""The connections of a session: which there are, how they are started and ended, and who is told. The half of an event
+loop that knows peers; `event_loop` is the other one, which knows the portal, the device and the order of leaving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exeunt.runtime import Actor, AskTimeout, ChildSpec, ExeuntError, Message, Ref, Terminated, receive
+from exeunt.runtime.inheritance import HAND_OVER
+from exeunt.runtime.messages import ActorStarted, StartChild
+
+from . import posthumous
+from .endings import Cause, Ending, EndingBook, Initiator
+from .loop_config import LoopConfig, PeerRecord
+from .messages import ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
+from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, RelayServer
+from .peer_spec import peer_spec
+from .portal import EndingReport
+from .portal import messages as portal
+from .portal.actor_messages import PortalClaim, PortalSay
+from .timing import PEER_CLOSE_S, TAKE_OVER_S
+
+logger = logging.getLogger(__name__)
+
+_ENDED_KEPT = 256  # connection ids that must not come back to life
+
+
+class Connections(Actor):
+    """Starts peer connections, watches them, records who serves what, and buries them."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = msgspec.convert(config, LoopConfig)
+        self.joined: portal.Joined | None = None
+        self.relays: tuple[RelayServer, ...] = ()
+        self.peers: dict[str, PeerRecord] = {}
+        self._ended: deque[str] = deque(maxlen=_ENDED_KEPT)
+        self._next_worker = 0
+        self._book = EndingBook(Path(self.config.endings_file))
+
+    # --- what a client's and a gateway's loop do differently ---
+
+    async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
+        """A connection has ended and is forgotten."""
+        raise NotImplementedError
+
+    # --- what they tell ---
+
+    @receive(PeerConnected)
+    def on_peer_connected(self, message: PeerConnected) -> None:
+        """Packets flow."""
+        record = self.peers.get(message.connection)
+        if record is None:
+            # Its start was given up on, and succeeded all the same: it must not live on unknown to anybody.
+            for worker in self.config.peer_workers:
+                self.node.ref(self._address_of(message.connection, worker)).tell(Close(Cause.REPLACED))
+            return
+        record.path = message.path
+        if record.state == "connecting":
+            record.state = "connected"
+            self.publish(ConnectionEstablished(record.connection, record.peer, message.path))
+
+    @receive(PeerPathChanged)
+    def on_peer_path_changed(self, message: PeerPathChanged) -> None:
+        """The path is another one."""
+        record = self.peers.get(message.connection)
+        if record is not None:
+            record.path = message.path
+
+    @receive(PeerEnded)
+    async def on_peer_ended(self, message: PeerEnded) -> None:
+        """Forget the connection, tell the portal and the user."""
+        record = self.peers.pop(message.connection, None)
+        if record is not None:
+            await self._forget(record, message.ending)
+
+    @receive(Terminated)
+    async def on_terminated(self, message: Terminated) -> None:
+        """A peer connection's actor is gone. If it could not say how its connection ended, we do."""
+        record = next((one for one in self.peers.values() if one.address == message.address), None)
+        if record is None:
+            return
+        if message.reason == HAND_OVER:
+            record.handed_over = True
+            self.after(TAKE_OVER_S, TakeOverOverdue(record.connection))
+            return
+        await self.bury(record, posthumous.crashed(record, self.config.side, message))
+
+    async def take_over(self, worker: str) -> None:
+        """Have a restarted worker go on with the connections that its predecessor has handed over."""
+        waiting = [record for record in self.peers.values() if record.worker == worker and record.handed_over]
+        await asyncio.gather(*(self._take_over(record) for record in waiting))
+
+    async def _take_over(self, record: PeerRecord) -> None:
+        assert record.spec is not None
+        spec = msgspec.structs.replace(record.spec, args={**record.spec.args, "inherits": True})
+        try:
+            await self._start_actor(record, spec)
+        except ExeuntError as error:
+            if record.connection in self.peers:
+                await self.bury(record, posthumous.not_taken_over(record, self.config.side, str(error)))
+            return
+        record.handed_over = False
+        if record.close is not None:  # nobody was there to hear it
+            self.node.ref(record.address).tell(record.close)
+
+    @receive(TakeOverOverdue)
+    async def on_take_over_overdue(self, message: TakeOverOverdue) -> None:
+        """No successor has come: the peer has been told that the worker crashed."""
+        record = self.peers.get(message.connection)
+        if record is not None and record.handed_over:
+            await self.bury(record, posthumous.not_taken_over(record, self.config.side, "no successor came in time"))
+
+    async def bury(self, record: PeerRecord, ending: Ending) -> None:
+        """Record an ending that nobody else will."""
+        self.peers.pop(record.connection, None)
+        self._book.write(ending)
+        await self._forget(record, ending)
+
+    async def _forget(self, record: PeerRecord, ending: Ending) -> None:
+        record.state = "ended"
+        self._ended.append(record.connection)
+        self.publish(ConnectionEnded(ending))
+        report = EndingReport.of(ending)
+        self.say(portal.ConnectionEnded(connection=record.connection, cause=ending.cause, report=report))
+        self._claim()
+        await self.peer_ended(record, ending)
+
+    async def start_peer(self, record: PeerRecord, **secrets: Any) -> bool:
+        """Start the actor of a connection and watch it; False when it could not be started, which is recorded."""
+        assert self.joined is not None
+        spec = peer_spec(
+            record,
+            self.config,
+            self.joined,
+            servers=self.relays,
+            owner=str(self.ref),
+            portal_link=str(self.portal_link),
+            secrets=secrets,
+        )
+        record.started_ns = time.time_ns()
+        record.spec = spec
+        try:
+            await self._start_actor(record, spec)
+        except ExeuntError as error:
+            logger.warning("A connection could not be started", extra={"event": "start_failed", "error": str(error)})
+            await self.bury(record, posthumous.not_started(record, self.config.side, error))
+            return False
+        self._claim()
+        return True
+
+    async def _start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
+        """Have the supervisor start an actor, and watch it. Raises what the supervisor answers."""
+        root = self.node.ref(f"{self.ref.address.node}/supervisor/root")
+        started: ActorStarted = await root.ask(StartChild(msgspec.Raw(msgspec.msgpack.encode(spec))))
+        self.peers[record.connection] = record
+        self.node.ref(started.address).watch()
+
+    def new_record(self, connection: str, *, peer: str, peer_id: str) -> PeerRecord:
+        """Make the record of a connection, its worker chosen in turn."""
+        worker = self.config.peer_workers[self._next_worker % len(self.config.peer_workers)]
+        self._next_worker += 1
+        address = self._address_of(connection, worker)
+        return PeerRecord(connection=connection, peer=peer, peer_id=peer_id, worker=worker, address=address)
+
+    def _address_of(self, connection: str, worker: str) -> str:
+        return f"{self.ref.address.node}/{worker}/peer-{connection}"
+
+    def was_ended(self, connection: str) -> bool:
+        """Say whether a connection of that id has ended here, or is about to; it must not come back to life."""
+        record = self.peers.get(connection)
+        return connection in self._ended or (record is not None and record.state == "closing")
+
+    def living(self) -> list[PeerRecord]:
+        """Return the connections that have not been told to close."""
+        return [record for record in self.peers.values() if record.state != "closing"]
+
+    def end_peer(
+        self, record: PeerRecord, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any] | None = None
+    ) -> None:
+        """Have a connection say goodbye; its `PeerEnded`, or its `Terminated`, follows. A peer who does not hear it
+        must not hold up the others.
+        """
+        record.state = "closing"
+        record.close = Close(cause, initiated_by, evidence or {})
+        self.node.ref(record.address).tell(record.close)
+
+    def tell_peer(self, connection: str, message: Message) -> None:
+        """Tell a connection something, if there is one of that id."""
+        record = self.peers.get(connection)
+        if record is not None:
+            self.node.ref(record.address).tell(message)
+
+    async def close_peer(self, record: PeerRecord, cause: Cause, initiated_by: Initiator, text: str = "") -> None:
+        """Have a connection say goodbye, and wait until it has."""
+        record.state = "closing"
+        try:
+            close = Close(cause, initiated_by, text=text)
+            answer: PeerEnded = await self.node.ref(record.address).ask(close, timeout_s=PEER_CLOSE_S)
+        except ExeuntError as error:
+            logger.warning(
+                "A connection did not close",
+                extra={"event": "close_failed", "connection": record.connection, "error": str(error)},
+            )
+            if isinstance(error, AskTimeout) and record.connection in self.peers:
+                await self.bury(record, posthumous.unanswered(record, self.config.side, cause, initiated_by))
+            return  # if it is dead, what it said last, or its Terminated, waits in our mailbox
+        if self.peers.pop(record.connection, None) is not None:
+            await self._forget(record, answer.ending)
+
+    # --- who is told ---
+
+    @property
+    def portal_link(self) -> Ref:
+        """The portal link."""
+        return self.node.local("portal-link")
+
+    def publish(self, event: Event) -> None:
+        """Tell the user."""
+        self.node.local("event-stream").tell(Publish(event))
+
+    def say(self, message: portal.FromPeer) -> None:
+        """Tell the portal."""
+        self.portal_link.tell(PortalSay(message))
+
+    def _claim(self) -> None:
+        self.portal_link.tell(
+            PortalClaim({one.connection: (one.peer_id, tuple(sorted(one.resource_ids))) for one in self.peers.values()})
+        )

@@ -1,0 +1,60 @@
+"""Our goodbye: said until it is acknowledged, or its deadline is over. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from ..endings import Cause, Initiator
+from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_MAX_S, GOODBYE_REPEAT_S
+from .control_packet import Goodbye, encode_control, goodbye_reason
+from .events import Ended
+
+LAST_WILL: Final = encode_control(Goodbye(reason="worker_crashed", last_will=True))
+"""What is said for us if our worker dies. It is the same in every session: nothing is known yet of how it will end."""
+
+
+class Farewell:
+    """One goodbye, its repetitions, and what they came to. All times are seconds of one monotonic clock."""
+
+    def __init__(
+        self,
+        cause: Cause,
+        initiated_by: Initiator,
+        evidence: dict[str, Any],
+        *,
+        identifier: bytes,
+        text: str,
+        now: float,
+    ) -> None:
+        """`text` is for people, on the other side."""
+        self.repeat_at = now
+        """When it is to be said again."""
+        self.deadline_at = now + GOODBYE_DEADLINE_S
+        """When the ending stands, unacknowledged."""
+        self._ending = cause, initiated_by, evidence
+        self._goodbye = Goodbye(reason=goodbye_reason(cause), identifier=identifier, text=text)
+        self._began_at = now
+        self._said = 0
+
+    def say(self, rtt_ms: float, now: float) -> bytes:
+        """Return the control packet that says it, once more."""
+        self._said += 1
+        self.repeat_at = now + min(max(GOODBYE_REPEAT_S, 1.2 * rtt_ms / 1000), GOODBYE_REPEAT_MAX_S)
+        elapsed_ms = int((now - self._began_at) * 1000)
+        return encode_control(msgspec.structs.replace(self._goodbye, elapsed_ms=elapsed_ms))
+
+    def is_acknowledged_by(self, identifier: bytes) -> bool:
+        """Say whether an acknowledgement with this identifier is for it."""
+        return identifier == self._goodbye.identifier
+
+    def ended(self, *, acknowledged: bool, now: float) -> Ended:
+        """Return the ending that it has come to."""
+        cause, initiated_by, evidence = self._ending
+        evidence = {**evidence, "goodbyes_sent": self._said}
+        if acknowledged:
+            evidence["acknowledged_ms"] = round((now - self._began_at) * 1000, 3)
+        return Ended(
+            cause=cause, initiated_by=initiated_by, evidence=evidence, detection_ms=0.0, acknowledged=acknowledged
+        )

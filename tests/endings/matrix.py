@@ -1,0 +1,177 @@
+"""Playing many cells side by side: lanes, each with a house of its own, share the processor by turns.
+
+Most rows need the processor for a second and end at once; some wait for a quarter of a minute, or a whole one. So there
+are more lanes than processors, and a lane that waits lets others work. Slow rows come first, and the quick ones fill
+what is left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .expected import ROWS, Side, Variant
+from .house import House, Needs
+from .performance import Outcome, end_client, perform
+from .rows import PLAYED
+
+ATTEMPTS: Final = 2
+"""A run that did not come to its event (a stage that would not stand) is played once more."""
+_RUNS_A_TURN: Final = 5
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some runs of one cell, played one after another in one house."""
+
+    row: str
+    variant: Variant
+    runs: int
+
+    @property
+    def needs(self) -> Needs:
+        """What the house must be like."""
+        return PLAYED[self.row].needs
+
+
+def turns(cells: Iterable[tuple[str, Variant]], runs: int) -> list[Turn]:
+    """Cut the work into turns: those that wait first, then by what they need of a house."""
+    cut: list[Turn] = []
+    for row, variant in cells:
+        size = 1 if PLAYED[row].waits else _RUNS_A_TURN
+        cut += [Turn(row, variant, min(size, runs - done)) for done in range(0, runs, size)]
+    return sorted(cut, key=lambda turn: (not PLAYED[turn.row].waits, turn.needs.gateways, turn.needs.lifetime_s or 0))
+
+
+class Matrix:
+    """Plays turns. `on_outcome` is told each run's, on the lane's thread, one at a time."""
+
+    def __init__(
+        self,
+        work: Iterable[Turn],
+        on_outcome: Callable[[Outcome], None],
+        *,
+        lanes: int,
+        busy: int | None = None,
+        keep: Path | None = None,
+    ) -> None:
+        """`lanes`: how many houses stand at once; `busy`: how many of them may use the processor; `keep`: where to copy
+        the programs' files after a run that went wrong.
+        """
+        self._keep = keep
+        self._work = deque(work)
+        self._on_outcome = on_outcome
+        self._lanes = lanes
+        self._busy = threading.Semaphore(busy or os.cpu_count() or 1)
+        self._lock = threading.Lock()
+
+    def play(self) -> None:
+        """Play everything; returns when it has been played."""
+        lanes = [threading.Thread(target=self._lane, name=f"lane-{number}") for number in range(self._lanes)]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._lock:
+            self._work.clear()
+
+    def _lane(self) -> None:
+        house: House | None = None
+        while (turn := self._next(house.needs if house is not None else None)) is not None:
+            for _ in range(turn.runs):
+                house, outcome = self._run(house, turn)
+                with self._lock:
+                    self._on_outcome(outcome)
+        if house is not None:
+            house.close()
+
+    def _next(self, standing: Needs | None) -> Turn | None:
+        """Take the next turn; among those of its kind, one for the house that stands already."""
+        with self._lock:
+            if not self._work:
+                return None
+            first = self._work[0]
+            waits = PLAYED[first.row].waits
+            for turn in self._work:
+                if turn.needs == standing and PLAYED[turn.row].waits == waits:
+                    first = turn
+                    break
+            self._work.remove(first)
+            return first
+
+    def _run(self, house: House | None, turn: Turn) -> tuple[House | None, Outcome]:
+        outcome = Outcome(turn.row, turn.variant)
+        for _ in range(ATTEMPTS):
+            try:
+                if house is None or house.needs != turn.needs:
+                    house = self._another(house, turn.needs)
+                outcome = perform(house, turn.row, turn.variant, self._busy)
+                self._keep_files(house, outcome)
+                if outcome.complaints or outcome.leftovers:  # what is wrong now must not be the next run's
+                    end_client(house)
+                    house.close()
+                    house = None
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is this run's result
+                outcome.complaints = [f"not played: {error!r}"]
+                outcome.trace = traceback.format_exc()
+                if house is not None:
+                    end_client(house)
+                    house.close()
+                    house = None
+            else:
+                break
+        return house, outcome
+
+    def _keep_files(self, house: House, outcome: Outcome) -> None:
+        wrong = outcome.complaints or outcome.leftovers or not all(outcome.is_right(side) for side in Side)
+        if self._keep is not None and wrong and not outcome.skipped:
+            name = f"{outcome.row} {outcome.variant} {time.time():.0f}".replace(" ", "-")
+            shutil.copytree(house.home, self._keep / name, ignore=_no_file)
+
+    def _another(self, house: House | None, needs: Needs) -> House:
+        if house is not None:
+            house.close()
+        with self._busy:
+            house = House(needs)
+            try:
+                house.open()
+            except BaseException:
+                house.close()
+                raise
+            return house
+
+
+def _no_file(directory: str, names: list[str]) -> list[str]:
+    """Name what cannot be copied: sockets."""
+    return [name for name in names if Path(directory, name).is_socket()]
+
+
+def all_rows() -> list[str]:
+    """Every row's name, in order."""
+    return list(ROWS)
+
+
+def verdict(outcome: Outcome) -> str:
+    """One line about a run."""
+    if outcome.skipped:
+        return f"{outcome.row} · {outcome.variant} · skipped: {outcome.skipped}"
+    parts = [f"{outcome.row} · {outcome.variant}"]
+    for side in Side:
+        record = outcome.records.get(side)
+        if record is None:
+            continue
+        took = "" if record.detection_ms is None else f" {record.detection_ms:,.1f} ms"
+        mark = "" if outcome.is_right(side) and outcome.is_timely(side) else f" ✗ {record.evidence}"
+        parts.append(f"{side} {record.cause}{took}{mark}")
+    return " · ".join([*parts, *outcome.complaints, *(f"left: {one}" for one in outcome.leftovers)])

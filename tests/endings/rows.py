@@ -1,0 +1,273 @@
+"""How each row is played: a function that does what its row says, and returns the moment at which it happened.
+
+The moment is in Unix seconds, read just before the event; records carry the same clock. A row may also need somebody
+on the stage again before the next run: that is its second function.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from exeunt.actors.messages import StopSession
+from exeunt.actors.peer.messages import Close
+from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
+
+from . import injection
+from .clock import unix
+from .house import House, Link, Needs
+from .link_faults import mend_portal_link, reset_portal_link
+from .short_lived import LIFETIME_S
+
+ASLEEP_S: Final = 60.0
+CUT_S: Final = 5.0
+PORTAL_AWAY_S: Final = 15.0
+"""Longer than the 10 s between two heartbeats: the next one shows the portal that the link is gone."""
+_NONSENSE: Final = "no cause of anything"
+
+Play = Callable[[House, Link], float]
+Mend = Callable[[House, Link], None]
+
+
+def _nothing(_house: House, _link: Link) -> None:
+    """Nobody else was touched."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A row's functions, and what it asks of the harness."""
+
+    play: Play
+    mend: Mend = _nothing
+    needs: Needs = field(default_factory=Needs)
+    waits: bool = False
+    """Most of its time is waiting: many stages may play it side by side."""
+    client_ends: bool = False
+    """The client's program ends by it."""
+    files_stay: bool = False
+    """Nobody is left to remove the files; the next start of the program does."""
+    releases: bool = True
+    """Whoever has allocations at the relay can release them: lives, and sends from the address that they are for. Else
+    they last until their time is over."""
+
+
+# --- the client's own doing ---
+
+
+def _sign_out(house: House, _link: Link) -> float:
+    moment = time.time()
+    house.client.ask("stop", {"reason": "signed_out"})
+    return moment
+
+
+def _signal(number: signal.Signals) -> Play:
+    def play(house: House, _link: Link) -> float:
+        moment = time.time()
+        os.kill(house.client.pid, number)
+        return moment
+
+    return play
+
+
+def _second_signal(house: House, _link: Link) -> float:
+    moment = time.time()
+    os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
+    os.kill(house.client.pid, signal.SIGTERM)
+    return moment
+
+
+# --- crashes ---
+
+
+def _connection_raises(house: House, link: Link) -> float:
+    moment = time.time()
+    injection.tell(house.client, "peers-1", f"peer-{link.id}", Close(_NONSENSE))
+    return moment
+
+
+def _loop_raises(house: House, _link: Link) -> float:
+    moment = time.time()
+    injection.tell(house.client, "control", "event-loop", StopSession(_NONSENSE))
+    return moment
+
+
+def _kill_worker(house: House, _link: Link) -> float:
+    return injection.kill(house.worker_pid(house.client, "peers-1"))
+
+
+def _starve_worker(house: House, _link: Link) -> float:
+    return injection.exhaust_memory(house.client, "peers-1", house.worker_pid(house.client, "peers-1"))
+
+
+def _kill_supervisor(house: House, _link: Link) -> float:
+    return injection.kill(house.client.pid)
+
+
+def _kill_tree(house: House, _link: Link) -> float:
+    return injection.kill_all(house.tree)
+
+
+def _sleep(house: House, _link: Link) -> float:
+    moment = injection.send_all(house.tree, signal.SIGSTOP)
+    time.sleep(ASLEEP_S)
+    injection.send_all(list(reversed(house.tree)), signal.SIGCONT)
+    return moment
+
+
+# --- the gateway's ---
+
+
+def _gateway_leaves(house: House, link: Link) -> float:
+    moment = time.time()
+    house.gateway(link).terminate()
+    return moment
+
+
+def _gateway_returns(house: House, link: Link) -> None:
+    """The client goes on through the other gateway; the one that left comes back."""
+    house.open_socket(5.0).close()
+    left = house.gateway(link)
+    left.end()
+    again = left.again()
+    house.gateways[house.gateways.index(left)] = again
+    house.players[house.players.index(left)] = again
+    house.start_gateway(again)
+
+
+def _kill_gateway_worker(house: House, link: Link) -> float:
+    gateway = house.gateway(link)
+    return injection.kill(house.worker_pid(gateway, "peers-1"))
+
+
+def _gateway_worker_is_back(house: House, link: Link) -> None:
+    gateway = house.gateway(link)
+    gateway.wait_for("its worker again", lambda: _has_device(house, link))
+    gateway.note_workers()
+
+
+def _has_device(house: House, link: Link) -> bool:
+    rows = house.gateway(link).ask("ps")
+    return any(row["address"].endswith("/device") and row["state"] == "running" for row in rows)
+
+
+# --- the portal's and the relay's ---
+
+
+def _revoke_access(house: House, _link: Link) -> float:
+    moment = time.time()
+    house.revoke(f"client-1:{RESOURCE_NAME}")
+    return moment
+
+
+def _revoke_token(house: House, _link: Link) -> float:
+    moment = time.time()
+    house.revoke("client-1")
+    return moment
+
+
+def _permit_again(house: House, _link: Link) -> None:
+    house.permit_again()
+
+
+def _expire(house: House, link: Link) -> float:
+    """Expiry is at a full second. Wait for the ending, and take the second that it fell into."""
+    ending = house.wait_for_ending(house.gateway(link), link, LIFETIME_S + 5)
+    return math.floor(unix(ending.ended_at)) if ending is not None else time.time()
+
+
+def _portal_down(house: House, _link: Link) -> float:
+    assert house.portal.process is not None
+    house.portal.process.kill()
+    house.portal.process.wait()
+    moment = time.time()
+    house.client.ask("stop", {"reason": "signed_out"})
+    return moment
+
+
+def _portal_returns(house: House, _link: Link) -> None:
+    house.portal = house.portal.again()
+    house.start_portal()
+    for gateway in house.gateways:
+        gateway.wait_for("portal again", lambda gateway=gateway: not gateway.status()["problems"])  # type: ignore[misc]
+
+
+def _portal_link_cut(house: House, _link: Link) -> float:
+    moment = time.time()
+    reset_portal_link(house.lab.client_site.nat, PORTAL_PORT)
+    time.sleep(PORTAL_AWAY_S)
+    mend_portal_link(house.lab.client_site.nat)
+    return moment
+
+
+def _kill_relay(house: House, _link: Link) -> float:
+    assert house.relay.process is not None
+    moment = injection.kill(house.relay.pid)
+    house.relay.process.wait()
+    return moment
+
+
+def _relay_returns(house: House, _link: Link) -> None:
+    house.relay = house.relay.again()
+    house.start_relay()
+
+
+# --- the network's ---
+
+
+def _cut(house: House, _link: Link) -> float:
+    moment = time.time()
+    house.lab.cut(house.lab.client_site)
+    return moment
+
+
+def _heal(house: House, _link: Link) -> None:
+    house.lab.heal(house.lab.client_site)
+
+
+def _cut_shortly(house: House, link: Link) -> float:
+    moment = _cut(house, link)
+    time.sleep(CUT_S)
+    _heal(house, link)
+    return moment
+
+
+def _roam(house: House, _link: Link) -> float:
+    house.roamed = house.roamed % 250 + 3
+    moment = time.time()
+    house.lab.roam(house.lab.client_site, house.roamed)
+    return moment
+
+
+PLAYED: Final = MappingProxyType(
+    {
+        "sign-out": Played(_sign_out, client_ends=True),
+        "SIGINT": Played(_signal(signal.SIGINT), client_ends=True),
+        "SIGTERM": Played(_signal(signal.SIGTERM), client_ends=True),
+        "second signal": Played(_second_signal, client_ends=True, releases=False),
+        "exception in a PeerConnection": Played(_connection_raises),
+        "exception in the EventLoop": Played(_loop_raises, client_ends=True),
+        "worker SIGKILL": Played(_kill_worker, releases=False),
+        "OOM kill": Played(_starve_worker, releases=False),
+        "supervisor SIGKILL": Played(_kill_supervisor, client_ends=True, files_stay=True),
+        "whole tree SIGKILL": Played(_kill_tree, client_ends=True, files_stay=True, releases=False),
+        "SIGSTOP for 60 s": Played(_sleep, waits=True),
+        "gateway upgrade": Played(_gateway_leaves, _gateway_returns, Needs(gateways=2)),
+        "gateway worker SIGKILL": Played(_kill_gateway_worker, _gateway_worker_is_back, releases=False),
+        "access revoked": Played(_revoke_access, _permit_again),
+        "access expired": Played(_expire, needs=Needs(lifetime_s=LIFETIME_S), waits=True),
+        "token revoked": Played(_revoke_token, _permit_again, client_ends=True),
+        "portal down during sign-out": Played(_portal_down, _portal_returns, client_ends=True),
+        "portal link cut": Played(_portal_link_cut, waits=True),
+        "relay killed": Played(_kill_relay, _relay_returns, waits=True),
+        "link cut": Played(_cut, _heal, waits=True, releases=False),
+        "link cut for 5 s": Played(_cut_shortly, waits=True),
+        "address changed": Played(_roam, waits=True, releases=False),
+    }
+)
+"""By the row's name."""

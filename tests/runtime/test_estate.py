@@ -1,0 +1,323 @@
+"""Deposits over a real socket: taken from workers only, said through their own sockets, let go of in time."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.runtime.conftest import until
+
+from exeunt.runtime import estate as estate_module
+from exeunt.runtime.deposits import Deposits
+from exeunt.runtime.estate import Estate, Estates
+from exeunt.runtime.last_words import REPEATS_AT_S, OpenChannel, Words, encode
+
+ME = os.getpid()
+
+
+@pytest.fixture
+async def estates(tmp_path: Path) -> AsyncIterator[Estates]:
+    estates = Estates(tmp_path / "s.1w", lambda pid: "w" if pid == ME else None)
+    yield estates
+    estates.close()
+    assert not estates.path.exists()
+
+
+@pytest.fixture
+async def deposits(estates: Estates) -> AsyncIterator[Deposits]:
+    deposits = Deposits(estates.path)
+    yield deposits
+    deposits.close()
+
+
+class Ear:
+    """A UDP socket of somebody who listens, and one to speak through."""
+
+    def __init__(self, family: socket.AddressFamily = socket.AF_INET, wildcard: bool = False) -> None:
+        loopback, any_ = ("127.0.0.1", "0.0.0.0") if family == socket.AF_INET else ("::1", "::")
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((loopback, 0))
+        self.socket.setblocking(False)
+        self.address: tuple[str, int] = self.socket.getsockname()[:2]
+        self.mouth = socket.socket(family, socket.SOCK_DGRAM)
+        self.mouth.bind((any_ if wildcard else loopback, 0))
+        self.port: int = self.mouth.getsockname()[1]
+
+    def heard(self) -> list[tuple[bytes, str, int]]:
+        found: list[tuple[bytes, str, int]] = []
+        while True:
+            try:
+                data, (host, port, *_) = self.socket.recvfrom(2048)
+            except BlockingIOError:
+                return found
+            found.append((data, host, port))
+
+    def close(self) -> None:
+        self.socket.close()
+        self.mouth.close()
+
+
+@pytest.fixture
+def ear() -> Iterator[Ear]:
+    ear = Ear()
+    yield ear
+    ear.close()
+
+
+def mine(estates: Estates) -> Estate:
+    estate = estates.of(ME)
+    assert estate is not None
+    return estate
+
+
+def raw(estates: Estates) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(str(estates.path))
+    return connection
+
+
+async def test_words_leave_from_the_dead_ones_own_port_again_and_again(
+    estates: Estates, deposits: Deposits, ear: Ear
+) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    ear.mouth.close()  # as the kernel does for a process that dies
+    assert estates.ended(ME, "w") == 1
+    assert ear.heard() == [(b"bye", "127.0.0.1", ear.port)]  # at once, before anything else happens
+    await estates.until_silent()
+    assert ear.heard() == [(b"bye", "127.0.0.1", ear.port)] * (len(REPEATS_AT_S) - 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as successor:
+        successor.bind(("127.0.0.1", ear.port))  # the duplicate is gone
+
+
+@pytest.mark.parametrize(
+    ("family", "source"), [(socket.AF_INET, "127.0.0.5"), (socket.AF_INET6, "::1")], ids=["IPv4", "IPv6"]
+)
+async def test_a_socket_bound_to_no_address_speaks_from_the_one_that_is_said(
+    estates: Estates, deposits: Deposits, family: socket.AddressFamily, source: str
+) -> None:
+    ear = Ear(family, wildcard=True)
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address, source=source)
+    estates.ended(ME, "w")
+    assert ear.heard() == [(b"bye", source, ear.port)]
+    ear.close()
+
+
+async def test_a_connected_stream_hears_them_once(estates: Estates, deposits: Deposits) -> None:
+    ours, theirs = socket.socketpair()
+    deposits.put("a", ours.fileno(), b"bye")
+    ours.close()
+    estates.ended(ME, "w")
+    await estates.until_silent()
+    assert theirs.recv(64) == b"bye"
+    assert theirs.recv(64) == b""  # the last duplicate is closed
+    theirs.close()
+
+
+async def test_a_stream_that_takes_nothing_holds_nobody_up(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(65536))
+    ours.setblocking(True)  # the mode of a socket is shared by its duplicates
+    deposits.put("a", ours.fileno(), b"bye")
+    deposits.put("b", ear.mouth.fileno(), b"bye", destination=ear.address)
+    await until(lambda: estates.of(ME) is not None and len(mine(estates).register.words) == 2)
+    estate = mine(estates)
+    estates.ended(ME, "w")
+    assert len(ear.heard()) == 1
+    assert estate.unsaid_total == 1
+    ours.close()
+    theirs.close()
+
+
+async def test_words_are_replaced_and_withdrawn_in_order(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    for key, payload in (("a", b"1"), ("b", b"2"), ("a", b"3"), ("c", b"4")):
+        deposits.put(key, ear.mouth.fileno(), payload, destination=ear.address)
+    deposits.withdraw("b")
+    deposits.withdraw("unknown")
+    assert estates.ended(ME, "w") == 2
+    assert [data for data, *_ in ear.heard()] == [b"3", b"4"]
+
+
+async def test_who_ends_in_an_orderly_way_is_not_spoken_for(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.withdraw_all()
+    deposits.close()
+    assert estates.ended(ME, "w") == 0
+    await estates.until_silent()
+    assert ear.heard() == []
+
+
+async def test_one_duplicate_serves_all_words_through_a_socket_and_goes_with_the_last(
+    estates: Estates, deposits: Deposits, ear: Ear
+) -> None:
+    for key in "abc":
+        deposits.put(key, ear.mouth.fileno(), b"x", destination=ear.address)
+    await until(lambda: estates.of(ME) is not None and len(mine(estates).register.words) == 3)
+    assert len(mine(estates).channels) == 1
+    other = Ear()
+    deposits.put("a", other.mouth.fileno(), b"x", destination=ear.address)
+    await until(lambda: len(mine(estates).channels) == 2)
+    deposits.put("a", ear.mouth.fileno(), b"x", destination=ear.address)
+    await until(lambda: len(mine(estates).channels) == 1)
+    for key in "abc":
+        deposits.withdraw(key)
+    await until(lambda: not mine(estates).channels)
+    other.close()
+
+
+async def test_deposits_wait_for_a_supervisor_that_is_busy(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    """The loop that reads is this one, so nothing is read while this deposits more than the kernel holds."""
+    for number in range(2000):
+        deposits.put(str(number), ear.mouth.fileno(), b"x" * 200, destination=ear.address)
+    for number in range(1000):
+        deposits.withdraw(str(number))
+    deposits.put("last", ear.mouth.fileno(), b"last", destination=ear.address)
+    await until(lambda: estates.of(ME) is not None and "last" in mine(estates).register.words)
+    assert len(mine(estates).register.words) == 1001
+    assert estates.malformed_total == 0
+
+
+async def test_strangers_are_not_let_in(tmp_path: Path) -> None:
+    estates = Estates(tmp_path / "s.2w", lambda _pid: None)
+    with raw(estates) as stranger:
+        await until(lambda: estates.strangers_total)
+        assert stranger.recv(16) == b""
+    assert estates.ended(ME + 1, "w") == 0
+    estates.close()
+
+
+async def test_a_worker_is_let_in_once(estates: Estates, deposits: Deposits) -> None:
+    with raw(estates):
+        await until(lambda: estates.strangers_total)
+    assert deposits.is_kept
+
+
+async def test_who_died_before_it_was_let_in_is_heard(tmp_path: Path, ear: Ear) -> None:
+    """Its process is not among the living any more when its connection is taken."""
+    estates = Estates(tmp_path / "s.3w", lambda _pid: None)
+    deposits = Deposits(estates.path)
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    assert estates.ended(ME, "w") == 1
+    assert len(ear.heard()) == 1
+    deposits.close()
+    estates.close()
+
+
+Send = Callable[[socket.socket], None]
+
+
+def sending(message: bytes) -> Send:
+    def send(connection: socket.socket) -> None:
+        connection.send(message)
+
+    return send
+
+
+def sending_files(count: int, message: bytes) -> Send:
+    def send(connection: socket.socket) -> None:
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
+        socket.send_fds(connection, [message], files)
+        for file in files:
+            os.close(file)
+
+    return send
+
+
+def sending_a_socket(message: bytes) -> Send:
+    def send(connection: socket.socket) -> None:
+        socket.send_fds(connection, [message], [connection.fileno()])
+
+    return send
+
+
+OPEN = encode(OpenChannel(channel="1"))
+A_NAME = Words(key="a", channel="1", payload=b"x", destination=("localhost", 53))
+TOO_LONG = Words(key="a", channel="1", payload=bytes(4096))
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        pytest.param(sending(b"\xc1nonsense"), id="nonsense"),
+        pytest.param(sending(OPEN), id="no socket"),
+        pytest.param(sending(encode(TOO_LONG)), id="too long"),
+        pytest.param(sending(encode(A_NAME)), id="a name"),
+        pytest.param(sending_files(1, OPEN), id="a file"),
+        pytest.param(sending_files(2, OPEN), id="two"),
+        pytest.param(sending_files(20, OPEN), id="more than are taken"),
+        pytest.param(sending_a_socket(b"?"), id="nonsense with a socket"),
+    ],
+)
+async def test_what_makes_no_sense_is_counted_and_costs_nothing(estates: Estates, send: Send) -> None:
+    with raw(estates) as connection:
+        await until(lambda: estates.of(ME) is not None)
+        before = len(os.listdir("/proc/self/fd"))
+        send(connection)
+        await until(lambda: estates.malformed_total == 1)
+        assert len(os.listdir("/proc/self/fd")) == before
+        connection.send(encode(Words(key="b", channel="1", payload=b"x")))
+        await until(lambda: "b" in mine(estates).register.words)  # it is still listened to
+
+
+async def test_a_worker_may_have_so_many_sockets_here(
+    estates: Estates, deposits: Deposits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estate_module, "MAX_CHANNELS", 2)
+    ears = [Ear() for _ in range(3)]
+    for ear in ears:
+        deposits.put(str(ear.port), ear.mouth.fileno(), b"bye", destination=ear.address)
+    assert estates.ended(ME, "w") == 3
+    assert [len(ear.heard()) for ear in ears] == [1, 1, 0]
+    for ear in ears:
+        ear.close()
+
+
+async def test_without_a_supervisor_nothing_is_kept_and_nothing_fails(ear: Ear) -> None:
+    deposits = Deposits()
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.withdraw("a")
+    deposits.withdraw_all()
+    assert not deposits.is_kept
+
+
+async def test_a_supervisor_that_dies_is_not_spoken_to_any_more(tmp_path: Path, ear: Ear) -> None:
+    estates = Estates(tmp_path / "s.4w", lambda _pid: "w")
+    deposits = Deposits(estates.path)
+    await until(lambda: estates.of(ME) is not None)
+    estates.close()
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    assert not deposits.is_kept
+    deposits.put("b", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.withdraw("a")
+
+
+async def test_an_address_of_another_family_is_not_spoken_to(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=("::1", 9), source="::1")
+    deposits.put("b", ear.mouth.fileno(), b"bye", destination=ear.address)
+    await until(lambda: estates.of(ME) is not None and len(mine(estates).register.words) == 2)
+    estate = mine(estates)
+    estates.ended(ME, "w")
+    assert len(ear.heard()) == 1
+    assert estate.unsaid_total == 1
+
+
+def test_the_kernels_word_for_a_process_is_what_we_take_it_for() -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    credentials = one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    assert struct.unpack("=iII", credentials) == (ME, os.geteuid(), os.getegid())
+    one.close()
+    other.close()
+
+
+async def test_closing_ends_what_is_being_said(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    estates.ended(ME, "w")
+    estates.close()
+    await asyncio.wait_for(estates.until_silent(), 1)
+    assert len(ear.heard()) == 1

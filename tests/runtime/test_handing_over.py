@@ -1,0 +1,188 @@
+"""A worker is restarted and its successor goes on: with its state, with its sockets, and without a last word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from tests.runtime.conftest import SupervisorFactory, until
+from tests.runtime.troupe import Number, Where
+
+from exeunt.runtime import ChildSpec, ExeuntError, Supervisor, WorkerSpec
+from exeunt.runtime import estate as estate_module
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def ear() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind(("127.0.0.1", 0))
+        ear.setblocking(False)
+        yield ear
+
+
+async def start(supervise: SupervisorFactory, ear: socket.socket, **args: Any) -> Supervisor:
+    heir = ChildSpec(
+        id="heir", worker="w1", start="tests.runtime.troupe:Heir", args={"port": ear.getsockname()[1], **args}
+    )
+    other = ChildSpec(id="other", worker="w2", start="tests.runtime.troupe:Player")
+    workers = [WorkerSpec(name="w1", hands_over=True), WorkerSpec(name="w2")]
+    return await supervise(heir, other, workers=workers)
+
+
+async def ask(supervisor: Supervisor, message: Number | Where) -> int:
+    """Ask until the successor answers."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            answer: Number = await supervisor.ref("heir").ask(message)
+        except ExeuntError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0)
+        else:
+            return answer.n
+
+
+async def succeeded(supervisor: Supervisor, pid: int) -> None:
+    await until(lambda: "w1" in supervisor.processes and supervisor.processes["w1"].pid != pid)
+    await until(lambda: supervisor.worker_state("w1") == "running")
+
+
+def heard(ear: socket.socket) -> bytes:
+    try:
+        return ear.recv(64)
+    except BlockingIOError:
+        return b""
+
+
+async def test_a_successor_goes_on_with_state_and_socket(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start(supervise, ear)
+    other = supervisor.processes["w2"].pid
+    port = await ask(supervisor, Where())
+    total = 0
+    for n in (1, 20, 300):
+        total += n
+        assert await ask(supervisor, Number(n)) == total
+        pid = supervisor.processes["w1"].pid
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+            assert await supervisor.restart("w1")
+            await until(lambda: "w1" not in supervisor.processes)
+            mouth.sendto(b"while nobody reads", ("127.0.0.1", port))  # the port is open all the time
+        await succeeded(supervisor, pid)
+        assert await ask(supervisor, Where()) == port
+    assert supervisor.processes["w2"].pid == other
+    assert heard(ear) == b""
+
+
+async def test_the_successor_is_spoken_for_when_it_dies(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start(supervise, ear)
+    pid = supervisor.processes["w1"].pid
+    await supervisor.restart("w1")
+    await succeeded(supervisor, pid)
+    await ask(supervisor, Where())
+    os.kill(supervisor.processes["w1"].pid, signal.SIGKILL)
+    await until(lambda: heard(ear) == b"gone")
+
+
+async def test_what_no_successor_takes_is_dead_and_said_so(
+    supervise: SupervisorFactory, ear: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estate_module, "DEADLINE_S", 1.0)
+    supervisor = await start(supervise, ear, takes=False)
+    pid = supervisor.processes["w1"].pid
+    await supervisor.restart("w1")
+    await succeeded(supervisor, pid)
+    assert heard(ear) == b""
+    await until(lambda: heard(ear) == b"gone")
+
+
+async def test_a_successor_that_dies_early_leaves_its_predecessors_words(
+    supervise: SupervisorFactory, ear: socket.socket
+) -> None:
+    supervisor = await start(supervise, ear, takes=False)
+    pid = supervisor.processes["w1"].pid
+    await supervisor.restart("w1")
+    await succeeded(supervisor, pid)
+    os.kill(supervisor.processes["w1"].pid, signal.SIGKILL)
+    await until(lambda: heard(ear) == b"gone", within_s=2.0)  # not only at the deadline
+
+
+async def test_a_worker_that_is_killed_hands_nothing_over(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start(supervise, ear)
+    await ask(supervisor, Number(7))
+    pid = supervisor.processes["w1"].pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: heard(ear) == b"gone")
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 1
+
+
+async def test_a_program_that_ends_waits_for_no_successor(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start(supervise, ear)
+    await supervisor.restart("w1")
+    await until(lambda: "w1" not in supervisor.processes)
+    outcome = await supervisor.leave()
+    assert not outcome.failed
+    assert heard(ear) == b"gone"  # its successor never came
+
+
+async def test_inline_it_is_restarted_all_the_same(supervise: SupervisorFactory) -> None:
+    player = ChildSpec(id="player", worker="w1", start="tests.runtime.troupe:Player")
+    supervisor = await supervise(player, workers=[WorkerSpec(name="w1", hands_over=True)], engine="inline")
+    before = supervisor.processes["w1"]
+    assert await supervisor.restart("w1")
+    await until(lambda: supervisor.processes.get("w1") not in (None, before))
+    await until(lambda: supervisor.worker_state("w1") == "running")
+    assert not await supervisor.restart("nobody")
+
+
+async def test_the_worker_works_until_its_successor_waits(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    """Prints how long nobody answers: `pytest -s`."""
+    supervisor = await start(supervise, ear)
+    pid = supervisor.processes["w1"].pid
+    await supervisor.restart("w1")
+    answered_at = time.monotonic()
+    worst_ms, total = 0.0, 0
+    while supervisor.processes.get("w1") is None or supervisor.processes["w1"].pid == pid or total == 0:
+        total = await ask(supervisor, Number(1))
+        worst_ms = max(worst_ms, (time.monotonic() - answered_at) * 1000)
+        answered_at = time.monotonic()
+    assert await ask(supervisor, Number(1)) == total + 1
+    worst_ms = max(worst_ms, (time.monotonic() - answered_at) * 1000)
+    print(f"\nduring a restart with a hand-over nobody answers for {worst_ms:.0f} ms")
+    assert worst_ms < 2000
+
+
+async def test_a_successor_that_dies_while_it_waits_is_replaced(
+    supervise: SupervisorFactory, ear: socket.socket
+) -> None:
+    supervisor = await start(supervise, ear)
+    assert await ask(supervisor, Number(7)) == 7
+    pid = supervisor.processes["w1"].pid
+    known = {child.pid for child in psutil.Process().children(recursive=True)}
+    await supervisor.restart("w1")
+    await until(lambda: successors(known))
+    for successor in successors(known):
+        os.kill(successor, signal.SIGKILL)
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 8
+    assert heard(ear) == b""
+
+
+def successors(known: set[int]) -> list[int]:
+    """Return the processes of workers that were not there before."""
+    found: list[int] = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.pid not in known and child.name() == "t:w1":
+                found.append(child.pid)
+    return found

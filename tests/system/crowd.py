@@ -1,0 +1,250 @@
+"""Clients without a device: the real protocol machines, hundreds to a process; run in the client's network.
+
+A visitor is what a client is to the outside: a link to the portal, an ICE agent, a WireGuard session and its goodbye.
+The program reads one JSON document from its standard input (who they are, and what they do), prints a line when
+everybody is connected, and one about each that has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import resource
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from exeunt.actors.endings import Cause, Initiator
+from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
+from exeunt.actors.peer.events import Connected, Ended
+from exeunt.actors.peer.machine import Connection
+from exeunt.actors.portal import messages as portal
+from exeunt.actors.portal.events import LinkEvent, LinkJoined, LinkMessage
+from exeunt.actors.portal.io import Link
+from exeunt.actors.timing import HANDSHAKE_REPEAT_S, HANDSHAKE_S
+from exeunt.actors.wireguard import Limits, PrefixedIndices, Tunnel
+from exeunt.runtime.worker import new_event_loop
+
+AT_ONCE: Final = 8
+"""So many come at the same time."""
+ONE_EVERY_S: Final = 0.13
+"""The portal takes 50 messages a second of one peer, and what a gateway says of each newcomer is five."""
+CONNECT_S: Final = 30.0
+
+
+class Visitor:
+    """One client: `arrive`, then `leave`, or wait until `ended` is told."""
+
+    def __init__(self, name: str, token: str, url: str) -> None:
+        self.name = name
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._key = X25519PrivateKey.generate()
+        self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._agent: IceAgent | None = None
+        self._machine: Connection | None = None
+        self._connection = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._servers: tuple[IceServer, ...] = ()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        join = portal.Join(
+            name=name, external_id=name, public_key=self._key.public_key().public_bytes_raw(), version="0.1.0"
+        )
+        self._link = Link(url, token, join, on_event=self._on_link, rng=random.Random(name))
+
+    async def arrive(self) -> None:
+        """Sign in, and be connected to a gateway. Raises TimeoutError."""
+        self._link.start()
+        await asyncio.wait_for(asyncio.shield(self._connected), CONNECT_S)
+
+    async def leave(self) -> Ended:
+        """Sign out, as a client does: the portal first, then the goodbye."""
+        await self._link.leave("signed_out")
+        assert self._machine is not None
+        self._machine.handle_close(Cause.SIGNED_OUT, Initiator.US, {}, time.monotonic())
+        self._drain()
+        ended = await self.ended
+        await self.close()
+        return ended
+
+    async def close(self) -> None:
+        """Release everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._agent is not None:
+            await self._agent.close(0.3)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._link.close()
+
+    # --- the portal ---
+
+    def _on_link(self, event: LinkEvent) -> None:
+        match event:
+            case LinkJoined(joined=joined):
+                self._servers = tuple(
+                    IceServer(kind="stun", host=relay.host, port=relay.port) for relay in joined.relays
+                )
+                if self._machine is None:
+                    self._link.send(portal.RequestAuthorization(resource_id=joined.resources[0].id))
+            case LinkMessage(message=portal.AuthorizationCreated() as created):
+                self._begin(created)
+            case LinkMessage(message=portal.IceCandidates(candidates=candidates, end=end)) if self._agent is not None:
+                for candidate in candidates:
+                    self._agent.add_remote_candidate(candidate)
+                if end:
+                    self._agent.add_remote_candidate(None)
+            case _:
+                pass
+
+    def _begin(self, created: portal.AuthorizationCreated) -> None:
+        tunnel = Tunnel(
+            private_key=self._key.private_bytes_raw(),
+            peer_public_key=created.gateway_public_key,
+            preshared_key=created.preshared_key,
+            initiator=True,
+            allocate_index=PrefixedIndices(secrets.randbits(24)),
+            rng=random.Random(self.name),
+            limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
+        )
+        self._connection = created.connection
+        self._machine = Connection(tunnel, initiator=True, identifier=lambda: os.urandom(8))
+        config = IceConfig(
+            role="controlling",
+            local_username=created.local_ice.username,
+            local_password=created.local_ice.password,
+            remote_username=created.remote_ice.username,
+            remote_password=created.remote_ice.password,
+            servers=self._servers,
+        )
+        self._agent = IceAgent(config, self._callbacks())
+        self._soon(self._agent.gather())
+        self._soon(self._agent.connect(CONNECT_S))
+
+    def _callbacks(self) -> Callbacks:
+        return Callbacks(
+            on_candidate=self._on_candidate,
+            on_datagram=self._on_datagram,
+            on_path=self._on_path,
+            on_lost=self._on_lost,
+        )
+
+    def _on_candidate(self, candidate: str, *_: Any) -> None:
+        candidates = (candidate,) if candidate else ()
+        self._link.send(portal.IceCandidates(connection=self._connection, candidates=candidates, end=not candidate))
+
+    # --- the path ---
+
+    def _on_path(self, path: Path) -> None:
+        assert self._machine is not None
+        self._machine.handle_path(path.rtt_ms, time.monotonic())
+        self._drain()
+
+    def _on_lost(self, lost: Lost) -> None:
+        assert self._machine is not None
+        self._machine.handle_lost(Cause.NETWORK_LOST, {"ice": lost.reason}, lost.last_seen_s_ago, time.monotonic())
+        self._drain()
+
+    def _on_datagram(self, datagram: bytes) -> None:
+        assert self._machine is not None
+        assert self._agent is not None
+        now = time.monotonic()
+        self._machine.handle_datagram(datagram, now)
+        if self._machine.tunnel.last_received_at == now:
+            self._agent.note_alive()
+        self._drain()
+
+    def _drain(self) -> None:
+        machine, agent = self._machine, self._agent
+        assert machine is not None
+        assert agent is not None
+        while (datagram := machine.poll_transmit()) is not None:
+            agent.send(datagram)
+        while (event := machine.poll_event()) is not None:
+            if isinstance(event, Connected) and not self._connected.done():
+                self._connected.set_result(None)
+            elif isinstance(event, Ended) and not self.ended.done():
+                self.ended.set_result(event)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        timeout = machine.poll_timeout()
+        if timeout is not None:
+            delay_s = max(0.0, timeout[0] - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        assert self._machine is not None
+        self._machine.handle_timeout(time.monotonic())
+        self._drain()
+
+    def _soon(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+
+
+async def one_after_another(visitors: list[Callable[[], Visitor]]) -> None:
+    """Each comes and signs out before the next one comes; a line about each."""
+    for visitor in visitors:
+        one = visitor()
+        began = time.monotonic()
+        await one.arrive()
+        arrived = time.monotonic()
+        ended = await one.leave()
+        say(
+            cause=ended.cause,
+            acknowledged=ended.acknowledged,
+            connect_ms=round((arrived - began) * 1000, 1),
+            goodbye_ms=ended.evidence.get("acknowledged_ms"),
+        )
+
+
+async def all_together(visitors: list[Callable[[], Visitor]]) -> None:
+    """All come, and wait until they are told goodbye; a line when all are there, and one about each that was told."""
+    present: list[Visitor] = []
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def arrive(visitor: Callable[[], Visitor]) -> None:
+        async with turn:
+            one = visitor()
+            await one.arrive()
+            present.append(one)
+            await asyncio.sleep(ONE_EVERY_S * AT_ONCE)
+
+    await asyncio.gather(*(arrive(visitor) for visitor in visitors))
+    say(connected=len(present))
+    for one in present:
+        ended = await one.ended
+        say(cause=ended.cause, initiated_by=ended.initiated_by, acknowledged=ended.acknowledged)
+    await asyncio.sleep(2.0)  # who was told lingers, to acknowledge repetitions
+    await asyncio.gather(*(one.close() for one in present))
+
+
+def say(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+def main() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each has a websocket, and sockets for its paths
+    task = json.loads(sys.stdin.readline())
+    play = {"one_after_another": one_after_another, "all_together": all_together}[task["play"]]
+    url = task["url"]
+
+    def visitor(name: str, token: str) -> Callable[[], Visitor]:
+        return lambda: Visitor(name, token, url)
+
+    visitors = [visitor(name, token) for name, token in task["visitors"]]
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(play(visitors))
+
+
+if __name__ == "__main__":
+    main()
