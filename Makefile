@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 
-.PHONY: demo test lint types bench bench-runtime bench-tunnel lock ray chaos soak endings scale clean
+.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray chaos soak endings scale clean
 
 $(STAMP): pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv .venv
@@ -48,6 +48,11 @@ bench-runtime: $(BENCH_STAMP)
 
 bench-tunnel: $(STAMP)
 	$(BIN)/python -m tests.bench tunnel
+
+# Every kind of NAT against every other, twenty connects each, about a quarter of an hour; writes build/nat.json and fails
+# if a cell is not as it must be. Needs root and coturn. The ordinary tests try eight of the pairs.
+nat-matrix: $(STAMP)
+	$(BIN)/python -m tests.lab.nat_matrix $(ARGS)
 
 lock:
 	uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate -o .ci/requirements.lock --quiet

@@ -88,6 +88,10 @@ class Links:
         flags = {"flags": IFF_UP, "change": IFF_UP if multicast else IFF_UP | IFF_MULTICAST}
         self._ask(f"switch {device} on", self._route.link, "set", index=self.index(device), **flags)
 
+    def set_down(self, device: str) -> None:
+        """Switch the link off; routes through it go, IPv6 addresses too."""
+        self._ask(f"switch {device} off", self._route.link, "set", index=self.index(device), flags=0, change=IFF_UP)
+
     def delete(self, device: str) -> bool:
         """Delete the link, and with it its addresses and routes; False if there was none."""
         try:

@@ -28,6 +28,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from exeunt.actors.network.links import STATIC_PROTOCOL, Links
 from exeunt.actors.network.sysctl import write_sysctl
 
+from .devices import switch_on
 from .errors import LabError
 from .kernel import CLONE_NEWNET, PR_SET_PDEATHSIG, setns, unshare
 
@@ -189,9 +190,7 @@ class Namespace:
                 write_sysctl(name, value)
             with Links(route_protocol=STATIC_PROTOCOL) as links:
                 for device, texts in (addresses or {}).items():
-                    links.set_up(device)
-                    for text in texts:
-                        links.add_address(device, text)
+                    switch_on(links, device, texts)
                 for route in routes:
                     links.add_route(route.network, route.device, via=route.via, onlink=route.onlink)
 
@@ -231,16 +230,6 @@ class Namespace:
         opening.work()
         while (work := self._work.get()) is not None:
             work.work()
-
-
-def connect(one: Namespace, device: str, other: Namespace, peer: str, *, mtu: int = 1500) -> None:
-    """Lay a cable (veth pair): ``device`` in ``one``, ``peer`` in ``other``, both down and without address."""
-
-    def inside() -> None:
-        with Links() as links:
-            links.add_veth(device, peer, other.fd, mtu=mtu)
-
-    one.run(inside)
 
 
 def occupants(identities: Iterable[int]) -> dict[int, list[int]]:

@@ -50,7 +50,7 @@ os.execv(sys.executable, [sys.executable, "-c", sys.argv[2]])
 LABORATORY = """
 import os, socket
 from exeunt.actors.network import HostNetwork, leftovers
-from exeunt.clients.lab import Lab, LabUnavailable, enter_user_namespace
+from exeunt.clients.lab import Delays, Impairment, Lab, LabUnavailable, enter_user_namespace
 
 assert os.getuid() == 65534
 try:
@@ -83,6 +83,12 @@ with Lab(gateways=2, client_nat="symmetric", gateway_nat="address_restricted") a
     lab.cut(lab.gateway_site)
     child = lab.client.popen(["true"])
     assert child.wait() == 0
+with Lab(client_nat="dual_stack", delays=Delays(edge_ms=1)) as lab:
+    lab.impair(lab.client_site, Impairment(delay_ms=2))
+    lab.rebind(lab.client_site)
+    with lab.client.run(lambda: udp("10.1.0.2")) as client, lab.relay.run(lambda: udp("192.0.2.1")) as place:
+        client.sendto(b"hello", place.getsockname())
+        assert place.recvfrom(100)[1][0] == "198.51.100.2"
 print("all is well")
 """
 
