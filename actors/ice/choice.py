@@ -142,4 +142,4 @@ class Choice:
 
 def _contender(pair: Pair) -> Contender:
     """A pair as the nominating side sees it."""
-    return Contender(pair, pair.relay_legs, pair.priority(controlling=True), pair.valid_since)
+    return Contender(pair, pair.relay_legs, pair.priority(controlling=True), pair.valid_since, rtt_s=pair.rtt_ms / 1000)

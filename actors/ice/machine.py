@@ -36,7 +36,7 @@ from .messages import AddressProven, ChecksFailed, Event, PathLost, Transmit
 from .packing import Role
 from .snapshot import Snapshot
 
-PACING_S = 0.02
+PACING_S = 0.01
 """Ta: new checks start no faster than this (RFC 8445 section 14.2: 50 ms, at least 5 ms)."""
 PATIENCE_S = 5.0
 """How long the peer's checks may still reveal a pair after all of ours failed (the idea of RFC 8863)."""
