@@ -260,7 +260,7 @@ class PortalMachine:
     def _withdraw(self, session: Session, now: float) -> None:
         """Nothing more is to be expected from the session, neither answers nor interest in them."""
         if session.kind == "client":
-            self._authorizations.client_gone(session.peer_id)
+            self._authorizations.client_gone(session)
         else:
             self._authorizations.pass_over(session.peer_id, now)
 

@@ -171,6 +171,11 @@ class Signalling:
             over += self._revoke(connection, list(connection.resource_ids))
         return over
 
+    def withdraw(self, connection: Connection, cause: str) -> None:
+        """A connection is over before the client knew of it: tell the gateway, which has been waiting."""
+        self._hint(connection, connection.client_id, "the client does not come", "ended", cause)
+        self.connections.remove(connection)
+
     def cancel(self, connection: Connection, resource_id: str) -> None:
         """Have the gateway let the client use the resource no longer."""
         self._outputs.send_peer(
