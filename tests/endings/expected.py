@@ -179,6 +179,24 @@ _ROWS = (
         _said("shutting_down"),
     ),
     Row(
+        "live restart of the client's worker",
+        "`exeunt restart peers-1` in the client: a successor takes the connection.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
+        "live restart of the gateway's worker",
+        "`exeunt restart peers-1` in the gateway.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
+        "gateway upgrade in place",
+        "`exeunt restart --all` in the gateway, as after an upgrade of its code.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
         "gateway worker SIGKILL",
         "kill -9 of the gateway's worker that has the connection.",
         Cell("worker_crashed", "supervisor", None, WILL),
