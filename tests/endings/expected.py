@@ -87,9 +87,10 @@ class Row:
         return self.client if side is Side.CLIENT else self.gateway
 
     @property
-    def survives(self) -> bool:
-        """Whether the plain connection must go on."""
-        return self.survives_in(Variant.PLAIN)
+    def is_timed(self) -> bool:
+        """Whether some side must know within two seconds or less."""
+        cells = (self.client, self.gateway, *(self.relay or ()))
+        return any(cell.cause != NONE and cell.limit.at_most_ms <= DIED.at_most_ms for cell in cells)
 
     def survives_in(self, variant: Variant) -> bool:
         """Whether the connection must go on there."""
@@ -177,6 +178,24 @@ _ROWS = (
         "The gateway gets SIGTERM; another one of the site takes over.",
         _told("shutting_down"),
         _said("shutting_down"),
+    ),
+    Row(
+        "live restart of the client's worker",
+        "`exeunt restart peers-1` in the client: a successor takes the connection.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
+        "live restart of the gateway's worker",
+        "`exeunt restart peers-1` in the gateway.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
+        "gateway upgrade in place",
+        "`exeunt restart --all` in the gateway, as after an upgrade of its code.",
+        _ALIVE,
+        _ALIVE,
     ),
     Row(
         "gateway worker SIGKILL",

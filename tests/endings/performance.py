@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +20,7 @@ from .clock import unix
 from .expected import NONE, ROWS, Limit, Row, Side, Variant
 from .house import House, Link
 from .injection import CannotBeDone
+from .processor import Processor
 from .rows import PLAYED, Played
 from .trickle import CAREFUL, STEADY, Trickle
 
@@ -78,23 +78,22 @@ def within(limit: Limit, took_ms: float, rtt_ms: float, variant: Variant) -> boo
     return limit.at_least_ms <= took_ms <= limit.at_most_ms + limit.round_trips * rtt_ms
 
 
-def perform(house: House, name: str, variant: Variant, busy: threading.Semaphore) -> Outcome:
-    """Play it once. `busy` is held while processor time is needed, let go while nothing happens.
+def perform(house: House, name: str, variant: Variant, processor: Processor) -> Outcome:
+    """Play it once. The processor is shared while somebody starts or leaves, had alone while milliseconds count, and
+    let go while nothing happens.
 
     Raises StageError, TimeoutError, and whatever else a program that does not do its part comes to.
     """
     row, played = ROWS[name], PLAYED[name]
     outcome = Outcome(name, variant)
-    with contextlib.ExitStack() as held:
-        held.enter_context(busy)
+    survives = row.survives_in(variant)
+    with processor.share():
         before = set(leftovers.relayed_ports(house))
         house.enter(variant)
         link = house.connect()
         outcome.rtt_ms = link.rtt_ms
-        survives = row.survives_in(variant)
         trickle = Trickle(house.lab, CAREFUL if variant is Variant.LOSS else STEADY) if survives else None
-        if played.waits:
-            held.close()
+    with _place(row, played, processor):
         try:
             moment = played.play(house, link)
         except CannotBeDone as error:
@@ -105,17 +104,24 @@ def perform(house: House, name: str, variant: Variant, busy: threading.Semaphore
             outcome.complaints += [complaint] if complaint else []
         if not outcome.skipped:
             _read_records(house, row, link, moment, outcome)
-    with busy:
+    with processor.share():
         _after(house, played, link, outcome)
     outcome.leftovers += leftovers.of_client(house) + leftovers.of_connection(house)
     if played.releases:
         outcome.leftovers += leftovers.of_allocations(house, before)
-    with busy:
-        if played.files_stay:
+    if played.files_stay:
+        with processor.share():
             house.enter(variant)
             _leave(house, outcome)
-        outcome.leftovers += leftovers.of_files(house)
+    outcome.leftovers += leftovers.of_files(house)
     return outcome
+
+
+def _place(row: Row, played: Played, processor: Processor) -> contextlib.AbstractContextManager[None]:
+    """Where a row's event happens."""
+    if played.waits:
+        return contextlib.nullcontext()
+    return processor.alone() if row.is_timed else processor.share()
 
 
 def end_client(house: House) -> None:

@@ -156,6 +156,21 @@ def _has_device(house: House, link: Link) -> bool:
     return any(row["address"].endswith("/device") and row["state"] == "running" for row in rows)
 
 
+# --- worker processes that are succeeded ---
+
+
+def _restart_client_worker(house: House, _link: Link) -> float:
+    return house.restart(house.client, "peers-1")
+
+
+def _restart_gateway_worker(house: House, link: Link) -> float:
+    return house.restart(house.gateway(link), "peers-1")
+
+
+def _upgrade_in_place(house: House, link: Link) -> float:
+    return house.restart(house.gateway(link), "--all")
+
+
 # --- the portal's and the relay's ---
 
 
@@ -258,6 +273,9 @@ PLAYED: Final = MappingProxyType(
         "whole tree SIGKILL": Played(_kill_tree, client_ends=True, files_stay=True, releases=False),
         "SIGSTOP for 60 s": Played(_sleep, waits=True),
         "gateway upgrade": Played(_gateway_leaves, _gateway_returns, Needs(gateways=2)),
+        "live restart of the client's worker": Played(_restart_client_worker),
+        "live restart of the gateway's worker": Played(_restart_gateway_worker),
+        "gateway upgrade in place": Played(_upgrade_in_place),
         "gateway worker SIGKILL": Played(_kill_gateway_worker, _gateway_worker_is_back, releases=False),
         "access revoked": Played(_revoke_access, _permit_again),
         "access expired": Played(_expire, needs=Needs(lifetime_s=LIFETIME_S), waits=True),
