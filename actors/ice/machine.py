@@ -106,6 +106,7 @@ class IceMachine:
     def handle_base(self, base: Base, now: float) -> None:
         """Use another socket or allocation of ours."""
         self._checks.list.add_base(base)
+        self._choice.expect_upgrade(now)
         self._step(now)
 
     def handle_reflexive(self, address: Address) -> None:
@@ -139,6 +140,7 @@ class IceMachine:
         """Take a candidate that the peer told, before or while checking, even after its end of candidates."""
         if not self._checks.list.add_remote(candidate):
             self._counters["remote_candidate_over_limit"] += 1
+        self._choice.expect_upgrade(now)
         self._choice.announce()
         self._step(now)
 
@@ -204,6 +206,7 @@ class IceMachine:
         """Something (ICMP, a route change) says that the path may be gone: check at once."""
         if self._consent is not None:
             self._consent.handle_hint(now, urgent=urgent)
+        self._choice.expect_upgrade(now)
         self._step(now)
 
     def handle_datagram(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool:

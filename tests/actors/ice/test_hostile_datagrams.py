@@ -69,7 +69,7 @@ class Unheard:
     def take_data(self, host: str, datagram: bytes, source: Address) -> None:
         """Nobody sends data to it."""
 
-    def take_unreachable(self, destination: Address) -> None:
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Nor says that it cannot be reached."""
 
 
