@@ -40,7 +40,6 @@ from exeunt.actors.peer.messages import (
     Close,
     Hint,
     Moved,
-    PeerEnded,
     Pong,
     PortalDoubted,
     SetNetworks,
@@ -671,13 +670,10 @@ async def test_a_peer_that_answers_too_late_has_recorded_its_ending_itself(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = await connected(stage, WEB)
-    peer.mute = True
+    peer.late = True
     monkeypatch.setattr(connections, "PEER_CLOSE_S", 0.03)
     loop = stage.nodes["control"].actors["event-loop"]
     stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
-    while not peer.told(Close):
-        await stage.settle()
-    peer.tell_owner(PeerEnded(peer.config.connection, peer.ending(Cause.SIGNED_OUT, Initiator.US)))
     await loop.until_ended()
     assert stage.endings() == []
     (told,) = stage.stream.events(ConnectionEnded)
