@@ -267,10 +267,13 @@ class Session:
         that the one ended, and to remove the other.
         """
         outcome = await self.supervisor.wait()
-        for worker in peer_workers(self.config.peer_workers):
-            Path(hand_over_path(self.config.directories.ipc, worker)).unlink(missing_ok=True)
+        self._sweep()
         lost = Disconnected(f"the session's processes ended: {outcome.reason}") if outcome.failed else None
         self._subscriber.end(lost)
+
+    def _sweep(self) -> None:
+        for worker in peer_workers(self.config.peer_workers):
+            Path(hand_over_path(self.config.directories.ipc, worker)).unlink(missing_ok=True)
 
     async def _insist(self) -> None:
         """If the orderly leave takes longer than all its deadlines together, end the workers."""

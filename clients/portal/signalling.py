@@ -24,7 +24,7 @@ from .counters import PortalCounters
 from .directory import Directory
 from .events import ClosedHow, ConnectionMade, EndReported
 from .outputs import Outputs
-from .presence import Presence, Session
+from .presence import ANSWERS_OF_CONNECTION, Presence, Session
 
 _LOST: dict[ClosedHow, tuple[str, GoneKind]] = {
     "reset": ("its link broke", "reset"),
@@ -131,6 +131,7 @@ class Signalling:
 
     def claim(self, session: Session, connections: tuple[LiveConnection, ...]) -> None:
         """A peer says that these connections are alive; see `joined`."""
+        session.earn(ANSWERS_OF_CONNECTION * len(connections))
         for connection in connections:
             self._check(session, connection)
 

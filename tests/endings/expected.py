@@ -51,7 +51,7 @@ class Limit:
 TOLD: Final = Limit("told", 50, round_trips=1, with_loss=False)
 WILL: Final = Limit("last will", 250)
 DIED: Final = Limit("process died", 2_000)
-LOST: Final = Limit("network lost", LOST_AFTER_S * 1000 + 2_000, at_least_ms=LOST_AFTER_S * 1000 - 2_000)
+LOST: Final = Limit("network lost", LOST_AFTER_S * 1000 + 1_500, at_least_ms=LOST_AFTER_S * 1000 - 1_500)
 POLLED: Final = Limit("told, after the portal has looked", 150, round_trips=1, with_loss=False)
 """The portal looks into its database every 100 ms."""
 ANY: Final = Limit("no limit", 60_000)

@@ -7,11 +7,10 @@ from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import PathDoubted
 from exeunt.actors.peer.liveness import Doubt
 from exeunt.actors.peer.restarts import RestartWanted
-from exeunt.actors.timing import HANDSHAKE_S, LOST_AFTER_S, LOST_LATEST, PROBE_S, QUIET_S, RESTART_SPACING_S
+from exeunt.actors.timing import HANDSHAKE_S, LATEST_S, PROBE_S, QUIET_S, RESTART_SPACING_S
 from exeunt.actors.wireguard.testing import Side, ipv4_packet
 
 RTT_MS = 20.0
-LATEST_S = LOST_AFTER_S * LOST_LATEST
 
 
 @pytest.fixture
