@@ -141,7 +141,7 @@ def _read_records(house: House, row: Row, link: Link, moment: float, outcome: Ou
     for side, player in players.items():
         cell = row.cell(outcome.variant, side)
         if cell.cause != NONE:
-            limit_s = min(cell.limit.at_most_ms / 1000, 62.0) + _SLACK_S
+            limit_s = cell.limit.at_most_ms / 1000 + _SLACK_S
             house.wait_for_ending(player, link, max(0.2, moment + limit_s - due))
     for side, player in players.items():
         outcome.records[side] = _record(house.ending_of(player, link), moment)

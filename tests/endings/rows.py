@@ -21,11 +21,11 @@ from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
 
 from . import injection
 from .clock import unix
+from .expected import ASLEEP_S
 from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
 
-ASLEEP_S: Final = 60.0
 CUT_S: Final = 5.0
 PORTAL_AWAY_S: Final = 15.0
 """Longer than the 10 s between two heartbeats: the next one shows the portal that the link is gone."""
