@@ -76,10 +76,11 @@ def _signal(number: signal.Signals) -> Play:
 
 
 def _second_signal(house: House, _link: Link) -> float:
-    moment = time.time()
-    os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
-    os.kill(house.client.pid, signal.SIGTERM)
-    return moment
+    """Held still meanwhile, the program sees both at once: else the goodbye may be quicker than the second one."""
+    with injection.still(house.client.pid):
+        os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
+        os.kill(house.client.pid, signal.SIGTERM)
+        return time.time()
 
 
 # --- crashes ---
