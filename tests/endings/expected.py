@@ -14,7 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from exeunt.actors.timing import LOST_AFTER_S
+from exeunt.actors.timing import LOST_AFTER_S, PROBE_S, STALL_GRACE_S
 
 NONE: Final = "none"
 """No ending is recorded."""
@@ -54,6 +54,9 @@ DIED: Final = Limit("process died", 2_000)
 LOST: Final = Limit("network lost", LOST_AFTER_S * 1000 + 1_500, at_least_ms=LOST_AFTER_S * 1000 - 1_500)
 POLLED: Final = Limit("told, after the portal has looked", 150, round_trips=1, with_loss=False)
 """The portal looks into its database every 100 ms."""
+ASLEEP_S: Final = 60.0
+WOKEN: Final = Limit("on waking up", (ASLEEP_S + STALL_GRACE_S + PROBE_S) * 1000, at_least_ms=ASLEEP_S * 1000)
+"""Who wakes up asks first, and concludes nothing before the probes could have been answered."""
 ANY: Final = Limit("no limit", 60_000)
 
 
@@ -164,7 +167,7 @@ _ROWS = (
     Row(
         "SIGSTOP for 60 s",
         "All processes of the client stand still for a minute, as those of a laptop asleep.",
-        Cell("network_lost", "network", None, Limit("on waking up", 62_000, at_least_ms=58_000)),
+        Cell("network_lost", "network", None, WOKEN),
         Cell(
             "network_lost",
             "network",

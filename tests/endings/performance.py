@@ -104,8 +104,7 @@ def perform(house: House, name: str, variant: Variant, processor: Processor) -> 
             outcome.complaints += [complaint] if complaint else []
         if not outcome.skipped:
             _read_records(house, row, link, moment, outcome)
-    with processor.share():
-        _after(house, played, link, outcome)
+    _after(house, played, link, outcome, processor)
     outcome.leftovers += leftovers.of_client(house) + leftovers.of_connection(house)
     if played.releases:
         outcome.leftovers += leftovers.of_allocations(house, before)
@@ -141,7 +140,7 @@ def _read_records(house: House, row: Row, link: Link, moment: float, outcome: Ou
     for side, player in players.items():
         cell = row.cell(outcome.variant, side)
         if cell.cause != NONE:
-            limit_s = min(cell.limit.at_most_ms / 1000, 62.0) + _SLACK_S
+            limit_s = cell.limit.at_most_ms / 1000 + _SLACK_S
             house.wait_for_ending(player, link, max(0.2, moment + limit_s - due))
     for side, player in players.items():
         outcome.records[side] = _record(house.ending_of(player, link), moment)
@@ -160,13 +159,17 @@ def _record(ending: Ending | None, moment: float) -> Record:
     )
 
 
-def _after(house: House, played: Played, link: Link, outcome: Outcome) -> None:
+def _after(house: House, played: Played, link: Link, outcome: Outcome, processor: Processor) -> None:
     """Everybody who was touched returns; the client leaves, if it has not."""
-    if played.client_ends and not outcome.skipped:
-        _await_end(house, outcome)
-    played.mend(house, link)
-    if not played.client_ends or outcome.skipped:
-        _leave(house, outcome)
+    ends = played.client_ends and not outcome.skipped
+    with processor.share():
+        if ends:
+            _await_end(house, outcome)
+        played.mend(house, link)
+    played.settle(house, link)
+    if not ends:
+        with processor.share():
+            _leave(house, outcome)
 
 
 def _leave(house: House, outcome: Outcome) -> None:
