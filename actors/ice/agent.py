@@ -152,7 +152,7 @@ class IceConfig:
     servers: tuple[IceServer, ...] = ()
     lost_after_s: float = 15.0
     """RFC 7675 allows 30 s; 15 s is what people wait before they ask what is wrong."""
-    consent_interval_s: float = 3.6
+    consent_interval_s: float = 2.8
     """How long the controlling side leaves an idle path alone at most; drawn from 0.8 to 1 times this, so that peers
     do not beat in step (RFC 7675 section 5.1)."""
     gather_cap_s: float = 2.0
@@ -217,7 +217,11 @@ class PathAgent(Protocol):
 
     @property
     def counters(self) -> Counter[str]:
-        """What was dropped or went wrong, by kind, since the agent was made."""
+        """What was dropped or went wrong, by kind, since the agent was made.
+
+        `path_refused` and `path_unreachable`: ICMP said of the path in use that nobody listens at its other end, or
+        that it cannot be reached. Anybody can say so: evidence beside other, no proof.
+        """
         ...
 
     async def gather(self) -> None:

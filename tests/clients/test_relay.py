@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ from aioice.turn import TurnTransport, create_turn_endpoint
 
 from exeunt.actors.turn import credentials
 from exeunt.clients.relay import Relay, RelayConfig, RelayStartError, serve, serve_until
-from exeunt.clients.relay_sockets import Address
+from exeunt.clients.relay_sockets import Address, allow_sockets
 
 SECRET = "a secret that two programs share"
 LOOPBACK = ("127.0.0.1", 0)
@@ -269,6 +270,20 @@ async def test_it_serves_until_it_is_told_to_stop(caplog: pytest.LogCaptureFixtu
     stop = asyncio.Event()
     await serve_until(stop, RelayConfig(secret=SECRET, listen=(LOOPBACK,)), stop.set)
     assert [record.message for record in caplog.records] == ["Relay is ready", "Relay has left"]
+
+
+def test_a_relay_may_open_a_socket_for_each_allocation() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+        assert allow_sockets(100) == 100
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
+        assert allow_sockets(300) == 300
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 300
+        if before[1] != resource.RLIM_INFINITY:
+            assert allow_sockets(before[1] + 1) == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # coturn, the relay of production, serves the same client with the same credentials

@@ -332,15 +332,15 @@ def test_what_is_stale_after_a_loss_is_not_sent(rig: Rig) -> None:
     assert rig.machine.refused_messages == 1
 
 
-def test_no_more_than_32_messages_are_held_and_one_of_a_kind(rig: Rig) -> None:
-    for number in range(40):
+def test_no_more_messages_are_held_than_there_is_room_for_and_one_of_a_kind(rig: Rig) -> None:
+    for number in range(CAPACITY + 8):
         for _ in range(2):
             rig.machine.handle_send(RequestAuthorization(resource_id=f"r{number}"), rig.now)
     rig.machine.handle_start(rig.now)
     rig.machine.handle_opened(rig.now)
     rig.commands()
     rig.hear(JOINED)
-    assert len(rig.sent()) == 32
+    assert len(rig.sent()) == CAPACITY
     assert rig.machine.refused_messages == 16
 
 
