@@ -29,9 +29,6 @@ _PACKET_BYTES: Final = 65_535
 class Sink(Protocol):
     """Who carries packets to a peer."""
 
-    def __hash__(self) -> int:
-        """By identity, as objects are."""
-
     def send_packet(self, packet: bytes) -> None:
         """Carry one inner packet; never blocks, drops if it must."""
 
