@@ -238,7 +238,7 @@ _ROWS = (
     ),
     Row(
         "relay killed",
-        "kill -9 of the only relay.",
+        "kill -9 of the only relay, once the connection has a direct path if there is one.",
         _ALIVE,
         _ALIVE,
         relay=(

@@ -101,6 +101,12 @@ class House(Stage):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no connection within {_CONNECT_S:g} s\n{self.client.output()}")
 
+    def wait_for_direct_path(self) -> None:
+        """Where datagrams are lost, a connection may begin over the relay and move. Raises StageError if it does not."""
+        self.client.wait_for(
+            "direct path", lambda: any(one["path"] == "direct" for one in self.client.status()["peers"])
+        )
+
     def gateway(self, link: Link) -> Player:
         """The gateway of that connection."""
         return next(one for one in self.gateways if one.name == link.gateway)

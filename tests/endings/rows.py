@@ -21,7 +21,7 @@ from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
 
 from . import injection
 from .clock import unix
-from .expected import ASLEEP_S
+from .expected import ASLEEP_S, Variant
 from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
@@ -228,6 +228,8 @@ def _portal_link_cut(house: House, _link: Link) -> float:
 
 def _kill_relay(house: House, _link: Link) -> float:
     assert house.relay.process is not None
+    if house.variant is not Variant.RELAY:
+        house.wait_for_direct_path()
     moment = injection.kill(house.relay.pid)
     house.relay.process.wait()
     return moment
