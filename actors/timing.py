@@ -132,6 +132,10 @@ GOODBYE_REPEAT_MAX_S: Final = 0.15
 """On a slow path it is repeated when it could have been answered; but a measured round trip may have a retransmission
 in it, so never later than this."""
 
+GOODBYE_WORK_S: Final = 0.0004
+"""What one goodbye and its acknowledgement cost a worker. Where hundreds are under way, they are repeated only when
+all of them could have been answered."""
+
 GOODBYE_DEADLINE_S: Final = 1.0
 """Then the ending stands, unacknowledged."""
 

@@ -12,11 +12,11 @@ Beside it stands what each owner has: when a gateway leaves, hundreds of peers t
 and none of them may look through those of all others.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Generic, TypeVar
 
-_Owner = TypeVar("_Owner", bound=Hashable)
+_Owner = TypeVar("_Owner")
 _Network = IPv4Network | IPv6Network
 
 

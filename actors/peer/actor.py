@@ -109,6 +109,7 @@ class PeerConnection(Actor):
         """Begin to look for a path."""
         self._ending = self.node.loop.create_future()
         self._gone = asyncio.Event()
+        self._machine.farewells = self.node.resources.setdefault("farewells", self._machine.farewells)
         self.node.ref(self.config.owner).watch()
         left = inherit(self.node, self.config.connection) if self.config.inherits else None
         self._pump.attach(self, self.config.networks)

@@ -49,6 +49,7 @@ from ..timing import (
     TOLD_PATIENCE_S,
 )
 from .blame import initiator_of, told_cause
+from .events import Ended
 
 Doubt = Literal["left", "reset", "silent", "ended", "hint", "silence"]
 """What began a round; the first four are the portal's words for a peer that is gone."""
@@ -80,6 +81,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     initiated_by: Initiator
     evidence: dict[str, Any]
     detection_ms: float
+
+    @property
+    def ended(self) -> Ended:
+        """What it means for the connection."""
+        return Ended(
+            cause=self.cause,
+            initiated_by=self.initiated_by,
+            evidence=self.evidence,
+            detection_ms=self.detection_ms,
+            acknowledged=None,
+        )
 
 
 LivenessEvent = ProbeWanted | PathWanted | Verdict

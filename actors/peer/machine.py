@@ -41,7 +41,7 @@ from .control_packet import (
     is_control,
 )
 from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionChanged
-from .farewell import LAST_WILL, Farewell
+from .farewell import LAST_WILL, Farewell, Farewells
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State
@@ -84,6 +84,8 @@ class Connection:
         self._events: deque[Event] = deque()
         self.rtt_ms = 0.0
         """The round trip, as far as it is known."""
+        self.farewells = Farewells()
+        """Those of all connections of this process: to be replaced by the one that they share."""
         self._farewell: Farewell | None = None
         self._deadline_at: float | None = None
         self._probes: dict[bytes, tuple[int, float]] = {}
@@ -164,7 +166,9 @@ class Connection:
                 self._drain_liveness(now)
                 return
             self._move("close")
-            self._farewell = Farewell(cause, initiated_by, evidence, identifier=self._identifier(), text=text, now=now)
+            self._farewell = Farewell(
+                cause, initiated_by, evidence, identifier=self._identifier(), text=text, others=self.farewells, now=now
+            )
             self._deadline_at = self._farewell.deadline_at
             self._say_goodbye(now)
             self._drain_tunnel(now)
@@ -316,13 +320,7 @@ class Connection:
     def _lose(self, verdict: Verdict | None) -> None:
         """Take the peer for gone, if that is the verdict."""
         if verdict is not None:
-            self._end(
-                verdict.cause,
-                verdict.initiated_by,
-                verdict.evidence,
-                detection_ms=verdict.detection_ms,
-                acknowledged=None,
-            )
+            self._events.append(verdict.ended)
             self._move("lost")
 
     def _drain_restarts(self) -> None:
