@@ -78,11 +78,12 @@ def _signal(number: signal.Signals) -> Play:
 
 
 def _second_signal(house: House, _link: Link) -> float:
-    """Held still meanwhile, the program sees both at once: else the goodbye may be quicker than the second one."""
-    with injection.still(house.client.pid):
-        os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
-        os.kill(house.client.pid, signal.SIGTERM)
-        return time.time()
+    """Whoever sends a second one has not seen the first one do anything: the worker stands still."""
+    injection.stop(house.worker_pid(house.client, "peers-1"))
+    os.kill(house.client.pid, signal.SIGINT)
+    moment = time.time()
+    os.kill(house.client.pid, signal.SIGTERM)  # another one: a second one of a kind that is pending is lost
+    return moment
 
 
 # --- crashes ---
