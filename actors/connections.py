@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from exeunt.runtime import Actor, AskTimeout, ChildSpec, ExeuntError, Message, Ref, Terminated, receive
+from exeunt.runtime import Actor, ChildSpec, ExeuntError, Message, Ref, Terminated, receive
 from exeunt.runtime.inheritance import HAND_OVER
 from exeunt.runtime.messages import ActorStarted, StartChild
 
 from . import posthumous
 from .endings import Cause, Ending, EndingBook, Initiator
 from .loop_config import LoopConfig, PeerRecord
-from .messages import ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
+from .messages import ClaimDue, ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
 from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, RelayServer
 from .peer_spec import peer_spec
 from .portal import EndingReport
@@ -44,6 +44,7 @@ class Connections(Actor):
         self.peers: dict[str, PeerRecord] = {}
         self._ended: deque[str] = deque(maxlen=_ENDED_KEPT)
         self._next_worker = 0
+        self._claiming = False
         self._book = EndingBook(Path(self.config.endings_file))
 
     # --- what a client's and a gateway's loop do differently ---
@@ -210,9 +211,7 @@ class Connections(Actor):
                 "A connection did not close",
                 extra={"event": "close_failed", "connection": record.connection, "error": str(error)},
             )
-            if isinstance(error, AskTimeout) and record.connection in self.peers:
-                await self.bury(record, posthumous.unanswered(record, self.config.side, cause, initiated_by))
-            return  # if it is dead, what it said last, or its Terminated, waits in our mailbox
+            return  # what it said last, or its Terminated, may wait in our mailbox; only then is it for us to say
         if self.peers.pop(record.connection, None) is not None:
             await self._forget(record, answer.ending)
 
@@ -232,6 +231,17 @@ class Connections(Actor):
         self.portal_link.tell(PortalSay(message))
 
     def _claim(self) -> None:
+        """Have the next join claim what lives now. A claim lists everything: one is enough for all that waits to be
+        handled, as when everybody ends at once.
+        """
+        if not self._claiming:
+            self._claiming = True
+            self.ref.tell(ClaimDue())
+
+    @receive(ClaimDue)
+    def on_claim_due(self, _message: ClaimDue) -> None:
+        """Tell the portal link which connections live."""
+        self._claiming = False
         self.portal_link.tell(
             PortalClaim({one.connection: (one.peer_id, tuple(sorted(one.resource_ids))) for one in self.peers.values()})
         )

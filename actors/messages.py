@@ -188,6 +188,10 @@ class EverybodyAsked(Message, frozen=True):
     initiated_by: str
 
 
+class ClaimDue(Message, frozen=True):
+    """An event loop to itself: connections have come or gone, and the portal link does not know yet."""
+
+
 class TakeOverOverdue(Message, frozen=True):
     """An event loop to itself: a connection was handed over by its worker, and no successor has taken it yet."""
 
@@ -223,6 +227,7 @@ MESSAGES: tuple[type[Message], ...] = (
     DescribeSession,
     SessionDescription,
     EverybodyAsked,
+    ClaimDue,
     TakeOverOverdue,
     PingPeer,
     Expired,

@@ -248,6 +248,7 @@ class Session:
     async def ended(self) -> Outcome:
         """Return when everybody has left and no process is left."""
         outcome = await self.supervisor.wait()
+        await asyncio.wait({self._ending})
         if self._insisting is not None:
             self._insisting.cancel()
             await asyncio.wait({self._insisting})
@@ -262,10 +263,17 @@ class Session:
         return self.supervisor.ref("session")
 
     async def _end_stream(self) -> None:
-        """No stream outlives its runtime: where the workers were killed, nobody was left to say that it ended."""
+        """Nothing outlives its runtime, neither stream nor file: where the workers were killed, nobody was left to say
+        that the one ended, and to remove the other.
+        """
         outcome = await self.supervisor.wait()
+        self._sweep()
         lost = Disconnected(f"the session's processes ended: {outcome.reason}") if outcome.failed else None
         self._subscriber.end(lost)
+
+    def _sweep(self) -> None:
+        for worker in peer_workers(self.config.peer_workers):
+            Path(hand_over_path(self.config.directories.ipc, worker)).unlink(missing_ok=True)
 
     async def _insist(self) -> None:
         """If the orderly leave takes longer than all its deadlines together, end the workers."""

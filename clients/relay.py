@@ -104,10 +104,11 @@ class Relay:
     # Reading
 
     def _read_clients(self, listener: Listener, listening: socket.socket) -> None:
+        """One by one: who asks for an allocation and takes leave of it in one breath must find it open."""
         now = time.monotonic()
         for data, source in self._received(listening):
             self._server.handle_datagram(data, source, now, listener)
-        self._drain()
+            self._drain()
 
     def _read_peers(self, allocation: int, relayed: socket.socket) -> None:
         now = time.monotonic()

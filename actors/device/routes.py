@@ -7,6 +7,9 @@ longest-prefix match.
 The table keeps one dictionary per prefix length in use and tries the lengths from the longest. A tunnel has
 few distinct lengths (typically /32, /24, /16, /0), so a lookup is a handful of dictionary probes; a trie
 would walk up to 128 Python objects for the same answer.
+
+Beside it stands what each owner has: when a gateway leaves, hundreds of peers take their networks out within a second,
+and none of them may look through those of all others.
 """
 
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ class AllowedIPs(Generic[_Owner]):
     def __init__(self) -> None:
         self._v4 = _Prefixes[_Owner](32)
         self._v6 = _Prefixes[_Owner](128)
+        self._of_owner: dict[_Owner, set[_Network]] = {}
 
     def insert(self, network: str | _Network, owner: _Owner) -> None:
         """Give ``network`` to ``owner``; a network has one owner, the last one given (as `wg set` does).
@@ -31,7 +35,9 @@ class AllowedIPs(Generic[_Owner]):
             ValueError: no network, or it has bits set beyond its prefix.
         """
         network = ip_network(network)
+        self.remove(network)
         self._of(network).insert(network.prefixlen, int(network.network_address), owner)
+        self._of_owner.setdefault(owner, set()).add(network)
 
     def remove(self, network: str | _Network) -> bool:
         """Take exactly this network out; True if it was there.
@@ -40,12 +46,21 @@ class AllowedIPs(Generic[_Owner]):
             ValueError: as `insert`.
         """
         network = ip_network(network)
-        return self._of(network).remove(network.prefixlen, int(network.network_address))
+        owner = self._of(network).remove(network.prefixlen, int(network.network_address))
+        if owner is None:
+            return False
+        mine = self._of_owner[owner]
+        mine.discard(network)
+        if not mine:
+            del self._of_owner[owner]
+        return True
 
     def remove_owner(self, owner: _Owner) -> int:
         """Take out every network of ``owner`` (compared with ``==``); return how many there were."""
-        mine = [network for network, other in self if other == owner]
-        return sum(self.remove(network) for network in mine)
+        mine = self._of_owner.pop(owner, set())
+        for network in mine:
+            self._of(network).remove(network.prefixlen, int(network.network_address))
+        return len(mine)
 
     def lookup(self, address: bytes) -> _Owner | None:
         """The owner of the longest prefix of ``address`` (4 or 16 bytes in network order), or None.
@@ -89,14 +104,14 @@ class _Prefixes(Generic[_Owner]):
         self._by_length.append((prefix_bits, mask, {key: owner}))
         self._by_length.sort(key=lambda entry: entry[0], reverse=True)
 
-    def remove(self, prefix_bits: int, key: int) -> bool:
+    def remove(self, prefix_bits: int, key: int) -> _Owner | None:
         for index, (length, _, networks) in enumerate(self._by_length):
             if length == prefix_bits and key in networks:
-                del networks[key]
+                owner = networks.pop(key)
                 if not networks:
                     del self._by_length[index]
-                return True
-        return False
+                return owner
+        return None
 
     def lookup(self, address: int) -> _Owner | None:
         for _, mask, networks in self._by_length:

@@ -152,7 +152,7 @@ class IceConfig:
     servers: tuple[IceServer, ...] = ()
     lost_after_s: float = 15.0
     """RFC 7675 allows 30 s; 15 s is what people wait before they ask what is wrong."""
-    consent_interval_s: float = 3.6
+    consent_interval_s: float = 2.8
     """How long the controlling side leaves an idle path alone at most; drawn from 0.8 to 1 times this, so that peers
     do not beat in step (RFC 7675 section 5.1)."""
     gather_cap_s: float = 2.0

@@ -8,13 +8,14 @@ answers to our checks, authenticated requests of the peer, and packets that the 
 The two sides share the work. The controlling side asks; the controlled side, a gateway with thousands of peers,
 answers, and asks only when it has heard nothing for 6 s. When the controlling side asks:
 
-    fresh     1 s after traffic ended, then 2 s, then 3.6 s after the last answer: a NAT that moved while a download
+    fresh     1 s after traffic ended, then 2 s, then 2.8 s after the last answer: a NAT that moved while a download
               ran is found out in a second, and an idle peer costs little
     waiting   1 s after the first datagram that we sent into a silence, and 1 s after a check without answer
     suspect   after 5 s of silence (longer by two round trips): every 0.5 s, so that even a path that loses half of
               the datagrams is not given up
-    lost      15 s after the last sign of life, and 13.2 s after the first check without answer. The last sign of an
-              idle path may be 3.6 s older than the cut; so both sides name a cut 13 to 17 s after it happened
+    lost      15 s after the path was cut, as far as one can tell: that was between the last sign of life and the
+              first check without answer, and so the middle is taken. Who only answers expects that check after a
+              rest that follows from the one before (`rest_after`). Both sides are wrong by half a rest, 1.4 s
 
 If our own process was stopped or starved, silence proves nothing: the answers may wait in the socket. A timer that
 fires more than a second late therefore grants one more round.
@@ -26,10 +27,6 @@ RESTS_S = (1.0, 2.0)
 """From the last sign of life to the next check: after traffic, after one answered check; then the interval."""
 PASSIVE_S = 6.0
 """Silence after which the controlled side asks: longer than a controlling side ever leaves an answered path alone."""
-UNANSWERED_FRACTION = 0.88
-"""Of the time to expiry: how long checks must have gone unanswered."""
-PASSIVE_FRACTION = 1.12
-"""The controlled side waits longer by half of what the controlling side's last check may be older than the cut."""
 RETRY_S = 1.0
 SUSPECT_S = 5.0
 SUSPECT_INTERVAL_S = 0.5
@@ -45,6 +42,11 @@ STALL_GRACE_S = 1.5
 _NEVER = float("-inf")
 
 
+def rest_after(gap_s: float, longest_s: float) -> float:
+    """Return how long the controlling side leaves an answered path alone after two signs of life so far apart."""
+    return min(gap_s + RESTS_S[0], longest_s)
+
+
 class Consent:
     """The clock of one selected pair. All times are seconds of one monotonic clock."""
 
@@ -53,6 +55,7 @@ class Consent:
         """Whether this side is the one that checks without a reason: it is controlling."""
         self.last_alive = now
         """When the last sign of life arrived."""
+        self._gap_s = 0.0
         self._rtt_s = 0.0
         self._lost_after_s = lost_after_s
         self._suspect_after_s = min(SUSPECT_S, lost_after_s / 3)
@@ -74,7 +77,7 @@ class Consent:
 
     def handle_alive(self, now: float) -> None:
         """Take note of an authenticated packet, or of a request of the peer. Called for every packet."""
-        self.last_alive = max(self.last_alive, now)
+        self._heard(now)
         self._silent_send_at = self._unanswered_since = None
         if self._answers:
             self._answers = 0
@@ -82,7 +85,7 @@ class Consent:
 
     def handle_answer(self, now: float, rtt_s: float) -> None:
         """Take note of the answer to one of our checks."""
-        self.last_alive = max(self.last_alive, now)
+        self._heard(now)
         self._rtt_s = rtt_s
         self._silent_send_at = self._unanswered_since = None
         self._urgent_until = _NEVER
@@ -173,10 +176,17 @@ class Consent:
 
     def _lost_at(self) -> float:
         if not self.asks:
-            return max(self.last_alive + self._lost_after_s * PASSIVE_FRACTION, self._grace_until)
-        unanswered_since = self.last_alive if self._unanswered_since is None else self._unanswered_since
-        unanswered_until = unanswered_since + self._lost_after_s * UNANSWERED_FRACTION
-        return max(self.last_alive + self._lost_after_s, unanswered_until, self._grace_until)
+            rest_s = rest_after(self._gap_s, self._longest_rest_s)
+        elif self._unanswered_since is None:
+            rest_s = 0.0
+        else:
+            rest_s = min(self._unanswered_since - self.last_alive, self._longest_rest_s)
+        return max(self.last_alive + rest_s / 2 + self._lost_after_s, self._grace_until)
+
+    def _heard(self, now: float) -> None:
+        if now > self.last_alive:
+            self._gap_s = now - self.last_alive
+            self.last_alive = now
 
     def _draw_rest(self) -> float:
         rest_s = RESTS_S[self._answers] if self._answers < len(RESTS_S) else self._longest_rest_s

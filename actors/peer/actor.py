@@ -109,6 +109,7 @@ class PeerConnection(Actor):
         """Begin to look for a path."""
         self._ending = self.node.loop.create_future()
         self._gone = asyncio.Event()
+        self._machine.farewells = self.node.resources.setdefault("farewells", self._machine.farewells)
         self.node.ref(self.config.owner).watch()
         left = inherit(self.node, self.config.connection) if self.config.inherits else None
         self._pump.attach(self, self.config.networks)
@@ -339,7 +340,7 @@ class PeerConnection(Actor):
         """Leave the connection to the process that succeeds this one; False when it has to end instead."""
         stop_reading(self.node)
         ice = self.paths.agent.snapshot()
-        if ice is None or self._machine.state != "established":
+        if self._machine.state != "established" or not self.node.deposits.is_kept:
             return False
         leave(self.node, self.config.connection, self._machine, self._indices, ice=ice, since_ns=self._started_ns)
         logger.info("A connection is handed over", extra={"event": "handed_over", **self._who})
@@ -352,6 +353,8 @@ class PeerConnection(Actor):
         self._path, self._rtt_ms = self.paths.agent.path, left.rtt_ms
         self._machine.tunnel.resume(left.tunnel, now)
         self._machine.resume(left.rtt_ms, left.generation, now)
+        if left.ice is None:
+            self._machine.handle_moved("handed over without a path", now)
         self._renew_will()
         self.node.deposits.taken(self.config.connection)
         self._drain()

@@ -1,4 +1,8 @@
-"""Our goodbye: said until it is acknowledged, or its deadline is over. Pure."""
+"""Our goodbye: said until it is acknowledged, or its deadline is over. Pure.
+
+Where many are said at once, by a gateway that leaves, their repetitions must not take the time in which the
+acknowledgements are read: the more are under way in this process, the longer each waits before it is said again.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,24 @@ from typing import Any, Final
 import msgspec
 
 from ..endings import Cause, Initiator
-from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_MAX_S, GOODBYE_REPEAT_S
+from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_MAX_S, GOODBYE_REPEAT_S, GOODBYE_WORK_S
 from .control_packet import Goodbye, encode_control, goodbye_reason
 from .events import Ended
 
 LAST_WILL: Final = encode_control(Goodbye(reason="worker_crashed", last_will=True))
 """What is said for us if our worker dies. It is the same in every session: nothing is known yet of how it will end."""
+
+
+class Farewells:
+    """How many goodbyes are under way in this process."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+
+    @property
+    def repeat_s(self) -> float:
+        """After how long one is said again, at the earliest."""
+        return max(GOODBYE_REPEAT_S, self.under_way * GOODBYE_WORK_S)
 
 
 class Farewell:
@@ -26,9 +42,12 @@ class Farewell:
         *,
         identifier: bytes,
         text: str,
+        others: Farewells,
         now: float,
     ) -> None:
-        """`text` is for people, on the other side."""
+        """`text` is for people, on the other side; `others` are said by the same process."""
+        self._others = others
+        others.under_way += 1
         self.repeat_at = now
         """When it is to be said again."""
         self.deadline_at = now + GOODBYE_DEADLINE_S
@@ -41,7 +60,8 @@ class Farewell:
     def say(self, rtt_ms: float, now: float) -> bytes:
         """Return the control packet that says it, once more."""
         self._said += 1
-        self.repeat_at = now + min(max(GOODBYE_REPEAT_S, 1.2 * rtt_ms / 1000), GOODBYE_REPEAT_MAX_S)
+        answered_s = min(1.2 * rtt_ms / 1000, GOODBYE_REPEAT_MAX_S)
+        self.repeat_at = now + max(self._others.repeat_s, answered_s)
         elapsed_ms = int((now - self._began_at) * 1000)
         return encode_control(msgspec.structs.replace(self._goodbye, elapsed_ms=elapsed_ms))
 
@@ -50,7 +70,8 @@ class Farewell:
         return identifier == self._goodbye.identifier
 
     def ended(self, *, acknowledged: bool, now: float) -> Ended:
-        """Return the ending that it has come to."""
+        """Return the ending that it has come to. Once."""
+        self._others.under_way -= 1
         cause, initiated_by, evidence = self._ending
         evidence = {**evidence, "goodbyes_sent": self._said}
         if acknowledged:

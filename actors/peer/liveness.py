@@ -12,8 +12,8 @@ What an unanswered round means depends on what began it:
     our own suspicion: 5 s without an answer       find another path; go on listening
 
 So nothing ever ends by a hint alone, and a portal that lost its link to a living peer ends nothing. Silence for
-`lost_after_s` is a lost network: ICE, which knows when it asked, says so, but not while it looks for another path;
-then an eighth more of silence is the end.
+`lost_after_s` is a lost network, counted from when the path was cut, as far as one can tell (`ice.consent`). ICE says
+so, but not while it looks for another path; then we do, at the same time.
 
 A packet that was under way when the peer died still arrives after the hint. So in the first round trip of a round
 nothing but the answer to a probe of that round ends it. A peer that told the portal that it leaves is alive, and
@@ -32,9 +32,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ..endings import Cause, Initiator
+from ..ice.consent import rest_after
 from ..timing import (
+    CONSENT_INTERVAL_S,
     DOUBT_S,
-    LOST_LATEST,
+    LOST_MARGIN_S,
     PROBE_REPEAT_S,
     PROBE_ROUND_TRIPS,
     PROBE_S,
@@ -47,6 +49,7 @@ from ..timing import (
     TOLD_PATIENCE_S,
 )
 from .blame import initiator_of, told_cause
+from .events import Ended
 
 Doubt = Literal["left", "reset", "silent", "ended", "hint", "silence"]
 """What began a round; the first four are the portal's words for a peer that is gone."""
@@ -79,6 +82,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any]
     detection_ms: float
 
+    @property
+    def ended(self) -> Ended:
+        """What it means for the connection."""
+        return Ended(
+            cause=self.cause,
+            initiated_by=self.initiated_by,
+            evidence=self.evidence,
+            detection_ms=self.detection_ms,
+            acknowledged=None,
+        )
+
 
 LivenessEvent = ProbeWanted | PathWanted | Verdict
 
@@ -102,7 +116,9 @@ class Liveness:
     def __init__(self, *, lost_after_s: float, now: float) -> None:
         self.last_alive = now
         """When the last sign of life arrived."""
-        self._lost_after_s = lost_after_s * LOST_LATEST
+        self._gap_s = 0.0
+        self._lost_after_s = lost_after_s
+        self._longest_rest_s = min(CONSENT_INTERVAL_S, lost_after_s / 4)
         self._suspect_s = min(SUSPECT_S, lost_after_s / 3)
         self._quiet_s = min(QUIET_S, lost_after_s / 2)
         self._rtt_s = 0.0
@@ -132,7 +148,8 @@ class Liveness:
         """A sign of life arrived at that time; `answers_probe` if only somebody who lives now could have sent it."""
         if at < self.last_alive:
             return
-        self.last_alive = at
+        if at > self.last_alive:
+            self._gap_s, self.last_alive = at - self.last_alive, at
         self._unanswered_since = None
         probing = self._round
         if probing is None or (at < probing.in_flight_until and not answers_probe) or at < probing.began_at:
@@ -223,7 +240,8 @@ class Liveness:
 
     @property
     def _lost_at(self) -> float:
-        return max(self.last_alive + self._lost_after_s, self._grace_until)
+        half_s = rest_after(self._gap_s, self._longest_rest_s) / 2
+        return max(self.last_alive + half_s + self._lost_after_s + LOST_MARGIN_S, self._grace_until)
 
     @property
     def _suspect_at(self) -> float:

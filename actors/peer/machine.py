@@ -6,7 +6,7 @@ facts. How it moves is a table (`states`)::
 
     connecting ──handshake──▶ established ──close──▶ closing ──acknowledged / deadline──▶ ended
         │                        │                      │
-        └──close / failed──▶     ├──lost / failed──▶ ended
+        └──close / failed / lost ├──lost / failed──▶ ended
               ended              └──goodbye──▶ lingering ──deadline──▶ ended
 
 *established*: `liveness` decides whether the peer is still there. What it concludes is *lost*, whatever the cause.
@@ -28,6 +28,7 @@ from ..device.waiting import WaitingPackets
 from ..endings import Cause, Initiator
 from ..timing import HANDSHAKE_S, LINGER_S, LOST_AFTER_S
 from ..wireguard import HandshakeCompleted, HandshakeFailed, Tunnel
+from .beginning import Beginning
 from .blame import initiator_of
 from .control_packet import (
     Goodbye,
@@ -40,7 +41,7 @@ from .control_packet import (
     is_control,
 )
 from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionChanged
-from .farewell import LAST_WILL, Farewell
+from .farewell import LAST_WILL, Farewell, Farewells
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State
@@ -75,6 +76,7 @@ class Connection:
         self._idle_after_s = idle_after_s
         self._idle_at: float | None = None
         self._last_traffic_at = 0.0
+        self._beginning = Beginning()
         self._liveness: Liveness | None = None
         self.restarts = Restarts()
         self._waiting = WaitingPackets(WAITING_PACKETS)
@@ -82,6 +84,8 @@ class Connection:
         self._events: deque[Event] = deque()
         self.rtt_ms = 0.0
         """The round trip, as far as it is known."""
+        self.farewells = Farewells()
+        """Those of all connections of this process: to be replaced by the one that they share."""
         self._farewell: Farewell | None = None
         self._deadline_at: float | None = None
         self._probes: dict[bytes, tuple[int, float]] = {}
@@ -129,12 +133,13 @@ class Connection:
 
     def handle_alive(self, at: float) -> None:
         """ICE has had an answer from the peer, or an authenticated request of it, at that time."""
-        if self._liveness is not None:
-            self._liveness.handle_alive(at)
+        (self._liveness or self._beginning).handle_alive(at)
 
     def handle_doubt(self, doubt: Doubt, reason: str, now: float, cause: str = "") -> None:
         """Something suggests that the peer may be gone: probe it. `cause` is what the peer told the portal."""
-        if self.state == "established" and self._liveness is not None:
+        if self.state == "connecting":
+            self._lose(self._beginning.handle_doubt(doubt, reason, cause, now))
+        elif self.state == "established" and self._liveness is not None:
             self._liveness.handle_doubt(doubt, reason, now, cause)
             self._drain_liveness(now)
 
@@ -161,7 +166,9 @@ class Connection:
                 self._drain_liveness(now)
                 return
             self._move("close")
-            self._farewell = Farewell(cause, initiated_by, evidence, identifier=self._identifier(), text=text, now=now)
+            self._farewell = Farewell(
+                cause, initiated_by, evidence, identifier=self._identifier(), text=text, others=self.farewells, now=now
+            )
             self._deadline_at = self._farewell.deadline_at
             self._say_goodbye(now)
             self._drain_tunnel(now)
@@ -224,6 +231,8 @@ class Connection:
                 self._move("deadline")
             else:
                 self.handle_failed({"reason": "the peer did not complete a handshake"}, now)
+        elif self.state == "connecting":
+            self._lose(self._beginning.handle_timeout(now))
         elif self.state == "established":
             self._tend(now)
         if self.state in ("connecting", "established"):
@@ -252,6 +261,8 @@ class Connection:
             due.append((self._farewell.repeat_at, "goodbye is repeated"))
         if self._deadline_at is not None:
             due.append((self._deadline_at, DEADLINES[self.state]))
+        if self.state == "connecting" and (overdue := self._beginning.poll_timeout()) is not None:
+            due.append(overdue)
         if self.state == "established" and self._liveness is not None:
             due.append(self._liveness.poll_timeout())
             if self._idle_at is not None:
@@ -278,6 +289,8 @@ class Connection:
         # A check's round trip may have a retransmission in it, a handshake's a wait: the shorter is nearer.
         self._begin(min(self.rtt_ms, handshake.rtt_ms) if self.rtt_ms else handshake.rtt_ms, now)
         self._events.append(Connected(handshake.rtt_ms))
+        if self._beginning.reset is not None:  # the handshake may have been under way when the peer died
+            self.handle_doubt("reset", self._beginning.reset[0], now)
         for packet in self._waiting.take_all():
             self._seal(packet, now)
 
@@ -302,14 +315,13 @@ class Connection:
                     self.restarts.handle_wanted(reason, now)
                     self._drain_restarts()
                 case Verdict():
-                    self._end(
-                        event.cause,
-                        event.initiated_by,
-                        event.evidence,
-                        detection_ms=event.detection_ms,
-                        acknowledged=None,
-                    )
-                    self._move("lost")
+                    self._lose(event)
+
+    def _lose(self, verdict: Verdict | None) -> None:
+        """Take the peer for gone, if that is the verdict."""
+        if verdict is not None:
+            self._events.append(verdict.ended)
+            self._move("lost")
 
     def _drain_restarts(self) -> None:
         while (wanted := self.restarts.poll_event()) is not None:

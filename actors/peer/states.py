@@ -10,7 +10,13 @@ State = Literal["connecting", "established", "closing", "lingering", "ended"]
 
 TRANSITIONS: Mapping[State, Mapping[str, State]] = MappingProxyType(
     {
-        "connecting": {"handshake": "established", "close": "ended", "failed": "ended", "goodbye": "lingering"},
+        "connecting": {
+            "handshake": "established",
+            "close": "ended",
+            "failed": "ended",
+            "lost": "ended",
+            "goodbye": "lingering",
+        },
         "established": {"close": "closing", "goodbye": "lingering", "lost": "ended", "failed": "ended"},
         "closing": {"acknowledged": "ended", "goodbye": "lingering", "deadline": "ended", "lost": "ended"},
         "lingering": {"deadline": "ended"},

@@ -11,6 +11,10 @@ will not have us (HTTP 401, `Disconnect`).
 Leaving tells the portal first and the peers then, so the connections end after the portal knows that we leave. That is
 why a link that has `left` still carries their reports, and nothing else, until whoever left closes it.
 
+A link whose peer is gone looks alive: TCP repeats what it has, ever more rarely, and goes on doing so when the network
+is back. So what is said after a silence is said with a heartbeat, and if nothing comes back soon, the link is opened
+anew. What was said since the last answer may be lost; ends and candidates are said again on the next link.
+
 Each state has exactly one timer, so `poll_timeout` names the state's only way forward without outside help.
 """
 
@@ -45,20 +49,26 @@ from .messages import (
     FromPortal,
     Heartbeat,
     HeartbeatReply,
+    IceCandidates,
     Join,
     Joined,
     Leaving,
     Left,
     LiveConnection,
+    RequestAuthorization,
 )
 from .outbox import Outbox
 from .timing import (
+    ANSWER_LIMIT_S,
+    CONNECT_FIRST_LIMIT_S,
     CONNECT_LIMIT_S,
     FAREWELL_LIMIT_S,
     HEARTBEAT_INTERVAL_S,
     JOIN_LIMIT_S,
     MAX_RETRY_AFTER_S,
     MAX_UNANSWERED_HEARTBEATS,
+    NUDGE_INTERVAL_S,
+    QUIET_LINK_S,
 )
 
 TRANSITIONS: dict[LinkState, dict[str, LinkState]] = {
@@ -83,6 +93,8 @@ TRANSITIONS: dict[LinkState, dict[str, LinkState]] = {
     "closed": {},
 }
 """state → what happened → state. What is not listed cannot happen in that state and is ignored."""
+
+_UNCONFIRMED_KEPT = 512
 
 
 class LinkCounters(msgspec.Struct):
@@ -115,6 +127,10 @@ class LinkMachine:
         self._unclaimed: list[tuple[LiveConnection, ...]] = []
         self._heartbeat_ref = 0
         self._unanswered = 0
+        self._heard_at = 0.0
+        self._unconfirmed: deque[FromPeer] = deque(maxlen=_UNCONFIRMED_KEPT)
+        self._connect_limit_s = CONNECT_LIMIT_S
+        self._nudge_after = 0.0
         self._commands: deque[SocketCommand] = deque()
         self._events: deque[LinkEvent] = deque()
         self.counters = LinkCounters()
@@ -148,10 +164,15 @@ class LinkMachine:
 
     def handle_send(self, message: FromPeer, now: float) -> None:
         """Send a message, or hold it until the next join (see `Outbox`). Who leaves has only ends to report."""
-        if self._state == "joined" or (self._state in ("leaving", "left") and isinstance(message, ConnectionEnded)):
-            self._transmit(message)
-        elif self._state not in ("leaving", "left", "closed"):
+        if self._state == "joined":
+            self._say(message, now)
+        elif self._state in ("leaving", "left"):
+            if isinstance(message, ConnectionEnded):
+                self._transmit(message)
+        elif self._state != "closed":
             self._outbox.put(message, now)
+            if isinstance(message, RequestAuthorization) and now >= self._nudge_after:
+                self.handle_start(now)
 
     def handle_leave(self, reason: str, timeout_s: float, now: float) -> None:
         """Say goodbye; `LinkLeft` follows, after `timeout_s` at the latest. The socket stays until `handle_close`."""
@@ -198,6 +219,9 @@ class LinkMachine:
         """A frame arrived."""
         if self._state not in ("joining", "joined", "leaving"):
             return
+        self._heard_at = now
+        if self._timer is not None and self._timer[1] == "question":
+            self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
         try:
             decoded = self._decoder.decode(frame)
         except MalformedFrame as problem:
@@ -222,6 +246,9 @@ class LinkMachine:
                 self._left(now, acknowledged=False)
             case "farewell":
                 self.handle_close()
+            case "question":
+                self._lose("the portal does not answer", now)
+                self.handle_start(now)
             case why:
                 self._lose(f"no answer to the {why} in time", now)
 
@@ -252,7 +279,9 @@ class LinkMachine:
         if self._step("connect"):
             self.counters.tries += 1
             self._commands.append(OpenSocket())
-            self._timer = (now + CONNECT_LIMIT_S, "connect")
+            self._timer = (now + self._connect_limit_s, "connect")
+            self._connect_limit_s = min(self._connect_limit_s * 2, CONNECT_LIMIT_S)
+            self._nudge_after = now + NUDGE_INTERVAL_S
 
     def _handle_message(self, message: FromPortal, now: float) -> None:
         match message:
@@ -261,6 +290,7 @@ class LinkMachine:
             case HeartbeatReply():
                 if message.ref == self._heartbeat_ref:
                     self._unanswered = 0
+                    self._unconfirmed.clear()
             case Left():
                 self._left(now, acknowledged=True)
             case Joined():
@@ -277,12 +307,13 @@ class LinkMachine:
             self.counters.joins += 1
             self._back_off.reset()
             self._unanswered = 0
+            self._connect_limit_s = CONNECT_FIRST_LIMIT_S
             self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
             for connections in self._unclaimed:
                 self._transmit(ClaimConnections(connections=connections))
             self._unclaimed = []
             for message in self._outbox.take_all(now):
-                self._transmit(message)
+                self._say(message, now)
         self._events.append(LinkJoined(joined))
 
     def _beat(self, now: float) -> None:
@@ -290,9 +321,20 @@ class LinkMachine:
             self._lose("the portal has stopped answering", now)
             return
         self._unanswered += 1
+        self._ask_for_life()
+        self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
+
+    def _ask_for_life(self) -> None:
         self._heartbeat_ref += 1
         self._transmit(Heartbeat(ref=self._heartbeat_ref))
-        self._timer = (now + HEARTBEAT_INTERVAL_S, "heartbeat")
+
+    def _say(self, message: FromPeer, now: float) -> None:
+        self._transmit(message)
+        if isinstance(message, ConnectionEnded | IceCandidates):
+            self._unconfirmed.append(message)
+        if now - self._heard_at >= QUIET_LINK_S and self._timer is not None and self._timer[1] != "question":
+            self._ask_for_life()
+            self._timer = (now + ANSWER_LIMIT_S, "question")
 
     def _lose(self, reason: str, now: float, retry_after_s: float | None = None) -> None:
         before = self._state
@@ -303,9 +345,13 @@ class LinkMachine:
             if before == "leaving":
                 self._events.append(LinkLeft(acknowledged=False))
             return
+        for message in self._unconfirmed:
+            self._outbox.put(message, now)
+        self._unconfirmed.clear()
         retry_s = self._back_off.next_delay_s(self._rng)
         if retry_after_s is not None:
             retry_s = max(retry_s, min(retry_after_s, MAX_RETRY_AFTER_S))
+            self._nudge_after = now + retry_s
         self._timer = (now + retry_s, "reconnect")
         self._events.append(LinkDown(reason, was_joined=before == "joined", retry_s=retry_s))
 

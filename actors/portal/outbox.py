@@ -13,11 +13,11 @@ from .candidates import merged
 from .messages import ConnectionEnded, FromPeer, IceCandidates, RequestAuthorization, RestartIce
 from .timing import REQUEST_LIFETIME_S
 
-CAPACITY = 32
-"""Messages that are no ends. One user waits for a handful of resources; more than this is a loop."""
+CAPACITY = 400
+"""Messages that are no ends: a restart, or candidates, for each of many connections of a gateway that has moved."""
 
-ENDS_CAPACITY = 256
-"""Ends of connections, with their reports: some 250 kB. The portal takes bursts of 500 messages."""
+ENDS_CAPACITY = 512
+"""Ends of connections, with their reports: some 500 kB. With the rest it is what the portal takes in one burst."""
 
 
 class Outbox:

@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from .messages import MAX_PORTAL_FRAME_BYTES
 from .timing import CLOSE_LIMIT_S
 
-QUEUE_LIMIT = 256
-"""Frames waiting to be written.
+QUEUE_LIMIT = 2048
+"""Frames waiting to be written, the ends of all connections of a large gateway among them.
 
 The kernel's buffer comes on top; more means that the portal does not read.
 """

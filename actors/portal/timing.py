@@ -4,8 +4,22 @@ A peer's link waits for its portal (connect, join, heartbeats, leave), a portal 
 of two that wait for the same thing, it is always the peer's that fires first, since only the peer can try again.
 """
 
+CONNECT_FIRST_LIMIT_S = 2.0
+"""The first try to open a lost link; each further one may take twice as long. A network that is back is back for the
+next SYN, and within one try the kernel sends them ever more rarely."""
+
 CONNECT_LIMIT_S = 15.0
 """TCP, TLS and the websocket handshake together, on a slow mobile network."""
+
+QUIET_LINK_S = 1.0
+"""What is said on a link that has been silent for so long is said with a heartbeat: TCP would hide for long that nobody
+is there."""
+
+ANSWER_LIMIT_S = 1.5
+"""If that is not answered, the link is opened anew. A lost segment or two fit in."""
+
+NUDGE_INTERVAL_S = 2.0
+"""A person who wants something now is not kept waiting for the back-off: a link is tried at most so often for them."""
 
 JOIN_LIMIT_S = 5.0
 """What a peer waits for the answer to its `Join`."""
@@ -50,6 +64,7 @@ _INEQUALITIES = (
         "a peer opens a dead link anew before the portal gives it up",
         HEARTBEAT_INTERVAL_S * MAX_UNANSWERED_HEARTBEATS < PORTAL_SILENCE_LIMIT_S,
     ),
+    ("a silent link is doubted long before the next heartbeat", QUIET_LINK_S + ANSWER_LIMIT_S < HEARTBEAT_INTERVAL_S),
     ("what is still asked can still be answered", REQUEST_LIFETIME_S <= CONFIRM_LIMIT_S),
     ("a peer that comes back finds its connections", PORTAL_SILENCE_LIMIT_S < UNATTENDED_LIMIT_S),
     ("reports of a leave are not taken for silence", FAREWELL_LIMIT_S < PORTAL_SILENCE_LIMIT_S),

@@ -21,6 +21,9 @@ from .presence import Presence, Session
 from .signalling import Signalling
 from .wire import authorization_created, authorize
 
+_NEVER_MET = "never_connected"
+"""Why a connection is over that the client was never told of, if nobody had a better reason."""
+
 
 @dataclass(slots=True, frozen=True)
 class Pending:
@@ -109,10 +112,10 @@ class Authorizations:
         )
         self._signalling.deliver_held(connection, client.peer_id)
 
-    def client_gone(self, client_id: str) -> None:
+    def client_gone(self, client: Session) -> None:
         """Nobody waits for the answers any more."""
-        for pending in self._of_client(client_id):
-            self._cancel(pending)
+        for pending in self._of_client(client.peer_id):
+            self._cancel(pending, client.leaving_reason or _NEVER_MET)
 
     def pass_over(self, gateway_id: str, now: float) -> None:
         """A gateway will not answer what it was asked: ask others."""
@@ -138,7 +141,7 @@ class Authorizations:
             if pending.ref in self._pending and not self._signalling.allowed(
                 pending.client_id, pending.connection.gateway_id, pending.resource_id
             ):
-                self._cancel(pending)
+                self._cancel(pending, "access_revoked")
                 failure = self._forbids(pending.client_id, pending.resource_id) or "offline"
                 self._fail(pending.client_id, pending.resource_id, failure)
 
@@ -170,13 +173,17 @@ class Authorizations:
     def _fail(self, client_id: str, resource_id: str, reason: FailureReason) -> None:
         self._outputs.send_peer(client_id, AuthorizationFailed(resource_id=resource_id, reason=reason))
 
-    def _cancel(self, pending: Pending) -> None:
+    def _cancel(self, pending: Pending, cause: str = _NEVER_MET) -> None:
+        """Withdraw a question; of a connection that is over by it, the gateway hears the cause before it gives up the
+        client's rights, or it would take the one for the cause of the other.
+        """
         if self._pending.pop(pending.ref, None) is None:
             return
         connection = pending.connection
+        is_over = not connection.resource_ids and all(p.connection is not connection for p in self._all())
+        if is_over:
+            self._signalling.withdraw(connection, cause)
         self._signalling.cancel(connection, pending.resource_id)
-        if not connection.resource_ids and all(p.connection is not connection for p in self._all()):
-            self._signalling.connections.remove(connection)
 
     def _connection_for(self, client_id: str, gateway_id: str, resource_id: str, now: float) -> Connection:
         connections = self._signalling.connections

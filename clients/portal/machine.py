@@ -40,7 +40,7 @@ from .counters import PortalCounters
 from .directory import Directory, Identity
 from .events import ClosedHow, Fact, Output
 from .outputs import Outputs
-from .presence import Presence, Session
+from .presence import ANSWERS_OF_CONNECTION, Presence, Session
 from .relays import REFRESH_AFTER_S, relays_for
 from .signalling import Signalling
 
@@ -260,7 +260,7 @@ class PortalMachine:
     def _withdraw(self, session: Session, now: float) -> None:
         """Nothing more is to be expected from the session, neither answers nor interest in them."""
         if session.kind == "client":
-            self._authorizations.client_gone(session.peer_id)
+            self._authorizations.client_gone(session)
         else:
             self._authorizations.pass_over(session.peer_id, now)
 
@@ -300,6 +300,7 @@ class PortalMachine:
             self._send_relays(session, now)
 
     def _send_relays(self, session: Session, now: float) -> None:
+        session.earn(ANSWERS_OF_CONNECTION * self._signalling.connections.count_of(session.peer_id))
         self._outputs.send(session.id, RelaysChanged(relays=self._relays(session, now)))
 
     def _relays(self, session: Session, now: float) -> tuple[Relay, ...]:

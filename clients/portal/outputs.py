@@ -5,7 +5,7 @@ from collections import deque
 from exeunt.actors.portal.messages import FromPortal, PeerKind
 
 from .events import CloseSession, Fact, FactKind, Output, SessionFact, TellEvidence, Transmit
-from .presence import Presence
+from .presence import ANSWERS, Presence
 
 
 class Outputs:
@@ -17,7 +17,10 @@ class Outputs:
         self.facts: deque[Fact] = deque()
 
     def send(self, session_id: int, message: FromPortal) -> None:
-        """To a session."""
+        """To a session, which may answer."""
+        session = self._presence.get(session_id)
+        if session is not None:
+            session.earn(ANSWERS.get(type(message), 0))
         self.transmits.append(Transmit(session_id, message))
 
     def send_peer(self, peer_id: str, message: FromPortal) -> bool:

@@ -5,17 +5,42 @@ presence from its join on. A peer has one session at a time: a newer one replace
 usually the same device coming back before we noticed that it had gone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from exeunt.actors.portal.messages import Join, PeerKind
+from exeunt.actors.portal.messages import (
+    Authorize,
+    FromPortal,
+    IceRestarted,
+    Join,
+    PeerGone,
+    PeerKind,
+    RevokeAccess,
+)
 
 from .directory import Identity
 
 RATE_PER_S = 50.0
-"""Messages. A restarted gateway with 250 clients sends about this much for a few seconds."""
+"""Messages of one peer on its own account."""
 BURST = 1000.0
-"""A gateway with 500 clients that leaves reports as many endings at once; a storm of wishes may come just before."""
+"""So many at once: a gateway with 500 clients whose network has changed wants as many restarts."""
+
+ANSWERS: Mapping[type[FromPortal], int] = MappingProxyType(
+    {
+        Authorize: 12,  # the answer, candidates as they are found, at last the end
+        IceRestarted: 8,
+        PeerGone: 2,
+        RevokeAccess: 2,
+    }
+)
+"""How many messages a gateway may send on account of one that it was sent: what the portal itself asks for is no
+flood. Clients earn nothing; what they ask for has their own limit.
+"""
+ANSWERS_OF_CONNECTION = 4
+"""The same for each of its connections, when what it is sent or claims concerns them all."""
+EARNED_LIMIT = 100_000.0
+"""Some thousands of connections' worth."""
 
 
 @dataclass(slots=True)
@@ -33,6 +58,7 @@ class Session:
     relays_fresh_until: float = 0.0
     _budget: float = BURST
     _budget_at: float = field(init=False)
+    _earned: float = 0.0
     _warned: bool = False
 
     def __post_init__(self) -> None:
@@ -49,14 +75,22 @@ class Session:
         return self.identity.kind
 
     def spend(self, now: float) -> bool:
-        """Take one message from the rate limit's token bucket. False: there was none."""
+        """Take one message from what was earned, or else from the rate limit's token bucket. False: neither has one."""
         self._budget = min(BURST, self._budget + (now - self._budget_at) * RATE_PER_S)
         self._budget_at = now
-        if self._budget < 1:
+        if self._earned >= 1:
+            self._earned -= 1
+        elif self._budget >= 1:
+            self._budget -= 1
+        else:
             return False
-        self._budget -= 1
         self._warned = False
         return True
+
+    def earn(self, messages: int) -> None:
+        """Allow a gateway so many messages more."""
+        if self.kind == "gateway":
+            self._earned = min(self._earned + messages, EARNED_LIMIT)
 
     def warn_once(self) -> bool:
         """Whether to say that the limit was hit: once for each time that it is, or the answers would be a

@@ -24,7 +24,7 @@ from .counters import PortalCounters
 from .directory import Directory
 from .events import ClosedHow, ConnectionMade, EndReported
 from .outputs import Outputs
-from .presence import Presence, Session
+from .presence import ANSWERS_OF_CONNECTION, Presence, Session
 
 _LOST: dict[ClosedHow, tuple[str, GoneKind]] = {
     "reset": ("its link broke", "reset"),
@@ -131,6 +131,7 @@ class Signalling:
 
     def claim(self, session: Session, connections: tuple[LiveConnection, ...]) -> None:
         """A peer says that these connections are alive; see `joined`."""
+        session.earn(ANSWERS_OF_CONNECTION * len(connections))
         for connection in connections:
             self._check(session, connection)
 
@@ -170,6 +171,11 @@ class Signalling:
         for connection in self.connections.of(peer_id):
             over += self._revoke(connection, list(connection.resource_ids))
         return over
+
+    def withdraw(self, connection: Connection, cause: str) -> None:
+        """A connection is over before the client knew of it: tell the gateway, which has been waiting."""
+        self._hint(connection, connection.client_id, "the client does not come", "ended", cause)
+        self.connections.remove(connection)
 
     def cancel(self, connection: Connection, resource_id: str) -> None:
         """Have the gateway let the client use the resource no longer."""

@@ -104,12 +104,12 @@ class PlayedRoot(Played):
 
 
 class PlayedPeer(Played):
-    """Ends as it is told, unless it is `mute`."""
+    """Ends as it is told, unless it is `mute`; if it is `late`, it ends, but does not answer."""
 
     def __init__(self, stage: "Stage", spec: ChildSpec) -> None:
         super().__init__(stage)
         self.config = msgspec.convert(spec.args, PeerConfig, builtin_types=(bytes,))
-        self.mute = False
+        self.mute = self.late = False
         self.is_over = False
 
     @receive(AddCandidates, Hint, Moved, RestartPath, SetNetworks, SetServers)
@@ -119,9 +119,11 @@ class PlayedPeer(Played):
     @receive(Close)
     def on_close(self, message: Close) -> Later | PeerEnded:
         self.note(message)
-        if self.mute:
-            return Later(asyncio.Event().wait())  # type: ignore[arg-type]
         ended = PeerEnded(self.config.connection, self.ending(Cause(message.cause), Initiator(message.initiated_by)))
+        if self.late:
+            self.tell_owner(ended)
+        if self.mute or self.late:
+            return Later(asyncio.Event().wait())  # type: ignore[arg-type]
         self.over(ended)
         return ended
 

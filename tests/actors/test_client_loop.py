@@ -35,7 +35,15 @@ from exeunt.actors.messages import (
     TunInterfaceUpdated,
 )
 from exeunt.actors.network.messages import OpenDevice, SetRoutes
-from exeunt.actors.peer.messages import AddCandidates, Close, Hint, Moved, Pong, PortalDoubted, SetNetworks
+from exeunt.actors.peer.messages import (
+    AddCandidates,
+    Close,
+    Hint,
+    Moved,
+    Pong,
+    PortalDoubted,
+    SetNetworks,
+)
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
 from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S, PORTAL_DOUBT_SPACING_S
@@ -656,6 +664,32 @@ async def test_a_peer_that_does_not_answer_is_recorded_unacknowledged(
     (ending,) = stage.endings()
     assert (ending.cause, ending.acknowledged) == (Cause.SIGNED_OUT, False)
     assert ending.evidence == {"actor": "did not answer"}
+
+
+async def test_a_peer_that_answers_too_late_has_recorded_its_ending_itself(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = await connected(stage, WEB)
+    peer.late = True
+    monkeypatch.setattr(connections, "PEER_CLOSE_S", 0.03)
+    loop = stage.nodes["control"].actors["event-loop"]
+    stage.nodes["control"].local("event-loop").tell(StopSession("signed_out"))
+    await loop.until_ended()
+    assert stage.endings() == []
+    (told,) = stage.stream.events(ConnectionEnded)
+    assert told.ending.acknowledged is True
+
+
+async def test_many_that_end_at_once_are_one_claim(stage: Stage) -> None:
+    first = await connected(stage, WEB, DB)
+    await stage.want(DB.id)
+    await stage.say(created("c-2", DB.id, gateway="gw-2"))
+    second = stage.peers[-1]
+    before = len(stage.link.told(PortalClaim))
+    first.end(Cause.SHUTTING_DOWN)
+    second.end(Cause.SHUTTING_DOWN)
+    await stage.settle()
+    assert [claim.connections for claim in stage.link.told(PortalClaim)[before:]] == [{}]
 
 
 async def test_a_worker_that_dies_during_the_leave_is_recorded_once(stage: Stage) -> None:

@@ -76,17 +76,22 @@ def _networks(draw: st.DrawFn) -> Network:
     return ip_network((address, draw(st.integers(0, len(address) * 8))), strict=False)
 
 
-_steps = st.lists(st.tuples(st.booleans(), _networks(), st.integers(0, 3)), max_size=12)
+_steps = st.lists(
+    st.tuples(st.sampled_from(["insert", "remove", "leave"]), _networks(), st.integers(0, 3)), max_size=12
+)
 
 
 @settings(max_examples=1_000, deadline=None)
 @given(_steps, st.lists(_addresses, min_size=1, max_size=6))
-def test_it_answers_as_the_obvious_search_does(steps: list[tuple[bool, Network, int]], addresses: list[bytes]) -> None:
+def test_it_answers_as_the_obvious_search_does(steps: list[tuple[str, Network, int]], addresses: list[bytes]) -> None:
     allowed, obvious = AllowedIPs[int](), dict[Network, int]()
-    for inserting, network, owner in steps:
-        if inserting:
+    for what, network, owner in steps:
+        if what == "insert":
             allowed.insert(network, owner)
             obvious[network] = owner
+        elif what == "leave":
+            assert allowed.remove_owner(owner) == list(obvious.values()).count(owner)
+            obvious = {mine: other for mine, other in obvious.items() if other != owner}
         else:
             assert allowed.remove(network) == (obvious.pop(network, None) is not None)
     assert dict(allowed) == obvious

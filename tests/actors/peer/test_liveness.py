@@ -10,9 +10,12 @@ from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.blame import initiator_of, told_cause
 from exeunt.actors.peer.liveness import Doubt, Liveness, LivenessEvent, PathWanted, ProbeWanted, Verdict
 from exeunt.actors.timing import (
+    CONSENT_INTERVAL_S,
     DOUBT_S,
+    EARLIEST_S,
+    LATEST_S,
     LOST_AFTER_S,
-    LOST_LATEST,
+    LOST_MARGIN_S,
     PROBE_REPEAT_S,
     PROBE_S,
     QUIET_S,
@@ -23,7 +26,6 @@ from exeunt.actors.timing import (
 )
 
 RTT_S = 0.02
-LATEST_S = LOST_AFTER_S * LOST_LATEST
 
 
 class World:
@@ -144,7 +146,7 @@ def test_a_portal_that_only_lost_sight_of_a_silent_peer_concludes_nothing() -> N
     world = World()
     world.lives = False
     world.doubt("silent", "its heartbeats are missing")
-    world.advance(LATEST_S - 0.1)
+    world.advance(EARLIEST_S - 0.1)
     assert world.verdicts == []
     assert world.since_start(PathWanted)[0] == DOUBT_S
     world.advance(0.2)
@@ -239,7 +241,7 @@ def test_five_seconds_without_an_answer_are_suspicious() -> None:
     assert world.since_start(ProbeWanted)[0] == SUSPECT_S
     assert world.since_start(PathWanted)[0] == SUSPECT_S + DOUBT_S
     assert world.verdict.cause == Cause.NETWORK_LOST
-    assert world.verdict.detection_ms == pytest.approx(LATEST_S * 1000, abs=1)
+    assert world.verdict.detection_ms == pytest.approx(EARLIEST_S * 1000, abs=1)
 
 
 def test_an_answer_is_an_answer_to_all_that_was_sent() -> None:
@@ -260,13 +262,28 @@ def test_what_ice_says_of_a_silent_path_is_the_verdict() -> None:
     assert (world.verdict.cause, world.verdict.evidence["ice"]) == (Cause.NETWORK_LOST, "no_answer")
 
 
+@pytest.mark.parametrize("pause_s", [0.01, 1.0, 2.0, CONSENT_INTERVAL_S])
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+def test_a_cut_is_named_fifteen_seconds_later_whether_the_path_was_idle_or_busy(pause_s: float, part: float) -> None:
+    """The peer speaks with such pauses; the path is cut after that part of what would be the next."""
+    world = World()
+    for _ in range(20):
+        world.advance(pause_s)
+        world.liveness.handle_alive(world.now)
+    world.lives = False
+    cut_at = world.now + part * pause_s
+    world.advance(20)
+    named_at = next(at for at, event in world.events if isinstance(event, Verdict))
+    assert abs(named_at - cut_at - LOST_AFTER_S) < 1.5
+
+
 def test_a_short_patience_is_kept_in_proportion() -> None:
     world = World(lost_after_s=3.0)
     world.lives = False
     world.liveness.handle_sent(world.now)
     world.advance(4)
     assert world.since_start(ProbeWanted)[0] == 1.0
-    assert world.verdict.detection_ms == pytest.approx(3000 * LOST_LATEST, abs=1)
+    assert world.verdict.detection_ms == pytest.approx(3000 + 3000 / 8 + LOST_MARGIN_S * 1000, abs=1)
 
 
 # --- a relay that is gone ---
@@ -368,7 +385,7 @@ def test_without_a_word_of_its_end_silence_is_the_only_cause(steps: list[tuple[s
                 pass
     for verdict in world.verdicts:
         assert verdict.cause == Cause.NETWORK_LOST
-        assert verdict.detection_ms >= LATEST_S * 1000 - 1
+        assert verdict.detection_ms >= EARLIEST_S * 1000 - 1
     world.advance(LATEST_S + 0.1)
     assert len(world.verdicts) == 1
 

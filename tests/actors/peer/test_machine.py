@@ -18,7 +18,7 @@ from exeunt.actors.peer.control_packet import (
 )
 from exeunt.actors.peer.machine import WAITING_PACKETS
 from exeunt.actors.peer.states import TRANSITIONS
-from exeunt.actors.timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, HANDSHAKE_S, LINGER_S
+from exeunt.actors.timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, GOODBYE_WORK_S, HANDSHAKE_S, LINGER_S
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 
 RTT_MS = 20.0
@@ -30,6 +30,26 @@ def pair() -> ConnectionPair:
     pair = ConnectionPair(rtt_ms=RTT_MS)
     pair.connect()
     return pair
+
+
+# --- many goodbyes at once ---
+
+
+def test_where_many_say_goodbye_at_once_each_repeats_it_less_often() -> None:
+    pairs = [ConnectionPair(rtt_ms=RTT_MS) for _ in range(3)]
+    for one in pairs:
+        one.connect()
+        one.gateway.farewells = pairs[0].gateway.farewells
+        one.lost = lambda side, _datagram: side == "client"
+    pairs[0].gateway.farewells.under_way = 497
+    for one in pairs:
+        one.close("gateway")
+    assert pairs[0].gateway.farewells.repeat_s == pytest.approx(500 * GOODBYE_WORK_S)
+    for one in pairs:
+        one.advance(GOODBYE_DEADLINE_S + 0.01)
+    rounds = [one.ending("gateway").evidence["goodbyes_sent"] for one in pairs]
+    assert all(4 <= each <= 6 for each in rounds)
+    assert pairs[0].gateway.farewells.under_way == 497
 
 
 # --- connecting ---

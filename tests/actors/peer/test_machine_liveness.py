@@ -7,11 +7,10 @@ from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import PathDoubted
 from exeunt.actors.peer.liveness import Doubt
 from exeunt.actors.peer.restarts import RestartWanted
-from exeunt.actors.timing import HANDSHAKE_S, LOST_AFTER_S, LOST_LATEST, PROBE_S, QUIET_S, RESTART_SPACING_S
+from exeunt.actors.timing import HANDSHAKE_S, LATEST_S, PROBE_S, QUIET_S, RESTART_SPACING_S
 from exeunt.actors.wireguard.testing import Side, ipv4_packet
 
 RTT_MS = 20.0
-LATEST_S = LOST_AFTER_S * LOST_LATEST
 
 
 @pytest.fixture
@@ -94,13 +93,56 @@ def test_a_peer_that_answers_and_begins_another_connection_has_replaced_this_one
     assert (pair.ending("gateway").cause, pair.ending("gateway").acknowledged) == (Cause.REPLACED, True)
 
 
-def test_a_doubt_before_there_is_a_connection_means_nothing() -> None:
+@pytest.mark.parametrize(
+    ("doubt", "word", "cause", "by"),
+    [
+        ("left", "signed_out", Cause.SIGNED_OUT, Initiator.PEER),
+        ("ended", "worker_crashed", Cause.WORKER_CRASHED, Initiator.SUPERVISOR),
+        ("ended", "never_connected", Cause.NEVER_CONNECTED, Initiator.NETWORK),
+        ("ended", "network_lost", Cause.NEVER_CONNECTED, Initiator.NETWORK),
+    ],
+)
+def test_a_peer_that_said_why_it_is_gone_is_not_waited_for(
+    doubt: Doubt, word: str, cause: Cause, by: Initiator
+) -> None:
     pair = ConnectionPair()
-    pair.client.handle_doubt("ended", "it has ended", pair.now, "worker_crashed")
-    pair.client.handle_alive(pair.now)
-    pair.advance(5)
-    assert pair.client.state == "connecting"
-    assert pair.endings("client") == []
+    pair.gateway.handle_doubt(doubt, "it has ended", pair.now, word)
+    pair.settle()
+    ended = pair.ending("gateway")
+    assert (ended.cause, ended.initiated_by, ended.acknowledged) == (cause, by, None)
+    assert ended.evidence == {"connected": False, "told": "it has ended", "told_cause": word, "portal_saw": doubt}
+    assert pair.gateway.poll_timeout() is None
+
+
+def test_a_peer_that_died_on_its_way_is_not_waited_for() -> None:
+    pair = ConnectionPair()
+    pair.gateway.handle_doubt("reset", "its link broke", pair.now)
+    pair.advance(PROBE_S - 0.01)
+    assert pair.endings("gateway") == []
+    pair.advance(0.02)
+    ended = pair.ending("gateway")
+    assert (ended.cause, ended.initiated_by) == (Cause.PROCESS_DIED, Initiator.NETWORK)
+    assert ended.detection_ms == pytest.approx(PROBE_S * 1000)
+
+
+def test_a_check_of_a_peer_whose_link_was_reset_keeps_the_search_going() -> None:
+    pair = ConnectionPair()
+    pair.gateway.handle_doubt("reset", "its link broke", pair.now)
+    pair.advance(0.5)
+    pair.gateway.handle_alive(pair.now)
+    pair.gateway.handle_doubt("silent", "it is silent", pair.now)
+    pair.advance(PROBE_S * 2)
+    assert pair.gateway.state == "connecting"
+
+
+def test_a_peer_that_died_while_it_shook_hands_is_known_for_one() -> None:
+    pair = ConnectionPair(rtt_ms=RTT_MS)
+    pair.gateway.handle_doubt("reset", "its link broke", pair.now)
+    pair.lost = lambda side, _datagram: side == "client" and pair.gateway.state == "established"
+    pair.connect()
+    assert pair.gateway.state == "established"
+    pair.advance(2.0)
+    assert pair.ending("gateway").cause is Cause.PROCESS_DIED
 
 
 def test_a_cut_is_found_by_both_and_another_path_is_sought_before(pair: ConnectionPair) -> None:

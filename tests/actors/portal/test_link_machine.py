@@ -3,6 +3,7 @@
 import json
 import random
 from typing import Any, cast
+from unittest.mock import ANY
 
 import pytest
 
@@ -41,7 +42,7 @@ from exeunt.actors.portal.messages import (
     RestartIce,
 )
 from exeunt.actors.portal.outbox import CAPACITY, ENDS_CAPACITY
-from exeunt.actors.portal.timing import REQUEST_LIFETIME_S
+from exeunt.actors.portal.timing import ANSWER_LIMIT_S, NUDGE_INTERVAL_S, QUIET_LINK_S, REQUEST_LIFETIME_S
 
 JOINED = Joined(peer_id="client-1", name="laptop", address_ipv4="100.64.0.1", address_ipv6="fd65::1")
 
@@ -332,15 +333,15 @@ def test_what_is_stale_after_a_loss_is_not_sent(rig: Rig) -> None:
     assert rig.machine.refused_messages == 1
 
 
-def test_no_more_than_32_messages_are_held_and_one_of_a_kind(rig: Rig) -> None:
-    for number in range(40):
+def test_no_more_messages_are_held_than_there_is_room_for_and_one_of_a_kind(rig: Rig) -> None:
+    for number in range(CAPACITY + 8):
         for _ in range(2):
             rig.machine.handle_send(RequestAuthorization(resource_id=f"r{number}"), rig.now)
     rig.machine.handle_start(rig.now)
     rig.machine.handle_opened(rig.now)
     rig.commands()
     rig.hear(JOINED)
-    assert len(rig.sent()) == 32
+    assert len(rig.sent()) == CAPACITY
     assert rig.machine.refused_messages == 16
 
 
@@ -349,6 +350,85 @@ def test_a_changed_network_is_answered_at_once(rig: Rig) -> None:
     rig.machine.handle_reset(rig.now)
     assert rig.commands() == [CloseSocket(), OpenSocket()]
     assert rig.state() == "connecting"
+
+
+# --- a link that only looks alive ---
+
+
+def test_what_is_said_after_a_silence_is_said_with_a_heartbeat(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    assert [m["type"] for m in rig.sent()] == ["request_authorization"], "somebody was there a moment ago"
+    rig.now += QUIET_LINK_S
+    rig.machine.handle_send(RequestAuthorization(resource_id="s"), rig.now)
+    rig.machine.handle_send(RequestAuthorization(resource_id="t"), rig.now)
+    assert [m["type"] for m in rig.sent()] == ["request_authorization", "heartbeat", "request_authorization"]
+    assert rig.machine.poll_timeout() == (rig.now + ANSWER_LIMIT_S, "question")
+    rig.hear(HeartbeatReply(ref=1))
+    assert rig.machine.poll_timeout() == (rig.now + 10.0, "heartbeat")
+
+
+def test_a_link_that_does_not_answer_is_opened_anew_at_once_and_ends_are_said_again(rig: Rig) -> None:
+    rig.join()
+    rig.now += 5
+    rig.machine.handle_send(ConnectionEnded(connection="c", cause="network_lost"), rig.now)
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    rig.commands()
+    assert rig.wait() == "question"
+    assert rig.commands() == [CloseSocket(), OpenSocket()]
+    assert rig.events()[0] == LinkDown("the portal does not answer", was_joined=True, retry_s=ANY)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert [m["type"] for m in rig.sent()] == ["connection_ended"], "whoever asked asks again"
+
+
+def test_what_was_answered_for_is_not_said_again(rig: Rig) -> None:
+    rig.join()
+    rig.now += 5
+    rig.machine.handle_send(ConnectionEnded(connection="c", cause="network_lost"), rig.now)
+    rig.hear(HeartbeatReply(ref=1))
+    rig.machine.handle_reset(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.commands()
+    rig.hear(JOINED)
+    assert rig.sent() == []
+
+
+def test_the_first_tries_after_a_loss_are_short(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_closed("broken", rig.now)
+    limits: list[float] = []
+    for _ in range(5):
+        assert rig.wait() == "reconnect"
+        limits.append((rig.machine.poll_timeout() or (0.0, ""))[0] - rig.now)
+        assert rig.wait() == "connect"
+    assert limits == pytest.approx([2.0, 4.0, 8.0, 15.0, 15.0])
+
+
+def test_who_wants_something_is_not_kept_waiting_by_the_back_off(rig: Rig) -> None:
+    rig.join()
+    for _ in range(12):
+        rig.machine.handle_closed("refused", rig.now)
+        rig.machine.handle_start(rig.now)
+    rig.machine.handle_closed("refused", rig.now)
+    rig.commands()
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    assert rig.commands() == [], "it was tried just now"
+    rig.now += NUDGE_INTERVAL_S
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    assert rig.commands() == [OpenSocket()]
+
+
+def test_a_portal_that_asks_us_to_wait_is_not_nudged(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_closed("broken", rig.now)
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_refused(503, 60.0, rig.now)
+    rig.commands()
+    rig.now += 30
+    rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
+    assert rig.commands() == []
 
 
 def test_the_next_join_claims_what_is_alive(rig: Rig) -> None:
@@ -421,6 +501,8 @@ def test_endings_are_held_beside_everything_else_and_bounded(rig: Rig) -> None:
     rig.hear(JOINED)
     ended = [message for message in rig.sent() if message["type"] == "connection_ended"]
     assert [message["connection"] for message in ended] == [f"c{number}" for number in range(ENDS_CAPACITY)]
+    assert rig.wait() == "heartbeat"
+    rig.hear(HeartbeatReply(ref=1))
     rig.machine.handle_closed("broken", rig.now)
     rig.machine.handle_send(ConnectionEnded(connection="later", cause="idle"), rig.now)
     assert rig.machine.refused_messages == 3, "the room is there again"
@@ -437,6 +519,8 @@ def test_a_wish_to_restart_waits_a_little_and_ends_with_its_connection(rig: Rig)
     rig.commands()
     rig.hear(JOINED)
     assert [(m["type"], m["connection"]) for m in rig.sent()] == [("restart_ice", "kept"), ("connection_ended", "over")]
+    assert rig.wait() == "heartbeat"
+    rig.hear(HeartbeatReply(ref=1))
     rig.machine.handle_closed("broken", rig.now)
     rig.machine.handle_send(RestartIce(connection="stale", reason="moved"), rig.now)
     rig.now += REQUEST_LIFETIME_S

@@ -125,6 +125,38 @@ def test_a_gateway_that_does_not_answer_in_15_s_is_offline(rig: Rig) -> None:
     assert client.take_all() == []
 
 
+@pytest.mark.parametrize(
+    ("said", "cause"), [("signed_out", "signed_out"), (None, "never_connected")], ids=["leaves", "is lost"]
+)
+def test_a_gateway_hears_why_a_client_does_not_come_before_it_hears_that_it_may_not(
+    rig: Rig, said: str | None, cause: str
+) -> None:
+    client, gateway = rig.peer(rig.client_made), rig.peer(rig.gateway_made)
+    gateway.join()
+    client.join()
+    client.say(RequestAuthorization(resource_id=rig.web.id))
+    asked = gateway.take(Authorize)
+    if said is None:
+        client.lose("silent")
+    else:
+        client.say(Leaving(reason=said))
+    *_, gone, revoked = gateway.take_all()
+    assert isinstance(gone, PeerGone)
+    assert (gone.connection, gone.kind, gone.cause) == (asked.connection, "ended", cause)
+    assert revoked == RevokeAccess(client_id=client.id, resource_id=asked.resource.id, connection=asked.connection)
+
+
+def test_a_client_that_leaves_as_it_is_authorized_is_told_of_as_having_left(rig: Rig) -> None:
+    client, gateway = rig.peer(rig.client_made), rig.peer(rig.gateway_made)
+    gateway.join()
+    client.join()
+    made = rig.connect(client, gateway)
+    client.say(Leaving(reason="signed_out"))
+    client.lose("closed")
+    gone = gateway.take(PeerGone)
+    assert (gone.connection, gone.kind, gone.cause) == (made.connection, "left", "signed_out")
+
+
 def test_only_the_gateway_that_was_asked_can_confirm(rig: Rig) -> None:
     other = rig.peer(rig.add_gateway("gateway-2"))
     client, gateway = rig.peer(rig.client_made), rig.peer(rig.gateway_made)

@@ -4,6 +4,7 @@ from exeunt.actors.portal.messages import (
     AuthorizationCreated,
     Authorize,
     ClaimConnections,
+    ConnectionEnded,
     Disconnect,
     Error,
     Heartbeat,
@@ -245,6 +246,40 @@ def test_a_flood_is_dropped_and_answered_once(rig: Rig) -> None:
     rig.run_until(rig.now + 1)
     client.say(Heartbeat(ref=1))
     assert client.take(HeartbeatReply).ref == 1
+
+
+def test_what_the_portal_asks_of_a_gateway_is_no_flood(rig: Rig) -> None:
+    """Five hundred clients come within a second; the gateway says of each what it says of anybody."""
+    gateway = rig.peer(rig.gateway_made)
+    gateway.join()
+    for number in range(500):
+        client = rig.peer(rig.add_client(f"c{number}"))
+        client.join()
+        created = rig.connect(client, gateway)
+        for candidate in "abcdef":
+            gateway.say(IceCandidates(connection=created.connection, candidates=(candidate,)))
+        gateway.say(ConnectionEnded(connection=created.connection, cause="idle"))
+    assert rig.machine.counters.rate_limited == 0
+    assert not any(isinstance(message, Error) for message in gateway.take_all())
+
+
+def test_what_nobody_asked_a_gateway_for_is_a_flood(rig: Rig) -> None:
+    gateway = rig.peer(rig.gateway_made)
+    gateway.join()
+    for ref in range(2000):
+        gateway.say(Heartbeat(ref=ref))
+    assert rig.machine.counters.rate_limited > 900
+
+
+def test_a_client_earns_nothing_by_asking(rig: Rig) -> None:
+    client, gateway = rig.peer(rig.client_made), rig.peer(rig.gateway_made)
+    gateway.join()
+    client.join()
+    for _ in range(500):
+        rig.connect(client, gateway)
+    for ref in range(1000):
+        client.say(Heartbeat(ref=ref))
+    assert rig.machine.counters.rate_limited > 400
 
 
 def test_a_client_that_is_gone_is_not_introduced(rig: Rig) -> None:
