@@ -134,6 +134,8 @@ class Choice:
         selected = self.selected
         if selected is not None and (selected.is_leaving or selected.state is not PairState.SUCCEEDED):
             selected = None
+        if selected is not None and not selected.relay_legs:
+            return  # nothing is better than that
         decision = decide(
             [
                 _contender(pair)

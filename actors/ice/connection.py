@@ -24,6 +24,9 @@ from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
 MIN_TIMER_S = 0.001
+COARSE_AFTER_S, COARSE_S = 1.0, 0.25
+"""A controlled session, of which a gateway has thousands, puts a distant timer on a grid, a little too early: mostly
+it is put off again, and so many sessions are looked after in one wake-up of the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class IceConnection:
         self._gathering = Gathering(config, self, sockets, counters=counters, now=now)
         self._queries = self._gathering.queries
         self._outcome: asyncio.Future[Path] | None = None
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._is_closed = self._is_lost = False
@@ -310,20 +314,29 @@ class IceConnection:
 
     def _set_timer(self) -> None:
         """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a datagram."""
-        if self._is_closed:
-            return
-        due = min((t[0] for t in (self._machine.poll_timeout(), self._queries.poll_timeout()) if t), default=None)
+        if not self._is_closed:
+            self._set_timer_to(self._due(), self._now())
+
+    def _due(self) -> float | None:
+        return min((t[0] for t in (self._machine.poll_timeout(), self._queries.poll_timeout()) if t), default=None)
+
+    def _set_timer_to(self, due: float | None, now: float) -> None:
         if due is None or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
+        if due - now > COARSE_AFTER_S and not self._machine.is_controlling:
+            due -= due % COARSE_S
         self._timer_at = due
-        delay_s = max(MIN_TIMER_S, due - self._now())
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+        self._timer = self._loop.call_later(max(MIN_TIMER_S, due - now), self._wake)
 
     def _wake(self) -> None:
+        """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""
         self._timer = None
-        now = self._now()
+        now, due = self._now(), self._due()
+        if due is not None and due > now:
+            self._set_timer_to(due, now)
+            return
         self._queries.handle_timeout(now)
         self._machine.handle_timeout(now)
         self.pump()

@@ -118,14 +118,14 @@ _ROWS = (
     Row("SIGTERM", "The service manager stops the client.", _said("shutting_down"), _told("shutting_down")),
     Row(
         "second signal",
-        "SIGINT and SIGTERM at once: the second forces.",
+        "SIGINT while the connection's worker hangs, so that nothing happens; then SIGTERM, which forces.",
         Cell(NONE, why="A forced client kills its workers at once; they write nothing down."),
         Cell(
             "worker_crashed",
             "supervisor",
             None,
             WILL,
-            "The second signal came before the goodbye: what is left to say is the last will.",
+            "No goodbye was said before the second signal: what is left to say is the last will.",
         ),
     ),
     Row(
@@ -238,7 +238,7 @@ _ROWS = (
     ),
     Row(
         "relay killed",
-        "kill -9 of the only relay.",
+        "kill -9 of the only relay, once the connection has a direct path if there is one.",
         _ALIVE,
         _ALIVE,
         relay=(

@@ -101,6 +101,14 @@ class House(Stage):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no connection within {_CONNECT_S:g} s\n{self.client.output()}")
 
+    def wait_for_direct_path(self) -> None:
+        """Where datagrams are lost, a connection may begin over the relay and then move. Raises StageError if not."""
+
+        def is_direct() -> bool:
+            return any(one["path"] == "direct" for one in self.client.status()["peers"])
+
+        self.client.wait_for("direct path", is_direct)
+
     def gateway(self, link: Link) -> Player:
         """The gateway of that connection."""
         return next(one for one in self.gateways if one.name == link.gateway)

@@ -77,17 +77,12 @@ def kill(pid: int) -> float:
     return moment
 
 
-@contextmanager
-def still(pid: int) -> Generator[None]:
-    """Hold a process still for as long as this lasts; what it is sent meanwhile it gets all at once."""
+def stop(pid: int) -> None:
+    """Have a process stand still; return when it does."""
     process = psutil.Process(pid)
     process.suspend()
-    try:
-        while process.status() != psutil.STATUS_STOPPED:
-            time.sleep(0.001)
-        yield
-    finally:
-        process.resume()
+    while process.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
 
 
 def exhaust_memory(player: Player, worker: str, pid: int) -> float:

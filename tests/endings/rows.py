@@ -21,7 +21,7 @@ from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
 
 from . import injection
 from .clock import unix
-from .expected import ASLEEP_S
+from .expected import ASLEEP_S, Variant
 from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
@@ -78,11 +78,12 @@ def _signal(number: signal.Signals) -> Play:
 
 
 def _second_signal(house: House, _link: Link) -> float:
-    """Held still meanwhile, the program sees both at once: else the goodbye may be quicker than the second one."""
-    with injection.still(house.client.pid):
-        os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
-        os.kill(house.client.pid, signal.SIGTERM)
-        return time.time()
+    """Whoever sends a second one has not seen the first one do anything: the worker stands still."""
+    injection.stop(house.worker_pid(house.client, "peers-1"))
+    os.kill(house.client.pid, signal.SIGINT)
+    moment = time.time()
+    os.kill(house.client.pid, signal.SIGTERM)  # another one: a second one of a kind that is pending is lost
+    return moment
 
 
 # --- crashes ---
@@ -228,6 +229,8 @@ def _portal_link_cut(house: House, _link: Link) -> float:
 
 def _kill_relay(house: House, _link: Link) -> float:
     assert house.relay.process is not None
+    if house.variant is not Variant.RELAY:
+        house.wait_for_direct_path()
     moment = injection.kill(house.relay.pid)
     house.relay.process.wait()
     return moment

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import pytest
 from tests.actors.ice.sides import MakePair, Side, assert_carries, config_for, connect, new_credentials, turn
@@ -15,7 +16,10 @@ from exeunt.actors.ice import (
     IceServer,
     NeverConnected,
 )
+from exeunt.actors.ice.connection import COARSE_S
 from exeunt.actors.ice.early import MAX_GENERATIONS, MAX_HELD
+from exeunt.actors.ice.machine import IceMachine
+from exeunt.actors.ice.reflexive import ReflexiveQueries
 
 
 async def test_two_agents_on_loopback(make_pair: MakePair) -> None:
@@ -384,3 +388,27 @@ async def test_what_icmp_says_of_the_path_is_counted(make_pair: MakePair) -> Non
     a.agent.take_unreachable(("127.0.0.1", 9), refused=False)  # a candidate that is not in use
     assert a.agent.counters["path_unreachable"] == 1
     assert a.losses.empty()
+
+
+@pytest.mark.parametrize("role", ["controlling", "controlled"])
+async def test_a_session_that_is_woken_too_early_sleeps_on(
+    role: str, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = make_pair()
+    await connect(a, b)
+    side = a if role == "controlling" else b
+    session = side.agent._current  # pyright: ignore[reportPrivateUsage]
+    looked = Mock()
+    monkeypatch.setattr(IceMachine, "handle_timeout", looked)
+    due = session._now() + 5.1  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(IceMachine, "poll_timeout", Mock(return_value=(due, "later")))
+    monkeypatch.setattr(ReflexiveQueries, "poll_timeout", Mock(return_value=None))
+    session._wake()  # pyright: ignore[reportPrivateUsage]
+    set_to = session._timer_at  # pyright: ignore[reportPrivateUsage]
+    looked.assert_not_called()
+    assert set_to == due if role == "controlling" else due - COARSE_S < set_to <= due
+    if role == "controlled":
+        assert set_to % COARSE_S == 0
+    monkeypatch.setattr(IceMachine, "poll_timeout", Mock(return_value=(due - 6.0, "now")))
+    session._wake()  # pyright: ignore[reportPrivateUsage]
+    looked.assert_called_once()
