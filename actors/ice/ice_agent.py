@@ -144,6 +144,7 @@ class IceAgent:
 
     def take_unreachable(self, destination: Address) -> None:
         """Look after a destination of which ICMP says that it cannot be reached. `Sockets` calls this."""
+        self._counters["unreachable"] += 1
         self._current.take_unreachable(destination)
 
     def _deliver(self, base: int | str, datagram: bytes, source: Address) -> None:
