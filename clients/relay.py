@@ -30,7 +30,7 @@ from exeunt.actors.turn import (
 
 from .relay_config import RelayConfig, RelayStartError, settings_for
 from .relay_listeners import Listeners
-from .relay_sockets import Address, address_of, errno_name, family_of, udp_socket
+from .relay_sockets import Address, address_of, allow_sockets, errno_name, family_of, udp_socket
 
 __all__ = ["Relay", "RelayConfig", "RelayStartError", "serve", "serve_until"]
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 DATAGRAMS_PER_WAKE = 32  # enough to spare the loop its overhead, few enough to be fair to other sockets
 MAX_DATAGRAM_BYTES = 65_535
+OTHER_DESCRIPTORS = 64  # listeners, the loop's own, logs
 CLOCK_INTERVAL_S = 30.0  # how soon a corrected calendar is noticed; credentials live for minutes at least
 
 
@@ -103,10 +104,11 @@ class Relay:
     # Reading
 
     def _read_clients(self, listener: Listener, listening: socket.socket) -> None:
+        """One by one: who asks for an allocation and takes leave of it in one breath must find it open."""
         now = time.monotonic()
         for data, source in self._received(listening):
             self._server.handle_datagram(data, source, now, listener)
-        self._drain()
+            self._drain()
 
     def _read_peers(self, allocation: int, relayed: socket.socket) -> None:
         now = time.monotonic()
@@ -226,6 +228,8 @@ async def serve_until(stop: asyncio.Event, config: RelayConfig, ready: Callable[
     Raises:
         RelayStartError: it can't start.
     """
+    if (sockets := allow_sockets(config.max_allocations + OTHER_DESCRIPTORS)) < config.max_allocations:
+        log.warning("This process may open fewer sockets than allocations", extra={"sockets": sockets})
     relay = await serve(config)
     try:
         log.info("Relay is ready", extra={"ports": [port for _host, port in relay.listening]})

@@ -36,6 +36,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_lifetime_s: int = 600
     max_allocations: int = 4096
     max_allocations_per_user: int = 64
+    max_allocations_per_gateway: int = 2048
     denied_peers: tuple[str, ...] = ()
     """Networks (CIDR) that no client may reach through the relay."""
     allow_loopback_peers: bool = False
@@ -68,6 +69,7 @@ def settings_for(
         default_lifetime_s=config.default_lifetime_s,
         max_allocations=config.max_allocations,
         max_allocations_per_user=config.max_allocations_per_user,
+        max_allocations_per_gateway=config.max_allocations_per_gateway,
         origins=seen,
         own_addresses=frozenset(own),
         denied_peers=tuple(ip_network(each, strict=False) for each in config.denied_peers),

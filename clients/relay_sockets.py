@@ -1,6 +1,7 @@
 """UDP sockets and addresses as the relay needs them."""
 
 import errno
+import resource
 import socket
 
 from aioice.ice import get_host_addresses
@@ -25,6 +26,19 @@ def udp_socket(address: Address) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def allow_sockets(count: int) -> int:
+    """Have this process open so many sockets, as far as its hard limit goes; answer how many of them it may open.
+
+    The soft limit is 1,024 nearly everywhere, for the sake of programs that call select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return count
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def family_of(host: str) -> socket.AddressFamily:

@@ -119,7 +119,7 @@ class Estates:
             if pid not in self._estates:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._arrivals[pid]
+            self._arrivals.pop(pid, None)
             for one in waiting:
                 one.cancel()
 
@@ -133,12 +133,21 @@ class Estates:
         """Say whether there is anything for a successor."""
         return worker in self._passed_on
 
+    async def until_taken(self, worker: str) -> None:
+        """Return when a successor has taken everything, or it has been given up."""
+        estate = self._passed_on.get(worker)
+        if estate is not None:
+            await estate.settled.wait()
+
     def give_up(self, worker: str) -> int:
         """Nobody will come for what a worker had handed over: say what it left to be said for that."""
         deadline = self._deadlines.pop(worker, None)
         if deadline is not None:
             deadline.cancel()
-        return self._say(worker, self._passed_on.pop(worker, None))
+        estate = self._passed_on.pop(worker, None)
+        if estate is not None:
+            estate.settled.set()
+        return self._say(worker, estate)
 
     async def until_silent(self) -> None:
         """Return when everything has been said as often as it should be: a fifth of a second at most. Nobody inherits
@@ -223,9 +232,11 @@ class Estates:
                 self.strangers_total += 1
                 caller.close()
             else:
+                has_predecessor = any(other.worker == worker for other in self._estates.values())
                 estate = self._estates[pid] = Estate(caller, worker, self)
-                if worker in self._passed_on:
-                    estate.inherit(self._passed_on[worker])
+                is_successor = pid in self._arrivals or worker in self._passed_on
+                if is_successor and not has_predecessor:  # else it inherits when that one has ended
+                    estate.inherit(self._passed_on.get(worker))
                 if pid in self._arrivals:
                     self._arrivals[pid].set()
 
@@ -254,6 +265,8 @@ class Estate:
         self.bequests = Assembly()
         self.awaited: set[str] = set()
         """The keys that its successor has still to take."""
+        self.settled = asyncio.Event()
+        """Set when there is nothing more for a successor to take."""
         self.unsaid_total = 0
         """Sends that the kernel refused."""
         self._estates = estates

@@ -47,6 +47,7 @@ class Line:
         self._on_end = on_end
         self._kept: dict[Hashable, _Kept] = {}
         self._count = 0
+        self._is_deaf = False
         self._clear = asyncio.Event()
         self._clear.set()
         self._loop = asyncio.get_running_loop()
@@ -54,8 +55,8 @@ class Line:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be said."""
-        return self._socket.fileno() >= 0
+        """Whether anybody can be spoken to. What an end has said that has gone can be read all the same."""
+        return self._socket.fileno() >= 0 and not self._is_deaf
 
     async def until_clear(self) -> None:
         """Return when nothing is kept back any more."""
@@ -73,7 +74,7 @@ class Line:
 
     def close(self) -> None:
         """Hang up. Idempotent."""
-        if self.is_open:
+        if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()
@@ -86,12 +87,14 @@ class Line:
     def _read(self) -> bool:
         """Read a batch; False when there is nothing more for now."""
         for _ in range(_BATCH):
-            if not self.is_open:
+            if self._socket.fileno() < 0:
                 return False
             try:
                 message, descriptors, is_whole = _receive(self._socket)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:
+                continue  # it went without having read everything; what it had said comes after this, and then the end
             except OSError:
                 message, descriptors, is_whole = b"", [], True
             if not message and not descriptors:
@@ -113,7 +116,7 @@ class Line:
         except BlockingIOError:
             return False
         except OSError:
-            self.close()
+            self._is_deaf = True
         return True
 
     def _keep(self, message: bytes, descriptors: Sequence[int], place: Hashable) -> None:
@@ -132,8 +135,10 @@ class Line:
             if not self._try(kept.message, kept.descriptors):
                 return
             self._forget(place)
+        for place in list(self._kept):  # nobody is there to hear it
+            self._forget(place)
         self._clear.set()
-        if self.is_open:
+        if self._socket.fileno() >= 0:
             self._loop.remove_writer(self._socket.fileno())
 
     def _forget(self, place: Hashable) -> None:

@@ -136,7 +136,7 @@ class Supervision(Family[LeafSpec]):
         decisions: list[Decision[LeafSpec]] = []
         for leaf in lost:
             if self._leaves.get(leaf.spec.id) is leaf and (for_good or not wants_restart(leaf.spec.restart, reason)):
-                decisions.append(self._decide(leaf, reason, now, for_good=True))
+                decisions.append(self._decide(leaf, reason, now, for_good=for_good))
                 if decisions[-1].leave or decisions[-1].give_up:
                     return decisions
         done = {one for decision in decisions for one in decision.start}

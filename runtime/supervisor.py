@@ -235,10 +235,13 @@ class Supervisor:
         return self._children.ref(spec)
 
     async def start_child(self, spec: ChildSpec, under: str = "") -> Ref:
-        """Start a child, right of all others of its supervisor (`under`, or the root).
+        """Start a child, right of all others of its supervisor (`under`, or the root). A worker that is just being
+        replaced is waited for.
 
         Raises NameTaken, Refused or Unavailable when it can't start.
         """
+        if not self._ending.has_begun:
+            await self._workforce.until_usable(spec.worker)
         await self._add(spec, under)
         return self._children.ref(spec)
 
@@ -250,7 +253,7 @@ class Supervisor:
 
     async def restart(self, target: str) -> bool:
         """Restart a worker (by name), a child (by id or address) or a supervisor (by id, or `program/id`); False when
-        there is none. This does not wait for it.
+        there is none. This does not wait for it, but for what an earlier restart of the worker has still to hand over.
 
         A worker is killed at once, unless its spec says that it `hands_over`; so write a child that is called as a
         worker by its address. A child ends after the message that it handles, or is killed when its `shutdown_ms` is
@@ -261,6 +264,8 @@ class Supervisor:
             self.processes[target].kill()
             return True
         if target in self.workers:
+            if self._estates is not None:
+                await self._estates.until_taken(target)
             return not self._workforce.has_given_up(target) and self._workforce.keeper.restart(target)
         member_id = target.rsplit("/", 1)[-1]
         spec = self.children.get(member_id) or self.given_up.get(member_id)

@@ -124,7 +124,8 @@ class Workforce:
 
     async def stop(self, spec: WorkerSpec, incarnation: int, reason: str, within_s: float | None) -> None:
         """Have a worker leave; kill it if that takes too long. One that hands over leaves when its successor waits."""
-        if spec.hands_over and self._estates is not None and spec.name in self.processes:
+        process = self.processes.get(spec.name)
+        if spec.hands_over and self._estates is not None and process is not None and self._estates.of(process.pid):
             reason = HAND_OVER
             await self._call_successor(spec, self._estates)
         await self._end(spec.name, reason, within_s)
@@ -133,7 +134,9 @@ class Workforce:
         """Start the process that is to go on with a worker's things, and return when it waits for them. If it does not
         come, the worker is succeeded later, by one that starts when it has gone.
         """
-        process = self._successors[spec.name] = self._new(spec, inherits=True)
+        if spec.name not in self._successors:  # else it was called by a restart that another one has overtaken
+            self._successors[spec.name] = self._new(spec, inherits=True)
+        process = self._successors[spec.name]
         try:
             await asyncio.wait_for(estates.until_here(process.pid, process.ended), _SUCCESSOR_S)
         except TimeoutError:

@@ -217,7 +217,11 @@ class PathAgent(Protocol):
 
     @property
     def counters(self) -> Counter[str]:
-        """What was dropped or went wrong, by kind, since the agent was made."""
+        """What was dropped or went wrong, by kind, since the agent was made.
+
+        `path_refused` and `path_unreachable`: ICMP said of the path in use that nobody listens at its other end, or
+        that it cannot be reached. Anybody can say so: evidence beside other, no proof.
+        """
         ...
 
     async def gather(self) -> None:

@@ -119,13 +119,19 @@ class Checks:
     # Our checks
 
     def trigger(self, pair: Pair, now: float) -> None:
-        """Check at once where the peer's check came from (RFC 8445 section 7.3.1.4): its NAT is open now."""
-        if pair.check is None:
+        """Check at once where the peer's check came from (RFC 8445 section 7.3.1.4): its NAT is open now.
+
+        It is another request than the one under way, so that its round trip is known; an answer to either counts.
+        """
+        check = pair.check
+        if check is None:
             pair.advance("doubted")
             self.begin(pair, now)
-        elif pair.check.triggered_sends < MAX_TRIGGERED_SENDS:
-            pair.check.triggered_sends += 1
-            self._transmit(pair, pair.check, now)
+        elif check.triggered_sends < MAX_TRIGGERED_SENDS:
+            self.begin(pair, now, nominate=check.nominates)
+            if pair.check is not None:
+                pair.check.sends += check.sends
+                pair.check.triggered_sends = check.triggered_sends + 1
 
     def begin(self, pair: Pair, now: float, *, nominate: bool = False) -> None:
         """Start a check, or a nomination, in place of what was under way on the pair."""

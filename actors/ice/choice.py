@@ -16,8 +16,9 @@ from .checks import Checks
 from .messages import Event, PathSelected
 from .nomination import Contender, decide
 
-UPGRADE_FIRST_S, UPGRADE_FACTOR, UPGRADE_LONGEST_S = 1.0, 2.0, 60.0
-"""On a relayed path, direct pairs are tried again after 1 s, 2 s, 4 s, … at last once a minute."""
+UPGRADE_FIRST_S, UPGRADE_FACTOR, UPGRADE_LONGEST_S = 1.0, 2.0, 30.0
+"""On a relayed path, direct pairs are tried again after 1 s, 2 s, 4 s, … at last every 30 s; after 1 s again when
+something is new: a hint, an address of ours, a candidate of the peer."""
 RECHECK_S = 5.0
 """How often all pairs are checked again while the selected one is silent."""
 
@@ -32,6 +33,7 @@ class Choice:
         self._nomination_at: float | None = None
         self._next_recheck_at = 0.0
         self._upgrade_after_s = UPGRADE_FIRST_S
+        self._last_upgrade_at = float("-inf")
         self._next_upgrade_at: float | None = None
         self.selected: Pair | None = None
         """What data goes over."""
@@ -104,12 +106,19 @@ class Choice:
                 if pair.state is PairState.FAILED and not pair.is_leaving:
                     pair.advance("doubted")
 
+    def expect_upgrade(self, now: float) -> None:
+        """Something is new: a direct path may open now. Try what failed at once, but not twice in a second."""
+        if self._next_upgrade_at is not None:
+            self._upgrade_after_s = UPGRADE_FIRST_S
+            self._next_upgrade_at = min(self._next_upgrade_at, max(now, self._last_upgrade_at + UPGRADE_FIRST_S))
+
     def _tend_upgrade(self, now: float) -> None:
         if self.selected is None or self._next_upgrade_at is None or now < self._next_upgrade_at:
             return
         for pair in self._checks.list.pairs.values():
             if pair.state is PairState.FAILED and pair.relay_legs < self.selected.relay_legs:
                 pair.advance("doubted")
+        self._last_upgrade_at = now
         self._upgrade_after_s = min(self._upgrade_after_s * UPGRADE_FACTOR, UPGRADE_LONGEST_S)
         self._next_upgrade_at = now + self._upgrade_after_s
 
@@ -142,4 +151,4 @@ class Choice:
 
 def _contender(pair: Pair) -> Contender:
     """A pair as the nominating side sees it."""
-    return Contender(pair, pair.relay_legs, pair.priority(controlling=True), pair.valid_since)
+    return Contender(pair, pair.relay_legs, pair.priority(controlling=True), pair.valid_since, rtt_s=pair.rtt_ms / 1000)

@@ -222,10 +222,11 @@ class IceConnection:
             self._machine.handle_stray(base_id, source, self._now())
             self.pump()
 
-    def take_unreachable(self, destination: Address) -> None:
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Somebody says that a destination cannot be reached: see whether that is true, if it is the selected one."""
         pair = self._machine.selected
         if pair is not None and pair.remote.address == destination:
+            self._counters["path_refused" if refused else "path_unreachable"] += 1
             self.hint(urgent=True)
 
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:

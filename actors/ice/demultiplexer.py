@@ -42,8 +42,8 @@ class DataReceiver(Protocol):
     def take_data(self, host: str, datagram: bytes, source: Address) -> None:
         """Take a datagram that is not STUN."""
 
-    def take_unreachable(self, destination: Address) -> None:
-        """Somebody on the way says that a destination cannot be reached."""
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
+        """Somebody on the way says that a destination cannot be reached; refused: it can, and nobody listens there."""
 
 
 @dataclass(slots=True)

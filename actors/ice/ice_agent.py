@@ -142,10 +142,9 @@ class IceAgent:
         """Take a datagram from the shared sockets. `Sockets` calls this."""
         self._deliver(host, datagram, source)
 
-    def take_unreachable(self, destination: Address) -> None:
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Look after a destination of which ICMP says that it cannot be reached. `Sockets` calls this."""
-        self._counters["unreachable"] += 1
-        self._current.take_unreachable(destination)
+        self._current.take_unreachable(destination, refused=refused)
 
     def _deliver(self, base: int | str, datagram: bytes, source: Address) -> None:
         if self._is_closed:

@@ -36,7 +36,7 @@ from .messages import AddressProven, ChecksFailed, Event, PathLost, Transmit
 from .packing import Role
 from .snapshot import Snapshot
 
-PACING_S = 0.02
+PACING_S = 0.01
 """Ta: new checks start no faster than this (RFC 8445 section 14.2: 50 ms, at least 5 ms)."""
 PATIENCE_S = 5.0
 """How long the peer's checks may still reveal a pair after all of ours failed (the idea of RFC 8863)."""
@@ -106,6 +106,7 @@ class IceMachine:
     def handle_base(self, base: Base, now: float) -> None:
         """Use another socket or allocation of ours."""
         self._checks.list.add_base(base)
+        self._choice.expect_upgrade(now)
         self._step(now)
 
     def handle_reflexive(self, address: Address) -> None:
@@ -139,6 +140,7 @@ class IceMachine:
         """Take a candidate that the peer told, before or while checking, even after its end of candidates."""
         if not self._checks.list.add_remote(candidate):
             self._counters["remote_candidate_over_limit"] += 1
+        self._choice.expect_upgrade(now)
         self._choice.announce()
         self._step(now)
 
@@ -204,6 +206,7 @@ class IceMachine:
         """Something (ICMP, a route change) says that the path may be gone: check at once."""
         if self._consent is not None:
             self._consent.handle_hint(now, urgent=urgent)
+        self._choice.expect_upgrade(now)
         self._step(now)
 
     def handle_datagram(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool:

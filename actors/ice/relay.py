@@ -1,29 +1,25 @@
 """A relayed address: one allocation at a TURN server (RFC 8656), with channels to the peers behind it.
 
-aioice's TURN client does the protocol (allocate, credentials, refresh, channel bind, delete). What is replaced:
-
-- its sockets, so that a full buffer drops instead of queueing without bound, over UDP as over TCP;
-- its parsing, so that a malformed message from the server is counted instead of raised;
-- its channels. aioice re-binds a channel after 500 s and lets every packet that is sent meanwhile wait and bind again.
-  A channel is bound by one request at a time here, some packets wait for the first one, none for the later ones, and
-  it is renewed well before the *permission* that came with it expires (300 s, RFC 8656 section 9), which a strict
-  server enforces.
+aioice's TURN client does the protocol (allocate, credentials, refresh), on connections of ours (`relay_client`). Its
+channels are replaced: aioice re-binds a channel after 500 s and lets every packet that is sent meanwhile wait and bind
+again. A channel is bound by one request at a time here, some packets wait for the first one, none for the later ones,
+and it is renewed well before the *permission* that came with it expires (300 s, RFC 8656 section 9), which a strict
+server enforces.
 """
 
 import asyncio
 import contextlib
-import ssl
 import struct
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from aioice import stun, turn
+from aioice import stun
 
 from .agent import Address, IceServer, Route
 from .hosts import resolve
-from .udp import UdpSocket
+from .relay_client import Client, TcpClient, UdpClient, bid_farewell, connect_client, is_gone, leave_at_once
 
 ALLOCATE_TIMEOUT_S = 10.0
 """TLS to a far relay takes five round trips; more than this and the session is over or connected otherwise."""
@@ -43,52 +39,6 @@ CHANNEL_RENEWED_AFTER_S = 240.0
 BIND_AGAIN_AFTER_S = 1.0
 MAX_WAITING = 16
 """Datagrams that wait for a channel to be bound: some checks and a handshake, not a flow."""
-MAX_TCP_BUFFER_BYTES = 64 * 1024
-"""More would only be delay: at 10 Mbit/s this is 50 ms."""
-
-
-class UdpClient(turn.TurnClientUdpProtocol):
-    """aioice's client over a socket of ours."""
-
-    counters: Counter[str]
-    doubted: asyncio.Event | None = None
-    """Set when somebody says that the server is not there."""
-
-    def take_refusal(self) -> None:
-        """ICMP says that nobody listens at the server's port."""
-        if self.doubted is not None:
-            self.doubted.set()
-
-    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
-        """Take what the server sent; count what cannot be read."""
-        try:
-            super().datagram_received(data, addr)
-        except (ValueError, struct.error, IndexError, KeyError, TypeError):
-            self.counters["malformed_turn"] += 1
-
-    def send_now(self, data: bytes) -> None:
-        """Send a framed message, or drop it."""
-        self._send(data)
-
-
-class TcpClient(turn.TurnClientTcpProtocol):
-    """aioice's client over TCP or TLS, with a bounded send buffer."""
-
-    counters: Counter[str]
-
-    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
-        """Take what the server sent; count what cannot be read."""
-        try:
-            super().datagram_received(data, addr)
-        except (ValueError, struct.error, IndexError, KeyError, TypeError):
-            self.counters["malformed_turn"] += 1
-
-    def send_now(self, data: bytes) -> None:
-        """Send a framed message, or drop it."""
-        if self.transport.get_write_buffer_size() > MAX_TCP_BUFFER_BYTES:
-            self.counters["send_buffer_full"] += 1
-        elif not self.transport.is_closing():
-            self._send(data)
 
 
 class _Inbox(asyncio.DatagramProtocol):
@@ -118,7 +68,7 @@ class _Channel:
 class Relay:
     """One allocation. Made by `allocate`, ended by `release` or, if there is no time, by `abandon`."""
 
-    def __init__(self, client: UdpClient | TcpClient, counters: Counter[str], now: Callable[[], float]) -> None:
+    def __init__(self, client: Client, counters: Counter[str], now: Callable[[], float]) -> None:
         self._client = client
         self._counters = counters
         self._now = now
@@ -144,11 +94,13 @@ class Relay:
         `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
         ends by itself.
         """
-        async with asyncio.timeout(ALLOCATE_TIMEOUT_S):
+        async with asyncio.timeout(ALLOCATE_TIMEOUT_S) as limit:
             address = (await resolve(server.host, server.port))[0]
-            client = await _connect(server, address, counters)
+            client = await connect_client(server, address, counters)
             relay = cls(client, counters, now)
             allocated = False
+            # Nobody answers on a connection that is gone.
+            client.on_gone = lambda: limit.reschedule(asyncio.get_running_loop().time())
             if isinstance(client, UdpClient):
                 client.doubted = relay._doubted
             try:
@@ -157,9 +109,10 @@ class Relay:
                 relay.rtt_ms = (now() - asked_at) / ALLOCATE_ROUND_TRIPS * 1000
                 allocated = True
             finally:
+                client.on_gone = None
                 if not allocated:
                     relay.abandon()
-        if client.transport.is_closing():
+        if is_gone(client):
             raise ConnectionError("the TURN server closed the connection")
         client.receiver = _Inbox(on_datagram, lambda: None if relay._is_released else on_lost())
         relay._keeping = asyncio.create_task(relay._keep())
@@ -181,7 +134,7 @@ class Relay:
 
     def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
         """Send to a peer through the relay, now or, for a few, when its channel is bound; or drop, and say so."""
-        if self._is_released or self._client.transport.is_closing():
+        if self._is_released or is_gone(self._client):
             return False
         channel = self._channel_to(destination)
         if channel is None:
@@ -210,7 +163,7 @@ class Relay:
     def descriptor(self) -> int | None:
         """Return the descriptor of the connection to the relay; None: it is closed, or TLS, whose state is ours."""
         transport = self._client.transport
-        if self._is_released or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+        if self._is_released or is_gone(self._client) or transport.get_extra_info("sslcontext") is not None:
             return None
         descriptor: int = transport.get_extra_info("socket").fileno()
         return descriptor
@@ -226,15 +179,13 @@ class Relay:
         """
         self._is_released = True
         self._stop_tasks()
-        await self._client.delete()
+        await bid_farewell(self._client)
 
     def abandon(self) -> None:
-        """Close without a word; the server forgets the allocation when its lifetime is over."""
+        """Say that the allocation is not used any more, and close; a server that did not hear it waits for its end."""
         self._is_released = True
         self._stop_tasks()
-        if self._client.refresh_task is not None:
-            self._client.refresh_task.cancel()
-        self._client.transport.close()
+        leave_at_once(self._client)
 
     def _stop_tasks(self) -> None:
         if self._keeping is not None:
@@ -308,31 +259,3 @@ class Relay:
         if self._client.refresh_task is not None:
             self._client.refresh_task.cancel()
         self._client.transport.close()
-
-
-async def _connect(server: IceServer, address: Address, counters: Counter[str]) -> UdpClient | TcpClient:
-    client_class = UdpClient if server.transport == "udp" else TcpClient
-    client = client_class(
-        address,
-        username=server.username,
-        password=server.password,
-        lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
-        channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
-    )
-    client.counters = counters
-    if isinstance(client, UdpClient):
-        sock = UdpSocket.open(
-            client.datagram_received,
-            counters,
-            remote=address,
-            on_closed=lambda: client.connection_lost(None),
-            on_refused=client.take_refusal,
-        )
-        # aioice calls sendto, close and is_closing of it, nothing else.
-        client.connection_made(cast("asyncio.BaseTransport", sock))
-        return client
-    context = ssl.create_default_context() if server.transport == "tls" else None
-    await asyncio.get_running_loop().create_connection(
-        lambda: client, *address, ssl=context, server_hostname=server.host if context else None
-    )
-    return client

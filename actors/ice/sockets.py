@@ -14,6 +14,7 @@ altogether, so that watching it is begun anew after each error.
 """
 
 import asyncio
+import errno
 import socket
 import time
 from collections import Counter
@@ -78,7 +79,8 @@ class Sockets:
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
         self._sockets: dict[str, socket.socket] = {}
-        self._unreachable: set[Address] = set()
+        self._unreachable: dict[Address, bool] = {}
+        """Of whom ICMP spoke; True: refused."""
         self._users = 0
         self._read_until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -218,25 +220,25 @@ class Sockets:
             except OSError:
                 self._watch(name)
                 return count > 0
-            if reported(ancillary) in UNREACHABLE and destination:
+            error = reported(ancillary)
+            if error in UNREACHABLE and destination:
                 self.counters["icmp_unreachable"] += 1
-                self._tell_unreachable_soon((destination[0], destination[1]))
+                self._tell_unreachable_soon((destination[0], destination[1]), refused=error == errno.ECONNREFUSED)
         self._watch(name)
         return True
 
-    def _tell_unreachable_soon(self, destination: Address) -> None:
+    def _tell_unreachable_soon(self, destination: Address, *, refused: bool) -> None:
         """Tell those whose peer it is, but not now: they answer by sending, and errors are read while sending."""
         if not self._unreachable and self._loop is not None:
             self._loop.call_soon(self._tell_unreachable)
         if len(self._unreachable) < MAX_ERRORS:
-            self._unreachable.add(destination)
+            self._unreachable[destination] = refused
 
     def _tell_unreachable(self) -> None:
-        destinations = list(self._unreachable)
-        self._unreachable.clear()
-        for destination in destinations:
+        told, self._unreachable = self._unreachable, {}
+        for destination, refused in told.items():
             for agent in self.table.agents_at(destination):
-                agent.take_unreachable(destination)
+                agent.take_unreachable(destination, refused=refused)
 
 
 def _open_all(counters: Counter[str]) -> dict[str, socket.socket]:

@@ -328,7 +328,7 @@ class PeerConnection(Actor):
         """Leave the connection to the process that succeeds this one; False when it has to end instead."""
         stop_reading(self.node)
         ice = self.paths.agent.snapshot()
-        if ice is None or self._machine.state != "established":
+        if self._machine.state != "established" or not self.node.deposits.is_kept:
             return False
         leave(self.node, self.config.connection, self._machine, self._indices, ice=ice, since_ns=self._started_ns)
         logger.info("A connection is handed over", extra={"event": "handed_over", **self._who})
@@ -341,6 +341,8 @@ class PeerConnection(Actor):
         self._path, self._rtt_ms = self.paths.agent.path, left.rtt_ms
         self._machine.tunnel.resume(left.tunnel, now)
         self._machine.resume(left.rtt_ms, left.generation, now)
+        if left.ice is None:
+            self._machine.handle_moved("handed over without a path", now)
         self._renew_will()
         self.node.deposits.taken(self.config.connection)
         self._drain()
@@ -368,7 +370,7 @@ class PeerConnection(Actor):
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
         Will(self.node.deposits, self.config.connection).withdraw()
-        sent_at = self._machine.tunnel.last_sent_at
+        sent_at, counters = self._machine.tunnel.last_sent_at, self.paths.agent.counters
         ending = ending_of(
             self.config,
             ended,
@@ -377,7 +379,7 @@ class PeerConnection(Actor):
             since_ns=self._started_ns,
             seen_s_ago=self._last_seen_s_ago(),
             sent_s_ago=None if sent_at is None else self._now() - sent_at,
-            unreachable=self.paths.agent.counters["unreachable"],
+            unreachable=counters["path_refused"] + counters["path_unreachable"],
         )
         self._book.write(ending)
         assert self._ending is not None

@@ -2,8 +2,9 @@
 
 The predecessor stops reading first: what arrives from then on waits in the kernel, in the shared UDP sockets and in the
 device's queue, and the successor reads it there. Then each connection leaves a snapshot of its tunnel and of its path,
-and says no goodbye. Only a connection on a direct path can do this: a relay's socket has a TURN client behind it, with
-transactions and timers of its own, which stays behind; such a connection takes its leave as at any other stop.
+and says no goodbye. A path over a relay of ours cannot go along: its socket has a TURN client behind it, with
+transactions and timers of its own. Then the successor has the tunnel, and asks the portal for a restart of ICE at once;
+what is sent meanwhile is lost.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class PeerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What a successor needs. It holds secrets: it goes through memory only."""
 
     tunnel: TunnelSnapshot
-    ice: bytes
+    ice: bytes | None
+    """None: another path has to be found."""
     indices: tuple[int, int]
     """The prefix of the tunnel's session indices, by which the sockets find it, and where they go on."""
     rtt_ms: float
@@ -75,7 +77,7 @@ def stop_reading(node: Node) -> None:
 
 
 def leave(
-    node: Node, name: str, connection: Connection, indices: PrefixedIndices, *, ice: bytes, since_ns: int
+    node: Node, name: str, connection: Connection, indices: PrefixedIndices, *, ice: bytes | None, since_ns: int
 ) -> None:
     """Leave a connection to the successor; nothing may be sent on it after this. `since_ns`: when it began."""
     snapshot = PeerSnapshot(

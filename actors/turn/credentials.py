@@ -8,11 +8,16 @@ section 2.2), which coturn calls ``use-auth-secret``: either relay accepts what 
 
 SHA-1 and MD5 are what the scheme and RFC 8489 section 9.2.2 prescribe; neither use rests on collision
 resistance.
+
+A gateway holds an allocation for each of its clients, a client one for each of its gateways. So the portal marks a
+gateway's identifier, under the HMAC like the rest of the name, and the relay grants it more.
 """
 
 import base64
 import hashlib
 import hmac
+
+_GATEWAY = "gateway/"
 
 
 def credentials(secret: str, identifier: str, now_unix: float, lifetime_s: float) -> tuple[str, str]:
@@ -56,6 +61,16 @@ def expiry_unix(username: str) -> int | None:
 def identifier_of(username: str) -> str:
     """Answer whom ``username`` is for: what quotas go by, however often new credentials are issued."""
     return username.partition(":")[2]
+
+
+def gateway_identifier(identifier: str) -> str:
+    """Answer what a gateway's credentials are issued for, so that the relay knows it for one."""
+    return _GATEWAY + identifier
+
+
+def is_gateway(identifier: str) -> bool:
+    """Tell whether an identifier was marked as a gateway's."""
+    return identifier.startswith(_GATEWAY)
 
 
 def long_term_key(username: str, realm: str, password: str) -> bytes:

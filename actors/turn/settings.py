@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nonce_lifetime_s: int = NONCE_LIFETIME_S
     max_allocations: int = 4096
     max_allocations_per_user: int = 64
+    max_allocations_per_gateway: int = 2048
+    """The same for users whose name says that they serve many (`credentials.gateway_identifier`): one for each of
+    1,000 clients, and another one while it finds a path anew."""
     max_permissions: int = 1024
     """Peer addresses that one allocation may permit at a time."""
     origins: tuple[Origins, ...] = ()

@@ -10,6 +10,7 @@ from collections import Counter
 
 from .allocation import Allocation
 from .codec import Address
+from .credentials import is_gateway
 from .settings import Settings
 
 PORT_DRAWS = 16  # random draws before the range is searched from end to end
@@ -49,7 +50,9 @@ class AllocationTable:
 
     def has_room_for(self, identifier: str) -> bool:
         """Tell whether this user may have one more."""
-        return self._of_user[identifier] < self._settings.max_allocations_per_user
+        settings = self._settings
+        most = settings.max_allocations_per_gateway if is_gateway(identifier) else settings.max_allocations_per_user
+        return self._of_user[identifier] < most
 
     def draw_port(self, family: int, tried: frozenset[int] = frozenset()) -> int | None:
         """Choose a free port at random (RFC 8656 section 7.2); None when none is left."""

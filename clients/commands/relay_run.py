@@ -36,6 +36,7 @@ def run(
     max_port: int = 65535,
     max_allocations: int = 4096,
     max_allocations_per_user: int = 64,
+    max_allocations_per_gateway: int = 2048,
     deny_peer: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     allow_loopback_peers: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     options: Options = DEFAULTS,
@@ -74,7 +75,9 @@ def run(
     max_allocations
         How many allocations it serves at a time.
     max_allocations_per_user
-        How many of them one user may hold.
+        How many of them one client may hold.
+    max_allocations_per_gateway
+        How many of them one gateway may hold: it needs one for each of its clients.
     deny_peer
         A network (CIDR) that must not be reached through the relay. Can be given several times.
     allow_loopback_peers
@@ -94,6 +97,7 @@ def run(
         max_port=max_port,
         max_allocations=max_allocations,
         max_allocations_per_user=max_allocations_per_user,
+        max_allocations_per_gateway=max_allocations_per_gateway,
         denied_peers=deny_peer,
         allow_loopback_peers=allow_loopback_peers,
     )

@@ -305,4 +305,5 @@ class PortalMachine:
 
     def _relays(self, session: Session, now: float) -> tuple[Relay, ...]:
         session.relays_fresh_until = now + REFRESH_AFTER_S
-        return relays_for(session.peer_id, self._directory.relays, now + self._unix_offset_s)
+        now_unix, is_gateway = now + self._unix_offset_s, session.kind == "gateway"
+        return relays_for(session.peer_id, self._directory.relays, now_unix, is_gateway=is_gateway)

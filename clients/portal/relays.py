@@ -1,7 +1,7 @@
 """The relays as peers see them: with credentials of their own that expire."""
 
 from exeunt.actors.portal.messages import Relay
-from exeunt.actors.turn.credentials import credentials
+from exeunt.actors.turn.credentials import credentials, gateway_identifier
 
 from .directory import RelayRecord
 
@@ -11,11 +11,14 @@ REFRESH_AFTER_S = CREDENTIALS_LIFETIME_S / 2
 """New ones are sent this long before the old ones expire: a peer may be away for the other half."""
 
 
-def relays_for(peer_id: str, records: tuple[RelayRecord, ...], now_unix: float) -> tuple[Relay, ...]:
+def relays_for(
+    peer_id: str, records: tuple[RelayRecord, ...], now_unix: float, *, is_gateway: bool = False
+) -> tuple[Relay, ...]:
     """What to tell a peer about the relays."""
+    identifier = gateway_identifier(peer_id) if is_gateway else peer_id
     relays: list[Relay] = []
     for record in records:
-        username, password = credentials(record.secret, peer_id, now_unix, CREDENTIALS_LIFETIME_S)
+        username, password = credentials(record.secret, identifier, now_unix, CREDENTIALS_LIFETIME_S)
         relays.append(
             Relay(
                 id=record.id,

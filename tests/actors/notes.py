@@ -18,6 +18,10 @@ class Notes(Deposits):
         self.left: dict[str, Bequest] = {}
         self.taken_keys: list[str] = []
 
+    @property
+    def is_kept(self) -> bool:
+        return True
+
     def put(self, key: str, descriptor: int, payload: bytes, **where: Any) -> None:
         self.words[key] = (descriptor, payload, where)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -14,11 +15,11 @@ from typing import Any
 
 import pytest
 from aioice import stun
-from aioice.turn import TurnTransport, create_turn_endpoint
+from aioice.turn import UDP_TRANSPORT, TurnTransport, create_turn_endpoint, make_integrity_key
 
 from exeunt.actors.turn import credentials
 from exeunt.clients.relay import Relay, RelayConfig, RelayStartError, serve, serve_until
-from exeunt.clients.relay_sockets import Address
+from exeunt.clients.relay_sockets import Address, allow_sockets
 
 SECRET = "a secret that two programs share"
 LOOPBACK = ("127.0.0.1", 0)
@@ -105,6 +106,33 @@ async def test_a_turn_client_talks_through_the_relay_and_releases() -> None:
         counters = running.counters
         assert counters["allocations"] == counters["relayed_to_peers"] == counters["relayed_to_clients"] == 1
         assert counters["unauthorized"] == 1, "the challenge"
+
+
+async def test_who_comes_and_leaves_in_one_breath_leaves_no_allocation() -> None:
+    """A connection that is given up while it asks for relays says so at once, without waiting for their answer."""
+    loop = asyncio.get_running_loop()
+    username, password = credentials(SECRET, "alice", time.time(), 60)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        async with relay() as running, asyncio.timeout(5):
+            client.connect(running.listening[0])
+            client.send(bytes(allocate()))
+            challenge = stun.parse_message(await loop.sock_recv(client, 2048)).attributes
+            for request in (
+                allocate(),
+                stun.Message(stun.Method.REFRESH, stun.Class.REQUEST, attributes={"LIFETIME": 0}),
+            ):
+                request.attributes |= {name: challenge[name] for name in ("NONCE", "REALM")} | {"USERNAME": username}
+                request.add_message_integrity(make_integrity_key(username, challenge["REALM"], password))
+                client.send(bytes(request))
+            answers = [stun.parse_message(await loop.sock_recv(client, 2048)) for _ in range(2)]
+            assert [one.message_class for one in answers] == [stun.Class.RESPONSE] * 2
+            assert running.allocations == 0
+
+
+def allocate() -> stun.Message:
+    attributes = {"LIFETIME": 600, "REQUESTED-TRANSPORT": UDP_TRANSPORT}
+    return stun.Message(stun.Method.ALLOCATE, stun.Class.REQUEST, attributes=attributes)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
@@ -269,6 +297,20 @@ async def test_it_serves_until_it_is_told_to_stop(caplog: pytest.LogCaptureFixtu
     stop = asyncio.Event()
     await serve_until(stop, RelayConfig(secret=SECRET, listen=(LOOPBACK,)), stop.set)
     assert [record.message for record in caplog.records] == ["Relay is ready", "Relay has left"]
+
+
+def test_a_relay_may_open_a_socket_for_each_allocation() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+        assert allow_sockets(100) == 100
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
+        assert allow_sockets(300) == 300
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 300
+        if before[1] != resource.RLIM_INFINITY:
+            assert allow_sockets(before[1] + 1) == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # coturn, the relay of production, serves the same client with the same credentials

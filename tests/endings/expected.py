@@ -14,7 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from exeunt.actors.timing import LOST_AFTER_S
+from exeunt.actors.timing import LOST_AFTER_S, PROBE_S, STALL_GRACE_S
 
 NONE: Final = "none"
 """No ending is recorded."""
@@ -54,6 +54,9 @@ DIED: Final = Limit("process died", 2_000)
 LOST: Final = Limit("network lost", LOST_AFTER_S * 1000 + 1_500, at_least_ms=LOST_AFTER_S * 1000 - 1_500)
 POLLED: Final = Limit("told, after the portal has looked", 150, round_trips=1, with_loss=False)
 """The portal looks into its database every 100 ms."""
+ASLEEP_S: Final = 60.0
+WOKEN: Final = Limit("on waking up", (ASLEEP_S + STALL_GRACE_S + PROBE_S) * 1000, at_least_ms=ASLEEP_S * 1000)
+"""Who wakes up asks first, and concludes nothing before the probes could have been answered."""
 ANY: Final = Limit("no limit", 60_000)
 
 
@@ -87,9 +90,10 @@ class Row:
         return self.client if side is Side.CLIENT else self.gateway
 
     @property
-    def survives(self) -> bool:
-        """Whether the plain connection must go on."""
-        return self.survives_in(Variant.PLAIN)
+    def is_timed(self) -> bool:
+        """Whether some side must know within two seconds or less."""
+        cells = (self.client, self.gateway, *(self.relay or ()))
+        return any(cell.cause != NONE and cell.limit.at_most_ms <= DIED.at_most_ms for cell in cells)
 
     def survives_in(self, variant: Variant) -> bool:
         """Whether the connection must go on there."""
@@ -163,7 +167,7 @@ _ROWS = (
     Row(
         "SIGSTOP for 60 s",
         "All processes of the client stand still for a minute, as those of a laptop asleep.",
-        Cell("network_lost", "network", None, Limit("on waking up", 62_000, at_least_ms=58_000)),
+        Cell("network_lost", "network", None, WOKEN),
         Cell(
             "network_lost",
             "network",
@@ -177,6 +181,24 @@ _ROWS = (
         "The gateway gets SIGTERM; another one of the site takes over.",
         _told("shutting_down"),
         _said("shutting_down"),
+    ),
+    Row(
+        "live restart of the client's worker",
+        "`exeunt restart peers-1` in the client: a successor takes the connection.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
+        "live restart of the gateway's worker",
+        "`exeunt restart peers-1` in the gateway.",
+        _ALIVE,
+        _ALIVE,
+    ),
+    Row(
+        "gateway upgrade in place",
+        "`exeunt restart --all` in the gateway, as after an upgrade of its code.",
+        _ALIVE,
+        _ALIVE,
     ),
     Row(
         "gateway worker SIGKILL",

@@ -7,6 +7,9 @@ gateways stay. Blocking; a house is used by one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,15 +17,21 @@ from typing import Any, Final
 import psutil
 
 from exeunt.actors.endings import Ending
+from exeunt.actors.network.errors import NetworkError
 from exeunt.clients.demo.home import make_home
-from exeunt.clients.demo.stage import RESOURCE_NAME, Player, Stage
+from exeunt.clients.demo.stage import RESOURCE_NAME, Player, Stage, StageError
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.store import Store
 
 from .expected import Variant
 
 LOSS_PERCENT: Final = 20
+TCP_PAUSE_S: Final = 2.0
+"""TCP waits twice as long after each loss in a row, up to two minutes: with that, a download on a line that loses a
+fifth would tell of TCP and not of the tunnel. Kernels before 6.15 have no such limit, and downloads may be late there.
+"""
 _CONNECT_S: Final = 60.0
+_RESTART_S: Final = 30.0
 _POLL_S: Final = 0.01
 
 
@@ -62,6 +71,9 @@ class House(Stage):
         if self.needs.lifetime_s is not None:
             self.portal.module = "tests.endings.short_lived"
         self.prepare()
+        for place in (self.lab.client, self.lab.resource):
+            with contextlib.suppress(NetworkError):
+                place.configure(sysctls={"ipv4/tcp_rto_max_ms": f"{TCP_PAUSE_S * 1000:.0f}"})
         self.start_resource()
         self.start_portal_and_relay()
         self.start_gateways()
@@ -114,6 +126,20 @@ class House(Stage):
             now = time.time()
             self._tokens["client"] = administration.renew_token(store, "client-1", now_unix=now).token
             administration.set_policy(store, "client-1", RESOURCE_NAME, allowed=True)
+
+    def restart(self, player: Player, target: str) -> float:
+        """Have `exeunt restart` done in a program; return the moment at which it began, once the successors live.
+
+        Raises StageError when it fails.
+        """
+        argv = [sys.executable, "-m", "exeunt.clients", "restart", target, "--instance", player.name]
+        environ = {**os.environ, "EXEUNT_HOME": str(player.home)}
+        moment = time.time()
+        done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False, timeout=_RESTART_S)
+        if done.returncode != 0:
+            raise StageError(f"exeunt restart {target} of {player.name}: {done.stderr or done.stdout}")
+        player.note_workers()
+        return moment
 
     def worker_pid(self, player: Player, worker: str) -> int:
         """Return the pid of a program's worker."""

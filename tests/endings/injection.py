@@ -77,6 +77,19 @@ def kill(pid: int) -> float:
     return moment
 
 
+@contextmanager
+def still(pid: int) -> Generator[None]:
+    """Hold a process still for as long as this lasts; what it is sent meanwhile it gets all at once."""
+    process = psutil.Process(pid)
+    process.suspend()
+    try:
+        while process.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+        yield
+    finally:
+        process.resume()
+
+
 def exhaust_memory(player: Player, worker: str, pid: int) -> float:
     """Have the kernel's OOM killer end a worker; return the moment at which it was sent too much.
 

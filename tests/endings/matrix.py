@@ -1,8 +1,8 @@
 """Playing many cells side by side: lanes, each with a house of its own, share the processor by turns.
 
-Most rows need the processor for a second and end at once; some wait for a quarter of a minute, or a whole one. So there
-are more lanes than processors, and a lane that waits lets others work. Slow rows come first, and the quick ones fill
-what is left.
+Some rows wait for a quarter of a minute, or a whole one: they come first, on many lanes, since waiting costs nothing.
+Most need the processor for a second and are timed in milliseconds; when only they are left, most lanes go, because even
+a stage that stands idle takes its part.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from typing import Final
 from .expected import ROWS, Side, Variant
 from .house import House, Needs
 from .performance import Outcome, end_client, perform
+from .processor import Processor
 from .rows import PLAYED
 
 ATTEMPTS: Final = 2
 """A run that did not come to its event (a stage that would not stand) is played once more."""
 _RUNS_A_TURN: Final = 5
+_LANES_A_SHARE: Final = 2
+"""After its event a run looks for leftovers for a second or two, without the processor: somebody else can have it."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,23 @@ class Matrix:
         busy: int | None = None,
         keep: Path | None = None,
     ) -> None:
-        """`lanes`: how many houses stand at once; `busy`: how many of them may use the processor; `keep`: where to copy
-        the programs' files after a run that went wrong.
+        """`lanes`: how many houses stand at once; `busy`: how many of them may use the processor (None: one for each
+        processor); `keep`: where to copy the programs' files after a run that went wrong.
         """
         self._keep = keep
         self._work = deque(work)
         self._on_outcome = on_outcome
         self._lanes = lanes
-        self._busy = threading.Semaphore(busy or os.cpu_count() or 1)
+        shares = busy or os.cpu_count() or 1
+        self._processor = Processor(shares)
+        self._lively_lanes = min(lanes, shares * _LANES_A_SHARE)
         self._lock = threading.Lock()
 
     def play(self) -> None:
         """Play everything; returns when it has been played."""
-        lanes = [threading.Thread(target=self._lane, name=f"lane-{number}") for number in range(self._lanes)]
+        lanes = [
+            threading.Thread(target=self._lane, args=(number,), name=f"lane-{number}") for number in range(self._lanes)
+        ]
         for lane in lanes:
             lane.start()
         for lane in lanes:
@@ -86,9 +93,10 @@ class Matrix:
         with self._lock:
             self._work.clear()
 
-    def _lane(self) -> None:
+    def _lane(self, number: int) -> None:
         house: House | None = None
-        while (turn := self._next(house.needs if house is not None else None)) is not None:
+        only_waits = number >= self._lively_lanes
+        while (turn := self._next(house.needs if house is not None else None, only_waits=only_waits)) is not None:
             for _ in range(turn.runs):
                 house, outcome = self._run(house, turn)
                 with self._lock:
@@ -96,10 +104,10 @@ class Matrix:
         if house is not None:
             house.close()
 
-    def _next(self, standing: Needs | None) -> Turn | None:
+    def _next(self, standing: Needs | None, *, only_waits: bool) -> Turn | None:
         """Take the next turn; among those of its kind, one for the house that stands already."""
         with self._lock:
-            if not self._work:
+            if not self._work or (only_waits and not PLAYED[self._work[0].row].waits):
                 return None
             first = self._work[0]
             waits = PLAYED[first.row].waits
@@ -116,7 +124,7 @@ class Matrix:
             try:
                 if house is None or house.needs != turn.needs:
                     house = self._another(house, turn.needs)
-                outcome = perform(house, turn.row, turn.variant, self._busy)
+                outcome = perform(house, turn.row, turn.variant, self._processor)
                 self._keep_files(house, outcome)
                 if outcome.complaints or outcome.leftovers:  # what is wrong now must not be the next run's
                     end_client(house)
@@ -142,7 +150,7 @@ class Matrix:
     def _another(self, house: House | None, needs: Needs) -> House:
         if house is not None:
             house.close()
-        with self._busy:
+        with self._processor.share():
             house = House(needs)
             try:
                 house.open()

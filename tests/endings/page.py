@@ -42,6 +42,9 @@ Three kinds of lines are worth telling apart:
 - **Silence.** Nobody was told anything, because the network is gone. Only this is left to the timeout of
   {LOST_AFTER_S:g} s.
 
+What is told or spoken for is timed while nothing else is played: it is the programs that are measured, and not their
+queue for the processor.
+
 And some lines must say nothing at all: the connection goes on, and a download that is under way in it arrives whole,
 over the same TCP connection.
 """

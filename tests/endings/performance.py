@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +20,7 @@ from .clock import unix
 from .expected import NONE, ROWS, Limit, Row, Side, Variant
 from .house import House, Link
 from .injection import CannotBeDone
+from .processor import Processor
 from .rows import PLAYED, Played
 from .trickle import CAREFUL, STEADY, Trickle
 
@@ -78,23 +78,22 @@ def within(limit: Limit, took_ms: float, rtt_ms: float, variant: Variant) -> boo
     return limit.at_least_ms <= took_ms <= limit.at_most_ms + limit.round_trips * rtt_ms
 
 
-def perform(house: House, name: str, variant: Variant, busy: threading.Semaphore) -> Outcome:
-    """Play it once. `busy` is held while processor time is needed, let go while nothing happens.
+def perform(house: House, name: str, variant: Variant, processor: Processor) -> Outcome:
+    """Play it once. The processor is shared while somebody starts or leaves, had alone while milliseconds count, and
+    let go while nothing happens.
 
     Raises StageError, TimeoutError, and whatever else a program that does not do its part comes to.
     """
     row, played = ROWS[name], PLAYED[name]
     outcome = Outcome(name, variant)
-    with contextlib.ExitStack() as held:
-        held.enter_context(busy)
+    survives = row.survives_in(variant)
+    with processor.share():
         before = set(leftovers.relayed_ports(house))
         house.enter(variant)
         link = house.connect()
         outcome.rtt_ms = link.rtt_ms
-        survives = row.survives_in(variant)
         trickle = Trickle(house.lab, CAREFUL if variant is Variant.LOSS else STEADY) if survives else None
-        if played.waits:
-            held.close()
+    with _place(row, played, processor):
         try:
             moment = played.play(house, link)
         except CannotBeDone as error:
@@ -105,17 +104,23 @@ def perform(house: House, name: str, variant: Variant, busy: threading.Semaphore
             outcome.complaints += [complaint] if complaint else []
         if not outcome.skipped:
             _read_records(house, row, link, moment, outcome)
-    with busy:
-        _after(house, played, link, outcome)
+    _after(house, played, link, outcome, processor)
     outcome.leftovers += leftovers.of_client(house) + leftovers.of_connection(house)
     if played.releases:
         outcome.leftovers += leftovers.of_allocations(house, before)
-    with busy:
-        if played.files_stay:
+    if played.files_stay:
+        with processor.share():
             house.enter(variant)
             _leave(house, outcome)
-        outcome.leftovers += leftovers.of_files(house)
+    outcome.leftovers += leftovers.of_files(house)
     return outcome
+
+
+def _place(row: Row, played: Played, processor: Processor) -> contextlib.AbstractContextManager[None]:
+    """Where a row's event happens."""
+    if played.waits:
+        return contextlib.nullcontext()
+    return processor.alone() if row.is_timed else processor.share()
 
 
 def end_client(house: House) -> None:
@@ -135,7 +140,7 @@ def _read_records(house: House, row: Row, link: Link, moment: float, outcome: Ou
     for side, player in players.items():
         cell = row.cell(outcome.variant, side)
         if cell.cause != NONE:
-            limit_s = min(cell.limit.at_most_ms / 1000, 62.0) + _SLACK_S
+            limit_s = cell.limit.at_most_ms / 1000 + _SLACK_S
             house.wait_for_ending(player, link, max(0.2, moment + limit_s - due))
     for side, player in players.items():
         outcome.records[side] = _record(house.ending_of(player, link), moment)
@@ -154,13 +159,17 @@ def _record(ending: Ending | None, moment: float) -> Record:
     )
 
 
-def _after(house: House, played: Played, link: Link, outcome: Outcome) -> None:
+def _after(house: House, played: Played, link: Link, outcome: Outcome, processor: Processor) -> None:
     """Everybody who was touched returns; the client leaves, if it has not."""
-    if played.client_ends and not outcome.skipped:
-        _await_end(house, outcome)
-    played.mend(house, link)
-    if not played.client_ends or outcome.skipped:
-        _leave(house, outcome)
+    ends = played.client_ends and not outcome.skipped
+    with processor.share():
+        if ends:
+            _await_end(house, outcome)
+        played.mend(house, link)
+    played.settle(house, link)
+    if not ends:
+        with processor.share():
+            _leave(house, outcome)
 
 
 def _leave(house: House, outcome: Outcome) -> None:

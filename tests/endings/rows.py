@@ -21,11 +21,11 @@ from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
 
 from . import injection
 from .clock import unix
+from .expected import ASLEEP_S
 from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
 
-ASLEEP_S: Final = 60.0
 CUT_S: Final = 5.0
 PORTAL_AWAY_S: Final = 15.0
 """Longer than the 10 s between two heartbeats: the next one shows the portal that the link is gone."""
@@ -45,6 +45,8 @@ class Played:
 
     play: Play
     mend: Mend = _nothing
+    settle: Mend = _nothing
+    """Waits until everybody is there again whom `mend` has called, or the event itself: without the processor."""
     needs: Needs = field(default_factory=Needs)
     waits: bool = False
     """Most of its time is waiting: many stages may play it side by side."""
@@ -76,10 +78,11 @@ def _signal(number: signal.Signals) -> Play:
 
 
 def _second_signal(house: House, _link: Link) -> float:
-    moment = time.time()
-    os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
-    os.kill(house.client.pid, signal.SIGTERM)
-    return moment
+    """Held still meanwhile, the program sees both at once: else the goodbye may be quicker than the second one."""
+    with injection.still(house.client.pid):
+        os.kill(house.client.pid, signal.SIGINT)  # two different ones: a second one of a kind that is pending is lost
+        os.kill(house.client.pid, signal.SIGTERM)
+        return time.time()
 
 
 # --- crashes ---
@@ -156,6 +159,21 @@ def _has_device(house: House, link: Link) -> bool:
     return any(row["address"].endswith("/device") and row["state"] == "running" for row in rows)
 
 
+# --- worker processes that are succeeded ---
+
+
+def _restart_client_worker(house: House, _link: Link) -> float:
+    return house.restart(house.client, "peers-1")
+
+
+def _restart_gateway_worker(house: House, link: Link) -> float:
+    return house.restart(house.gateway(link), "peers-1")
+
+
+def _upgrade_in_place(house: House, link: Link) -> float:
+    return house.restart(house.gateway(link), "--all")
+
+
 # --- the portal's and the relay's ---
 
 
@@ -193,6 +211,9 @@ def _portal_down(house: House, _link: Link) -> float:
 def _portal_returns(house: House, _link: Link) -> None:
     house.portal = house.portal.again()
     house.start_portal()
+
+
+def _all_are_joined(house: House, _link: Link) -> None:
     for gateway in house.gateways:
         gateway.wait_for("portal again", lambda gateway=gateway: not gateway.status()["problems"])  # type: ignore[misc]
 
@@ -257,12 +278,15 @@ PLAYED: Final = MappingProxyType(
         "supervisor SIGKILL": Played(_kill_supervisor, client_ends=True, files_stay=True),
         "whole tree SIGKILL": Played(_kill_tree, client_ends=True, files_stay=True, releases=False),
         "SIGSTOP for 60 s": Played(_sleep, waits=True),
-        "gateway upgrade": Played(_gateway_leaves, _gateway_returns, Needs(gateways=2)),
-        "gateway worker SIGKILL": Played(_kill_gateway_worker, _gateway_worker_is_back, releases=False),
+        "gateway upgrade": Played(_gateway_leaves, _gateway_returns, needs=Needs(gateways=2)),
+        "live restart of the client's worker": Played(_restart_client_worker),
+        "live restart of the gateway's worker": Played(_restart_gateway_worker),
+        "gateway upgrade in place": Played(_upgrade_in_place),
+        "gateway worker SIGKILL": Played(_kill_gateway_worker, settle=_gateway_worker_is_back, releases=False),
         "access revoked": Played(_revoke_access, _permit_again),
         "access expired": Played(_expire, needs=Needs(lifetime_s=LIFETIME_S), waits=True),
         "token revoked": Played(_revoke_token, _permit_again, client_ends=True),
-        "portal down during sign-out": Played(_portal_down, _portal_returns, client_ends=True),
+        "portal down during sign-out": Played(_portal_down, _portal_returns, _all_are_joined, client_ends=True),
         "portal link cut": Played(_portal_link_cut, waits=True),
         "relay killed": Played(_kill_relay, _relay_returns, waits=True),
         "link cut": Played(_cut, _heal, waits=True, releases=False),

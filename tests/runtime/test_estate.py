@@ -192,17 +192,34 @@ async def test_strangers_are_not_let_in(tmp_path: Path) -> None:
     estates.close()
 
 
+async def test_who_dies_without_having_read_what_it_inherits_is_heard(estates: Estates, ear: Ear) -> None:
+    """The kernel then gives an error before it gives what lies in the socket."""
+    estates.pass_on(ME, "w")  # nothing; but from now on a successor is expected
+    successor = Deposits(estates.path)
+    waiting = asyncio.ensure_future(estates.until_here(ME, asyncio.Event()))
+    await asyncio.wait_for(waiting, 5)
+    mine(estates).inherit(None)
+    successor.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    successor.close()
+    assert estates.ended(ME, "w") == 1
+    assert len(ear.heard()) == 1
+
+
 async def test_a_worker_is_let_in_once(estates: Estates, deposits: Deposits) -> None:
     with raw(estates):
         await until(lambda: estates.strangers_total)
     assert deposits.is_kept
 
 
-async def test_who_died_before_it_was_let_in_is_heard(tmp_path: Path, ear: Ear) -> None:
-    """Its process is not among the living any more when its connection is taken."""
-    estates = Estates(tmp_path / "s.3w", lambda _pid: None)
+@pytest.mark.parametrize("worker", [None, "w"])
+async def test_who_died_before_it_was_let_in_is_heard(tmp_path: Path, ear: Ear, worker: str | None) -> None:
+    """Its process is not among the living any more when its connection is taken, or still is."""
+    estates = Estates(tmp_path / "s.3w", lambda _pid: worker)
     deposits = Deposits(estates.path)
     deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.close()
+    if worker is not None:
+        await until(lambda: estates.of(ME) is not None)
     assert estates.ended(ME, "w") == 1
     assert len(ear.heard()) == 1
     deposits.close()
@@ -320,4 +337,40 @@ async def test_closing_ends_what_is_being_said(estates: Estates, deposits: Depos
     estates.ended(ME, "w")
     estates.close()
     await asyncio.wait_for(estates.until_silent(), 1)
+    assert len(ear.heard()) == 1
+
+
+async def test_what_was_passed_on_is_waited_for_until_it_is_taken_or_given_up(
+    estates: Estates, deposits: Deposits, ear: Ear
+) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.bequeath("a", b"state", [ear.mouth.fileno()])
+    deposits.close()
+    estates.pass_on(ME, "w")
+    waiting = asyncio.ensure_future(estates.until_taken("w"))
+    successor = Deposits(estates.path)
+    await asyncio.wait_for(successor.until_inherited(), 5)
+    bequest = successor.inherit("a")
+    assert bequest is not None
+    assert bequest.document == b"state"
+    with socket.socket(fileno=bequest.descriptors[0]) as heirloom:
+        assert heirloom.getsockname()[1] == ear.port
+    assert not waiting.done()
+    successor.taken("a")
+    await asyncio.wait_for(waiting, 5)
+    assert ear.heard() == []
+    assert not estates.has_passed_on("w")
+    await estates.until_taken("w")
+    successor.close()
+
+
+async def test_what_is_given_up_is_said_and_waited_for_no_more(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.bequeath("a", b"state")
+    deposits.close()
+    estates.pass_on(ME, "w")
+    waiting = asyncio.ensure_future(estates.until_taken("w"))
+    await asyncio.sleep(0)
+    assert estates.give_up("w") == 1
+    await asyncio.wait_for(waiting, 5)
     assert len(ear.heard()) == 1

@@ -30,12 +30,12 @@ def ear() -> Iterator[socket.socket]:
         yield ear
 
 
-async def start(supervise: SupervisorFactory, ear: socket.socket, **args: Any) -> Supervisor:
+async def start(supervise: SupervisorFactory, ear: socket.socket, patience_ms: int = 5_000, **args: Any) -> Supervisor:
     heir = ChildSpec(
         id="heir", worker="w1", start="tests.runtime.troupe:Heir", args={"port": ear.getsockname()[1], **args}
     )
     other = ChildSpec(id="other", worker="w2", start="tests.runtime.troupe:Player")
-    workers = [WorkerSpec(name="w1", hands_over=True), WorkerSpec(name="w2")]
+    workers = [WorkerSpec(name="w1", hands_over=True, shutdown_ms=patience_ms), WorkerSpec(name="w2")]
     return await supervise(heir, other, workers=workers)
 
 
@@ -160,6 +160,48 @@ async def test_the_worker_works_until_its_successor_waits(supervise: SupervisorF
     worst_ms = max(worst_ms, (time.monotonic() - answered_at) * 1000)
     print(f"\nduring a restart with a hand-over nobody answers for {worst_ms:.0f} ms")
     assert worst_ms < 2000
+
+
+async def test_restarts_that_overtake_one_another_are_one(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start(supervise, ear)
+    assert await ask(supervisor, Number(7)) == 7
+    pid = supervisor.processes["w1"].pid
+    known = {child.pid for child in psutil.Process().children(recursive=True)}
+    for _ in range(4):
+        assert await supervisor.restart("w1")
+        await until(lambda: successors(known))
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 8
+    await until(lambda: successors(known) == [supervisor.processes["w1"].pid])
+    assert heard(ear) == b""
+
+
+async def test_a_worker_that_is_killed_while_its_successor_waits_hands_nothing_over(
+    supervise: SupervisorFactory, ear: socket.socket
+) -> None:
+    supervisor = await start(supervise, ear)
+    assert await ask(supervisor, Number(7)) == 7
+    pid = supervisor.processes["w1"].pid
+    known = {child.pid for child in psutil.Process().children(recursive=True)}
+    await supervisor.restart("w1")
+    await until(lambda: successors(known))
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: heard(ear) == b"gone")
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 1
+
+
+async def test_a_worker_that_does_not_leave_is_killed_and_replaced(
+    supervise: SupervisorFactory, ear: socket.socket
+) -> None:
+    """Its loop is stopped, so it cannot hand anything over."""
+    supervisor = await start(supervise, ear, patience_ms=300)
+    pid = supervisor.processes["w1"].pid
+    os.kill(pid, signal.SIGSTOP)
+    await supervisor.restart("w1")
+    await until(lambda: heard(ear) == b"gone")
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 1
 
 
 async def test_a_successor_that_dies_while_it_waits_is_replaced(

@@ -345,6 +345,18 @@ async def test_further_children_are_started_by_anybody(supervise: SupervisorFact
     assert (await supervisor.ref("b").ask(Say("x"))).text == "x"
 
 
+async def test_a_child_waits_for_its_worker_to_be_replaced(supervise: SupervisorFactory) -> None:
+    supervisor = await supervise(child("a"))
+    died = supervisor.processes["w1"].ended
+    os.kill(supervisor.processes["w1"].pid, signal.SIGKILL)
+    await died.wait()
+    assert supervisor.worker_state("w1") == "backoff"
+    ref = await supervisor.start_child(child("b", restart=Restart.TEMPORARY))
+    assert (await ref.ask(Say("x"))).text == "x"
+    with pytest.raises(ActorDead, match="no such worker"):
+        await supervisor.start_child(child("c", "nowhere"))
+
+
 async def test_a_restart_on_request(supervise: SupervisorFactory) -> None:
     supervisor = await supervise(child("a"), intensity=Intensity(restarts=0))
     assert await supervisor.restart("t/w1/a")

@@ -285,6 +285,14 @@ def test_leaves_whose_worker_is_gone_for_good_were_given_up_for_good() -> None:
     assert stage.tree.handle_restart("b") == Decision()
 
 
+def test_temporary_ones_whose_worker_has_ended_were_not_given_up() -> None:
+    """They are not started again, which is what they were asked for."""
+    stage = Stage(abc(b=Restart.TEMPORARY))
+    for decision in stage.tree.handle_loss(["a", "b"], "worker_died", 0.0):
+        stage.carry_out(decision)
+    assert (stage.ids, stage.tree.given_up()) == (["a", "c"], [])
+
+
 def test_only_so_many_who_were_given_up_are_remembered() -> None:
     stage = Stage([])
     for number in range(150):

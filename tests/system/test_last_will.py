@@ -12,7 +12,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -62,9 +62,12 @@ def took_ms(ending: Ending, killed_at: float) -> float:
     return (dt.datetime.fromisoformat(ending.ended_at).timestamp() - killed_at) * 1000
 
 
-def kill_again_and_again(stage: Stage, victim: Player, survivor: Player, kill: Callable[[int], None]) -> list[float]:
-    """Return how long the survivor took to know, for each kill; everything else is asserted."""
+def kill_again_and_again(stage: Stage, victim: Player, survivor: Player) -> tuple[list[float], int]:
+    """Return how long the survivor took to know, for each kill, and how often it was by the last will; everything else
+    is asserted.
+    """
     found: list[float] = []
+    by_will = 0
     again_at = 0.0
     for _ in range(KILLS):
         time.sleep(max(0.0, again_at - time.monotonic()))
@@ -73,27 +76,25 @@ def kill_again_and_again(stage: Stage, victim: Player, survivor: Player, kill: C
         connection = current_peer(stage)["connection"]
         pid = worker(victim)
         killed_at = time.time()
-        kill(pid)
+        os.kill(pid, signal.SIGKILL)
         there = ending_of(survivor, connection)
-        assert (there.cause, there.initiated_by, there.acknowledged) == ("worker_crashed", "supervisor", None)
-        assert there.evidence["told"] == "last will: worker_crashed"
-        assert there.detection_ms is None
+        story = "\n".join(map(str, (there, *said(victim), *said(survivor))))
+        assert (there.cause, there.initiated_by, there.acknowledged) == ("worker_crashed", "supervisor", None), story
+        # The victim's own event loop tells the portal, and asks for another connection at once: where the way is long,
+        # or the first datagrams are lost, that word comes first now and then.
+        by_will += there.evidence["told"] == "last will: worker_crashed"
         here = ending_of(victim, connection)
         assert (here.cause, here.initiated_by) == ("worker_crashed", "supervisor")
         found.append(took_ms(there, killed_at))
         victim.wait_for("second worker", lambda pid=pid: worker(victim) not in (0, pid))  # type: ignore[misc]
     connect(stage)
-    return found
+    return found, by_will
 
 
-def report(what: str, found: list[float]) -> None:
-    median, worst = statistics.median(found), max(found)
-    print(f"\n{what}: known after {median:.1f} ms (median), {worst:.1f} ms (worst of {len(found)})")
-    assert worst < PROMISED_MS
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+def said(player: Player) -> list[str]:
+    """The end of its logs, for whoever wants to know why."""
+    lines = [line for path in (player.home / "log").glob("*.log") for line in path.read_text().splitlines()]
+    return sorted(lines)[-30:]
 
 
 @pytest.mark.timeout(90 + KILLS * 20)
@@ -109,12 +110,19 @@ def test_a_killed_worker_is_spoken_for(raise_curtain: RaiseCurtain, side: str, p
     victim, survivor = stage.client, stage.gateways[0]
     if side == "gateway":
         victim, survivor = survivor, victim
-    found = kill_again_and_again(stage, victim, survivor, kill)
-    report(f"peers-1 of the {side} killed, {path}, {loss:g} % lost each way", found)
+    found, by_will = kill_again_and_again(stage, victim, survivor)
+    assert by_will > 0
+    median, worst = statistics.median(found), max(found)
+    print(
+        f"\npeers-1 of the {side} killed, {path}, {loss:g} % lost each way: known after {median:.1f} ms (median), ",
+        end="",
+    )
+    print(f"{worst:.1f} ms (worst of {len(found)}), {by_will} times by the last will")
+    assert worst < PROMISED_MS
 
 
 @contextlib.contextmanager
-def starving(pid: int) -> Iterator[None]:
+def starving(pid: int) -> Generator[None]:
     """Put a process into a memory cgroup without any room: the kernel kills it for the next page that it writes to."""
     for root, limit in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
         group = Path(root) / f"exeunt-test-{os.getpid()}"

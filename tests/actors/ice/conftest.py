@@ -44,6 +44,10 @@ class TurnServer(asyncio.DatagramProtocol):
     """Method and, for a Refresh, the lifetime asked for."""
     refused: int = 0
     is_mute: bool = False
+    is_tacit: bool = False
+    """It allocates, and its answer gets lost."""
+    loses: int = 0
+    """So many Refresh requests get lost on the way here."""
     delay_s: float = 0.0
 
     @property
@@ -72,6 +76,9 @@ class TurnServer(asyncio.DatagramProtocol):
                 allocation.transport.sendto(data[4 : 4 + length], allocation.channels[number])
             return
         request = stun.parse_message(data)
+        if self.loses and request.message_method is stun.Method.REFRESH:
+            self.loses -= 1
+            return
         self.requests.append((request.message_method.name, request.attributes.get("LIFETIME", -1)))
         if request.message_method is stun.Method.BINDING:
             self._answer(request, client, {"XOR-MAPPED-ADDRESS": client}, signed=False)
@@ -97,6 +104,8 @@ class TurnServer(asyncio.DatagramProtocol):
         assert allocation.transport is not None
         self.allocations[client] = allocation
         relayed = allocation.transport.get_extra_info("sockname")
+        if self.is_tacit:
+            return
         self._answer(
             request,
             client,

@@ -32,7 +32,7 @@ class Heard:
     def take_data(self, host: str, datagram: bytes, source: Address) -> None:
         """Nor this."""
 
-    def take_unreachable(self, destination: Address) -> None:
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Nor this."""
 
 

@@ -16,7 +16,7 @@ from exeunt.actors.ice import Address, Credentials, IceConfig, binding
 from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.connection import IceConnection, SessionCallbacks
 from exeunt.actors.ice.packing import Role
-from exeunt.actors.ice.relay import UdpClient
+from exeunt.actors.ice.relay_client import UdpClient
 from exeunt.actors.ice.sockets import Sockets
 
 OURS = Credentials(local_username="aaaa", local_password="a" * 22, remote_username="bbbb", remote_password="b" * 22)
@@ -69,7 +69,7 @@ class Unheard:
     def take_data(self, host: str, datagram: bytes, source: Address) -> None:
         """Nobody sends data to it."""
 
-    def take_unreachable(self, destination: Address) -> None:
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Nor says that it cannot be reached."""
 
 

@@ -370,3 +370,17 @@ async def test_through_coturn(coturn: tuple[str, int], make_pair: MakePair, tran
     await assert_carries(a, b)
     await a.agent.close(2.0)
     assert a.agent.counters["relay_not_released"] == 0
+
+
+async def test_what_icmp_says_of_the_path_is_counted(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    path, _ = await connect(a, b)
+    await b.agent.close(1.0)
+    async with asyncio.timeout(2.0):
+        while not a.agent.counters["path_refused"]:
+            a.agent.send(b"anybody?")
+            await asyncio.sleep(0.01)
+    a.agent.take_unreachable(path.remote, refused=False)
+    a.agent.take_unreachable(("127.0.0.1", 9), refused=False)  # a candidate that is not in use
+    assert a.agent.counters["path_unreachable"] == 1
+    assert a.losses.empty()

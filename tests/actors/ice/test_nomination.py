@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exeunt.actors.ice.nomination import DIRECT_WAIT_S, RELAY_WAIT_S, Contender, decide
+from exeunt.actors.ice.nomination import (
+    DIRECT_WAIT_S,
+    LONGEST_DIRECT_WAIT_S,
+    LONGEST_RELAY_WAIT_S,
+    RELAY_WAIT_S,
+    Contender,
+    decide,
+)
 
 CONTENDERS = st.lists(
     st.builds(
@@ -13,6 +20,7 @@ CONTENDERS = st.lists(
         relay_legs=st.integers(0, 2),
         priority=st.integers(0, 2**62),
         valid_since=st.none() | st.floats(0, 100),
+        rtt_s=st.floats(0, 20),
     ),
     max_size=12,
     unique_by=lambda c: c.key,
@@ -25,18 +33,21 @@ def test_at_once_when_nothing_better_is_pending() -> None:
     assert decide([pending, best], selected=None, now=5.0).nominate == "best"
 
 
-def test_a_direct_pair_waits_150_ms_for_a_better_one() -> None:
-    valid = Contender("valid", 0, 9, valid_since=5.0)
+@pytest.mark.parametrize(
+    ("legs", "rtt_s", "wait_s"),
+    [
+        (0, 0.030, 0.030 + DIRECT_WAIT_S),
+        (0, 0.600, LONGEST_DIRECT_WAIT_S),
+        (1, 0.100, 0.100 + RELAY_WAIT_S),
+        (2, 0.250, 0.250 + RELAY_WAIT_S),
+        (1, 3.000, LONGEST_RELAY_WAIT_S),
+    ],
+)
+def test_a_better_one_has_a_round_trip_and_a_little_more(legs: int, rtt_s: float, wait_s: float) -> None:
+    valid = Contender("valid", legs, 9, valid_since=5.0, rtt_s=rtt_s)
     pending = Contender("pending", 0, 10, valid_since=None)
-    assert decide([pending, valid], selected=None, now=5.1) == (None, 5.0 + DIRECT_WAIT_S)
-    assert decide([pending, valid], selected=None, now=5.0 + DIRECT_WAIT_S).nominate == "valid"
-
-
-def test_a_relayed_pair_waits_a_second_for_a_direct_one() -> None:
-    valid = Contender("relay", 1, 99, valid_since=5.0)
-    pending = Contender("direct", 0, 1, valid_since=None)
-    assert decide([pending, valid], selected=None, now=5.9) == (None, 5.0 + RELAY_WAIT_S)
-    assert decide([pending, valid], selected=None, now=6.0).nominate == "relay"
+    assert decide([pending, valid], selected=None, now=4.99 + wait_s) == (None, 5.0 + wait_s)
+    assert decide([pending, valid], selected=None, now=5.0 + wait_s).nominate == "valid"
 
 
 def test_one_leg_beats_two_whatever_the_priority() -> None:

@@ -227,3 +227,54 @@ def test_a_withdrawn_candidate_is_left_while_it_still_carries() -> None:
     a.machine.handle_remote_withdrawn(Candidate("f", priority("host"), ("192.0.2.77", 7), "host"), network.now)
     network.run(60.0)
     assert_same_pair(a, b)
+
+
+def relayed_while_blocked(network: Network) -> tuple[Agent, Agent]:
+    """Both sides on a relay for minutes, since nothing goes directly; then it would."""
+    a, b = behind_nats(network, "open", "open")
+    a.add_relay("198.51.100.1")
+    network.blocks = lambda source, destination: {source[0], destination[0]} == {CLIENT, GATEWAY}
+    start_both(a, b)
+    network.run(300.0)
+    assert a.legs == b.legs == 1
+    network.blocks = lambda _source, _destination: False
+    return a, b
+
+
+@pytest.mark.parametrize("news", ["hint", "urgent hint", "candidate", "base"])
+@pytest.mark.parametrize("who", ["client", "gateway"])
+def test_news_have_a_direct_path_tried_at_once(news: str, who: str) -> None:
+    network = Network(delay_s=0.02)
+    a, b = relayed_while_blocked(network)
+    agent = a if who == "client" else b
+    if news == "candidate":
+        agent.machine.handle_remote_candidate(Candidate("f", 1, ("198.51.100.77", 9), "srflx"), network.now)
+    elif news == "base":
+        agent.add_host("10.9.9.9")
+    else:
+        agent.machine.handle_hint(network.now, urgent=news != "hint")
+    agent.drain()
+    network.run(1.5, lambda: a.legs == b.legs == 0)
+    assert a.legs == b.legs == 0
+    assert_same_pair(a, b)
+
+
+def test_without_news_a_direct_path_is_found_in_half_a_minute() -> None:
+    network = Network(delay_s=0.02)
+    a, b = relayed_while_blocked(network)
+    network.run(31.0, lambda: a.legs == b.legs == 0)
+    assert a.legs == b.legs == 0
+
+
+def test_hints_do_not_make_checks_a_flood() -> None:
+    network = Network(delay_s=0.02)
+    a, b = relayed_while_blocked(network)
+    network.blocks = lambda source, destination: {source[0], destination[0]} == {CLIENT, GATEWAY}
+    network.log.clear()
+    for _ in range(200):
+        a.machine.handle_hint(network.now)
+        a.drain()
+        network.run(0.1)
+    direct = [payload for source, to, payload in network.log if (source[0], to[0]) == (CLIENT, GATEWAY)]
+    assert 7 <= len(direct) <= 2 * 20
+    assert b.legs == 1

@@ -22,7 +22,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[str, bytes, Address]] = asyncio.Queue()
-        self.unreachable: asyncio.Queue[Address] = asyncio.Queue()
+        self.unreachable: asyncio.Queue[tuple[Address, bool]] = asyncio.Queue()
 
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         self.heard.put_nowait((host, datagram, source))
@@ -30,8 +30,8 @@ class Listener:
     def take_data(self, host: str, datagram: bytes, source: Address) -> None:
         self.heard.put_nowait((host, datagram, source))
 
-    def take_unreachable(self, destination: Address) -> None:
-        self.unreachable.put_nowait(destination)
+    def take_unreachable(self, destination: Address, *, refused: bool) -> None:
+        self.unreachable.put_nowait((destination, refused))
 
 
 async def within(waiting: Any, seconds: float = 2.0) -> Any:
@@ -78,7 +78,7 @@ async def refused_and_then_heard() -> None:
         base.sendto(b"anybody?", nowhere)
         assert base.sendto(b"hello", there)  # the refusal of another datagram does not fail this one
         assert peer.recv(100) == b"hello"
-        assert await within(listener.unreachable.get()) == nowhere
+        assert await within(listener.unreachable.get()) == (nowhere, True)
         await asyncio.sleep(0)
         peer.sendto(b"still there", base.address)
         assert (await within(listener.heard.get()))[1] == b"still there"
@@ -98,7 +98,7 @@ async def refused_while_nobody_sends() -> None:
         sockets.table.know(address, listener, proven=True)
     for _ in range(3):
         base.sendto(b"anybody?", nowhere)
-        assert await within(listener.unreachable.get()) == nowhere
+        assert await within(listener.unreachable.get()) == (nowhere, True)
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_utime
         with pytest.raises(TimeoutError):
             await within(listener.heard.get(), 0.1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replaced
 from tests.actors.ice.sides import (
     MakePair,
     Side,
@@ -77,11 +78,13 @@ async def test_a_successor_goes_on_where_its_predecessor_was(who: str) -> None:
 
     c = Side(replace(config_for(ours), resume=snapshot), sockets=Sockets.adopt(duplicates))
     b.peer, c.peer = c, b
-    assert c.agent.path == path
-    assert await c.agent.connect(1.0) == path
+    resumed = c.agent.path
+    assert resumed is not None
+    assert replaced(resumed, rtt_ms=path.rtt_ms) == path
+    assert await c.agent.connect(1.0) == resumed
     await assert_carries(c, b)
     await asyncio.sleep(0)
-    assert c.paths == [path]
+    assert c.paths == [resumed]
     seen = c.agent.last_alive
     c.agent.hint(urgent=True)
     for _ in range(200):

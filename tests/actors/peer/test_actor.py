@@ -305,7 +305,7 @@ async def test_without_its_owner_it_says_goodbye_by_itself(sides: dict[str, Side
 async def test_a_lost_path_is_an_ending(sides: dict[str, Side]) -> None:
     client, _ = await connected(sides)
     before = rfc3339(time.time_ns())
-    PlayedAgent.made["controlling"].counters["unreachable"] += 3
+    PlayedAgent.made["controlling"].counters.update(path_refused=2, path_unreachable=1)
     PlayedAgent.made["controlling"].callbacks.on_lost(Lost("no_answer", 15.01))
     await client.over()
     (ending,) = client.endings()
@@ -675,23 +675,35 @@ async def test_a_successor_goes_on_and_the_peer_notices_nothing(sides: dict[str,
     assert [ending.cause for ending in gateway.endings()] == [Cause.SIGNED_OUT]
 
 
-@pytest.mark.parametrize("why", ["relayed", "connecting"])
-async def test_a_connection_that_cannot_be_handed_over_takes_its_leave(sides: dict[str, Side], why: str) -> None:
+async def test_without_a_path_that_could_go_along_the_successor_asks_for_another(sides: dict[str, Side]) -> None:
     notes = sides["client"].node.deposits = Notes()
-    if why == "relayed":
-        client, _ = await connected(sides)
-        PlayedAgent.made["controlling"].is_relayed = True
-    else:
-        client = sides["client"]
-        client.begin()
-        await settle()
+    client, _ = await connected(sides)
+    PlayedAgent.made["controlling"].is_relayed = True
+    client.ref.stop("hand_over")
+    await client.over()
+    assert client.endings() == []
+    client.node.resources.clear()
+    client.pump = client.node.resources["pump"] = Pump(client.node.loop, on_intent=lambda _resource: None)
+    client.peer = PeerConnection(**client.config(inherits=True))
+    client.begin()
+    await settle()
+    assert PlayedAgent.made["controlling"].config.resume is None
+    (wanted,) = [say.message for say in client.owner.of(PortalSay) if isinstance(say.message, RestartIce)]
+    assert wanted.connection == "c-1"
+    assert notes.taken_keys == ["sockets", "c-1"]
+    assert client.peer._machine.state == "established"
+
+
+async def test_a_connection_that_is_still_being_made_takes_its_leave(sides: dict[str, Side]) -> None:
+    client = sides["client"]
+    client.node.deposits = notes = Notes()
+    client.begin()
+    await settle()
     client.ref.stop("hand_over")
     await client.over()
     (ending,) = client.endings()
-    assert ending.cause is Cause.SHUTTING_DOWN
-    assert ending.acknowledged is (True if why == "relayed" else None)
-    assert "c-1" not in notes.left
-    assert notes.words == {}
+    assert (ending.cause, ending.acknowledged) == (Cause.SHUTTING_DOWN, None)
+    assert set(notes.left) == {"sockets"}
 
 
 async def test_a_successor_to_whom_nothing_was_left_does_not_start(sides: dict[str, Side]) -> None:

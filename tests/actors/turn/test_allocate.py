@@ -7,6 +7,7 @@ from aioice import stun
 from aioice.stun import Class, Method
 
 from exeunt.actors.turn import CloseReason, codec
+from exeunt.actors.turn.credentials import gateway_identifier
 
 if TYPE_CHECKING:
     from .conftest import Bench
@@ -208,6 +209,24 @@ def test_quotas_hold_by_user_and_in_total(make_bench: "type[Bench]") -> None:
     assert [allocate(port, "bob") for port in (4, 5)] == [None, 508]
     bench.request(Method.REFRESH, lifetime(0), source=("198.51.100.7", 1), username=bench.username("alice", 1))
     assert allocate(5, "bob") is None
+
+
+def test_a_gateway_of_a_thousand_clients_has_an_allocation_for_each(make_bench: "type[Bench]") -> None:
+    bench = make_bench()
+    gateway, client = (bench.username(user) for user in (gateway_identifier("g"), "c"))
+
+    def allocate(port: int, username: str) -> int | None:
+        return bench.error(bench.allocate(source=("198.51.100.7", port), username=username))
+
+    assert {allocate(port, gateway) for port in range(1, 1001)} == {None}
+    assert [allocate(port, client) for port in range(2001, 2066)] == [None] * 64 + [486]
+
+
+def test_a_gateway_has_a_quota_too(make_bench: "type[Bench]") -> None:
+    bench = make_bench(max_allocations_per_gateway=2, max_allocations_per_user=1)
+    username = bench.username(gateway_identifier("g"))
+    answers = [bench.allocate(source=("198.51.100.7", port), username=username) for port in (1, 2, 3)]
+    assert [bench.error(answer) for answer in answers] == [None, None, 486]
 
 
 def test_a_taken_port_is_replaced_by_another(bench: "Bench") -> None:

@@ -19,6 +19,7 @@ from exeunt.actors.portal.messages import (
     ResourcesChanged,
     RevokeAccess,
 )
+from exeunt.actors.turn.credentials import gateway_identifier
 from exeunt.clients.portal import administration
 
 from .conftest import Rig
@@ -34,7 +35,10 @@ def test_a_join_is_answered_with_the_whole_state(rig: Rig) -> None:
     (relay,) = joined.relays
     assert relay.username == f"{relay.expires_at}:{rig.client_made.id}"
     assert relay.expires_at == 1_800_000_000 + 24 * 3600
-    assert rig.peer(rig.gateway_made).join().site == "main"
+    joined = rig.peer(rig.gateway_made).join()
+    assert joined.site == "main"
+    (relay,) = joined.relays
+    assert relay.username == f"{relay.expires_at}:{gateway_identifier(rig.gateway_made.id)}"
 
 
 def test_heartbeats_are_answered_and_keep_a_peer(rig: Rig) -> None:

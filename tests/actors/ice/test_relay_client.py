@@ -1,0 +1,113 @@
+"""The connection to a relay: taking leave of it, and what becomes of what is written when it is gone."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any, cast
+
+import pytest
+from aioice import stun
+from tests.actors.ice.sides import MakePair, connect, turn
+
+from exeunt.actors.ice import IceServer
+from exeunt.actors.ice.relay import Relay
+from exeunt.actors.ice.relay_client import TcpClient
+
+LEAVING_S = 0.3
+"""What a connection that ends gives its relays (`exeunt.actors.timing.RELEASE_S`)."""
+
+
+async def allocate(server: IceServer) -> Relay:
+    return await Relay.allocate(
+        server, on_datagram=lambda _data, _source: None, on_lost=lambda: None, counters=Counter(), now=time.monotonic
+    )
+
+
+async def freed(turn_server: Any) -> None:
+    async with asyncio.timeout(2.0):
+        while turn_server.allocations:  # noqa: ASYNC110 - another socket's server
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+async def test_leaving_is_said_again_until_it_is_heard(lost: int, turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    turn_server.loses = lost
+    await a.agent.close(LEAVING_S)
+    assert turn_server.allocations == {}
+    assert a.agent.counters["relay_not_released"] == 0
+
+
+async def test_a_server_that_is_gone_delays_nobody(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    turn_server.is_mute = True
+    began = time.monotonic()
+    await a.agent.close(LEAVING_S)
+    assert time.monotonic() - began < LEAVING_S + 0.5
+    assert a.agent.counters["relay_not_released"] == 1
+
+
+async def test_who_has_no_time_says_it_once(turn_server: Any) -> None:
+    relay = await allocate(turn(turn_server.address))
+    relay.abandon()
+    await freed(turn_server)
+    assert turn_server.requests[-1] == ("REFRESH", 0)
+
+
+async def test_an_allocation_whose_answer_nobody_waited_for_is_given_back(turn_server: Any) -> None:
+    turn_server.is_tacit = True
+    asking = asyncio.create_task(allocate(turn(turn_server.address)))
+    async with asyncio.timeout(2.0):
+        while not turn_server.allocations:  # noqa: ASYNC110 - another socket's server
+            await asyncio.sleep(0.005)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await freed(turn_server)
+
+
+async def test_a_connection_that_the_server_closes_ends_the_question_at_once() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        began = time.monotonic()
+        with pytest.raises((OSError, TimeoutError)):
+            await allocate(IceServer("turn", host, port, "tcp", "exeunt", "secret"))
+        assert time.monotonic() - began < 2.0
+    assert unhandled == []
+
+
+class ClosedTransport:
+    """A transport that is closed, and says so or not; uvloop's raises when it is written to."""
+
+    def __init__(self, *, is_told: bool) -> None:
+        self._is_told = is_told
+
+    def is_closing(self) -> bool:
+        return self._is_told
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, _data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_nothing_is_written_to_a_connection_that_is_gone(is_told: bool) -> None:
+    client = TcpClient(("192.0.2.1", 443), username="u", password="p", lifetime=600, channel_refresh_time=500)
+    client.counters = Counter()
+    gone: list[str] = []
+    client.on_gone = lambda: gone.append("gone")
+    client.connection_made(cast("asyncio.BaseTransport", ClosedTransport(is_told=is_told)))
+    if not is_told:
+        client.connection_lost(None)
+        assert gone == ["gone"]
+    client.send_now(b"data")
+    client.send_stun(stun.Message(stun.Method.BINDING, stun.Class.REQUEST), ("192.0.2.1", 443))
