@@ -30,7 +30,7 @@ from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Lost, Path
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
-from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
+from ..timing import GOODBYE_LATEST_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
 from ..wireguard import Limits, PrefixedIndices, Tunnel
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
@@ -408,7 +408,7 @@ class PeerConnection(Actor):
         assert self._ending is not None
         self._machine.handle_close(cause, initiated_by, evidence, self._now(), text)
         self._drain()
-        return await asyncio.wait_for(asyncio.shield(self._ending), GOODBYE_DEADLINE_S + 0.2)
+        return await asyncio.wait_for(asyncio.shield(self._ending), GOODBYE_LATEST_S + 0.2)
 
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""
