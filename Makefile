@@ -71,7 +71,8 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.runtime.chaos.soak
 
 # Every way in which a connection can end, played by real programs, 20 times each: build/endings.json and docs/endings.md.
-# Needs root. ARGS: --rows WORD… --variants plain|loss|relay… --runs N --lanes N.
+# Needs root, and a machine with nothing else to do for half an hour: what is told is timed in milliseconds.
+# ARGS: --rows WORD… --variants plain|loss|relay… --runs N --lanes N.
 endings: $(STAMP)
 	$(BIN)/python -m tests.endings $(ARGS)
 

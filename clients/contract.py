@@ -83,6 +83,8 @@ class Peer(Struct, frozen=True, kw_only=True):
     """Since the last authenticated sign of life."""
     generation: int = 0
     """How often paths were found anew."""
+    handshakes: int = 0
+    """Completed since the connection began, or since the worker that has it was restarted."""
 
 
 class Status(Struct, frozen=True, kw_only=True):

@@ -91,6 +91,7 @@ def _programs(programs: Sequence[ProgramFacts]) -> list[Family]:
 def _peers(programs: Sequence[ProgramFacts]) -> list[Family]:
     peers = Tally("exeunt_peers", "gauge", "Connections that are up or coming up, by path.")
     handshake = Tally("exeunt_peer_handshake_age_seconds", "gauge", "Since the last handshake with a peer.")
+    handshakes = Tally("exeunt_peer_handshakes", "gauge", "Handshakes in the connections with a peer that are up.")
     rtt = Tally("exeunt_peer_rtt_seconds", "gauge", "The last round trip that was measured with a peer.")
     received = Tally("exeunt_peer_received_bytes", "gauge", "Received in the connections with a peer that are up.")
     sent = Tally("exeunt_peer_sent_bytes", "gauge", "Sent in the connections with a peer that are up.")
@@ -103,10 +104,11 @@ def _peers(programs: Sequence[ProgramFacts]) -> list[Family]:
             peers.add(1, instance=one.instance, path=peer.path or "none")
             received.add(peer.rx_bytes, instance=one.instance, peer=peer.peer)
             sent.add(peer.tx_bytes, instance=one.instance, peer=peer.peer)
+            handshakes.add(peer.handshakes, instance=one.instance, peer=peer.peer)
         for peer in {peer.peer: peer for peer in one.status.peers}.values():
             handshake.add(peer.handshake_age_s, instance=one.instance, peer=peer.peer)
             rtt.add(None if peer.rtt_ms is None else peer.rtt_ms / 1000, instance=one.instance, peer=peer.peer)
-    return [peers.family(), handshake.family(), rtt.family(), received.family(), sent.family()]
+    return [each.family() for each in (peers, handshake, handshakes, rtt, received, sent)]
 
 
 def _actors(programs: Sequence[ProgramFacts]) -> list[Family]:

@@ -272,7 +272,7 @@ def _status(description: SessionDescription) -> dict[str, Any]:
 
 def _peer_row(peer: Any) -> dict[str, Any]:
     names = ("peer", "path", "endpoint", "rtt_ms", "handshake_age_s", "rx_bytes", "tx_bytes", "connection", "state")
-    return {name: getattr(peer, name) for name in (*names, "last_seen_s_ago", "generation")}
+    return {name: getattr(peer, name) for name in (*names, "last_seen_s_ago", "generation", "handshakes")}
 
 
 def _session_config(program: Program, settings: Settings, token_file: Path) -> SessionConfig:

@@ -30,7 +30,7 @@ from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Lost, Path
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
-from ..timing import GOODBYE_DEADLINE_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
+from ..timing import GOODBYE_LATEST_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
 from ..wireguard import Limits, PrefixedIndices, Tunnel
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
@@ -55,7 +55,7 @@ from .messages import (
 )
 from .paths import Paths
 from .pings import Pings
-from .record import ending_of
+from .record import description_of, ending_of
 from .restarts import RestartWanted
 from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
 from .will import Will
@@ -219,20 +219,8 @@ class PeerConnection(Actor):
     @receive(DescribePeer)
     def on_describe(self, _message: DescribePeer) -> PeerDescription:
         """Say how things are."""
-        tunnel, path = self._machine.tunnel, self._path
-        return PeerDescription(
-            connection=self.config.connection,
-            peer=self.config.peer,
-            state=self._machine.state,
-            path=path.kind if path else None,
-            endpoint=f"{path.remote[0]}:{path.remote[1]}" if path else None,
-            rtt_ms=self._rtt_ms,
-            handshake_age_s=tunnel.handshake_age_s(self._now()),
-            rx_bytes=tunnel.rx_bytes,
-            tx_bytes=tunnel.tx_bytes,
-            last_seen_s_ago=self._last_seen_s_ago(),
-            generation=self._machine.restarts.generation,
-        )
+        seen_s_ago, rtt_ms, now = self._last_seen_s_ago(), self._rtt_ms, self._now()
+        return description_of(self.config, self._machine, self._path, rtt_ms=rtt_ms, seen_s_ago=seen_s_ago, now=now)
 
     # --- the pump's side ---
 
@@ -382,9 +370,16 @@ class PeerConnection(Actor):
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
         Will(self.node.deposits, self.config.connection).withdraw()
-        seen_s_ago = self._last_seen_s_ago()
+        sent_at, counters = self._machine.tunnel.last_sent_at, self.paths.agent.counters
         ending = ending_of(
-            self.config, ended, self._machine.tunnel, self._path, since_ns=self._started_ns, seen_s_ago=seen_s_ago
+            self.config,
+            ended,
+            self._machine.tunnel,
+            self._path,
+            since_ns=self._started_ns,
+            seen_s_ago=self._last_seen_s_ago(),
+            sent_s_ago=None if sent_at is None else self._now() - sent_at,
+            unreachable=counters["path_refused"] + counters["path_unreachable"],
         )
         self._book.write(ending)
         assert self._ending is not None
@@ -413,7 +408,7 @@ class PeerConnection(Actor):
         assert self._ending is not None
         self._machine.handle_close(cause, initiated_by, evidence, self._now(), text)
         self._drain()
-        return await asyncio.wait_for(asyncio.shield(self._ending), GOODBYE_DEADLINE_S + 0.2)
+        return await asyncio.wait_for(asyncio.shield(self._ending), GOODBYE_LATEST_S + 0.2)
 
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""

@@ -1,7 +1,8 @@
 """Our goodbye: said until it is acknowledged, or its deadline is over. Pure.
 
 Where many are said at once, by a gateway that leaves, their repetitions must not take the time in which the
-acknowledgements are read: the more are under way in this process, the longer each waits before it is said again.
+acknowledgements are read: the more are under way in this process, the longer each waits before it is said again, and
+the more time all of them have.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from ..endings import Cause, Initiator
-from ..timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_MAX_S, GOODBYE_REPEAT_S, GOODBYE_WORK_S
+from ..timing import (
+    GOODBYE_DEADLINE_S,
+    GOODBYE_LATEST_S,
+    GOODBYE_PATIENCE_S,
+    GOODBYE_REPEAT_MAX_S,
+    GOODBYE_REPEAT_S,
+    GOODBYE_WORK_S,
+)
 from .control_packet import Goodbye, encode_control, goodbye_reason
 from .events import Ended
 
@@ -24,6 +32,24 @@ class Farewells:
 
     def __init__(self) -> None:
         self.under_way = 0
+        self._most = 0
+        """At once, since there was none."""
+
+    def begin(self) -> None:
+        """One more is under way."""
+        self.under_way += 1
+        self._most = max(self._most, self.under_way)
+
+    def end(self) -> None:
+        """One is over."""
+        self.under_way -= 1
+        if self.under_way == 0:
+            self._most = 0
+
+    @property
+    def patience_s(self) -> float:
+        """How long one is said, at the longest."""
+        return min(GOODBYE_DEADLINE_S + max(self._most - 1, 0) * GOODBYE_PATIENCE_S, GOODBYE_LATEST_S)
 
     @property
     def repeat_s(self) -> float:
@@ -47,15 +73,18 @@ class Farewell:
     ) -> None:
         """`text` is for people, on the other side; `others` are said by the same process."""
         self._others = others
-        others.under_way += 1
+        others.begin()
         self.repeat_at = now
         """When it is to be said again."""
-        self.deadline_at = now + GOODBYE_DEADLINE_S
-        """When the ending stands, unacknowledged."""
         self._ending = cause, initiated_by, evidence
         self._goodbye = Goodbye(reason=goodbye_reason(cause), identifier=identifier, text=text)
         self._began_at = now
         self._said = 0
+
+    @property
+    def deadline_at(self) -> float:
+        """When the ending stands, unacknowledged. It moves while others begin."""
+        return self._began_at + self._others.patience_s
 
     def say(self, rtt_ms: float, now: float) -> bytes:
         """Return the control packet that says it, once more."""
@@ -71,7 +100,7 @@ class Farewell:
 
     def ended(self, *, acknowledged: bool, now: float) -> Ended:
         """Return the ending that it has come to. Once."""
-        self._others.under_way -= 1
+        self._others.end()
         cause, initiated_by, evidence = self._ending
         evidence = {**evidence, "goodbyes_sent": self._said}
         if acknowledged:

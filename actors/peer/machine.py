@@ -220,11 +220,12 @@ class Connection:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
-        if self.state == "closing":
-            if self._deadline_at is not None and now >= self._deadline_at:
+        if self.state == "closing" and self._farewell is not None:
+            self._deadline_at = self._farewell.deadline_at
+            if now >= self._deadline_at:
                 self._closed(acknowledged=False, now=now)
                 self._move("deadline")
-            elif self._farewell is not None and now >= self._farewell.repeat_at:
+            elif now >= self._farewell.repeat_at:
                 self._say_goodbye(now)
         elif self._deadline_at is not None and now >= self._deadline_at:
             if self.state == "lingering":

@@ -172,6 +172,8 @@ class PeerDescription(Message, frozen=True):
     """Since the last authenticated sign of life."""
     generation: int = 0
     """Of the ICE session: how often paths were found anew."""
+    handshakes: int = 0
+    """Completed since the connection began, or since its worker was restarted."""
 
 
 class PeerConnected(Message, frozen=True):

@@ -1,4 +1,4 @@
-"""A connection's ending, written down from what its tunnel and its path have seen."""
+"""A connection in words, while it lives and when it ends, from what its tunnel and its path have seen."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import time
 
 from exeunt.runtime.log import rfc3339
 
-from ..endings import Ending
+from ..endings import Ending, Initiator
 from ..ice import Path
 from ..wireguard import Tunnel
 from .events import Ended
-from .messages import PeerConfig
+from .machine import Connection
+from .messages import PeerConfig, PeerDescription
 
 
 def ending_of(
@@ -21,18 +22,28 @@ def ending_of(
     *,
     since_ns: int,
     seen_s_ago: float | None,
+    sent_s_ago: float | None,
+    unreachable: int,
 ) -> Ending:
     """Return the record; the ending is now. `since_ns` is wall-clock time, `seen_s_ago` how long ago the peer gave its
-    last authenticated sign of life.
+    last authenticated sign of life, `sent_s_ago` how long ago we sent something; `unreachable` is how often ICMP said
+    that the peer could not be reached.
+
+    When we sent last is evidence where the peer's silence is what the cause was concluded from.
     """
     now_ns = time.time_ns()
+    evidence = dict(ended.evidence)
+    if unreachable:
+        evidence["icmp"] = unreachable
+    if ended.initiated_by is Initiator.NETWORK and sent_s_ago is not None:
+        evidence["last_sent_at"] = rfc3339(now_ns - int(sent_s_ago * 1e9))
     return Ending(
         connection=config.connection,
         peer=config.peer,
         side=config.side,
         cause=ended.cause,
         initiated_by=ended.initiated_by,
-        evidence=ended.evidence,
+        evidence=evidence,
         detection_ms=None if ended.detection_ms is None else round(ended.detection_ms, 3),
         acknowledged=ended.acknowledged,
         started_at=rfc3339(since_ns),
@@ -41,4 +52,31 @@ def ending_of(
         rx_bytes=tunnel.rx_bytes,
         tx_bytes=tunnel.tx_bytes,
         path=path.kind if path else None,
+    )
+
+
+def description_of(
+    config: PeerConfig,
+    connection: Connection,
+    path: Path | None,
+    *,
+    rtt_ms: float | None,
+    seen_s_ago: float | None,
+    now: float,
+) -> PeerDescription:
+    """Return how things are."""
+    tunnel = connection.tunnel
+    return PeerDescription(
+        connection=config.connection,
+        peer=config.peer,
+        state=connection.state,
+        path=path.kind if path else None,
+        endpoint=f"{path.remote[0]}:{path.remote[1]}" if path else None,
+        rtt_ms=rtt_ms,
+        handshake_age_s=tunnel.handshake_age_s(now),
+        rx_bytes=tunnel.rx_bytes,
+        tx_bytes=tunnel.tx_bytes,
+        last_seen_s_ago=seen_s_ago,
+        generation=connection.restarts.generation,
+        handshakes=tunnel.handshakes_total,
     )

@@ -84,6 +84,8 @@ class Tunnel:
         self._last_received_at: float | None = None
         self._last_sent_at: float | None = None
         self._handshake_at: float | None = None
+        self.handshakes_total = 0
+        """Completed, in this process."""
 
     # What the owner sees.
 
@@ -399,6 +401,7 @@ class Tunnel:
         self._timers.handshake_ended()
         self._timers.set_session_expiry(self._slots.next_expiry())
         self._handshake_at = now
+        self.handshakes_total += 1
         self._events.append(
             HandshakeCompleted(
                 role=role,

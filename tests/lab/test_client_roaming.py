@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -55,3 +56,23 @@ def test_a_download_survives_a_nat_that_forgot(stage: Stage, how: str) -> None:
     assert stage.client.endings() == []
     assert stage.gateways[0].endings() == []
     assert {peer["path"] for peer in stage.client.status()["peers"]} == {"direct"}
+
+
+CUT_S = 18.0
+"""Longer than it takes to call the network lost."""
+BACK_WITHIN_S = 4.0
+
+
+def test_when_the_network_is_back_the_next_download_begins_at_once(stage: Stage) -> None:
+    """Also where TCP has backed off: the link to the portal is opened anew."""
+    download(RESOURCE_ADDRESS, 100_000, open_socket=stage.open_socket)
+    stage.lab.cut(stage.lab.client_site)
+    time.sleep(CUT_S)
+    stage.lab.heal(stage.lab.client_site)
+    began = time.monotonic()
+    got = download(RESOURCE_ADDRESS, 100_000, open_socket=stage.open_socket)
+    took_s = time.monotonic() - began
+    print(f"the next download was complete {took_s:.2f} s after the network was back")
+    assert got.sha256_ok
+    assert [ending.cause for ending in stage.client.endings()] == ["network_lost"]
+    assert took_s < BACK_WITHIN_S

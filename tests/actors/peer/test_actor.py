@@ -5,6 +5,7 @@
 import asyncio
 import gc
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from exeunt.actors.wireguard.testing import ipv4_packet, public_key
 from exeunt.runtime import Actor, Message, Refused, receive
 from exeunt.runtime.codec import Codec
 from exeunt.runtime.host import stop_all
+from exeunt.runtime.log import rfc3339
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 from exeunt.runtime.node import Node
 
@@ -67,6 +69,7 @@ class PlayedAgent:
         self.fails = False
         self.closed = 0
         self.hints: list[bool] = []
+        self.counters = Counter[str]()
         self.path: IcePath | None = None if config.resume is None else PATH
         self.last_alive: float | None = None
         self.remote: list[tuple[str | None, int]] = []
@@ -301,10 +304,14 @@ async def test_without_its_owner_it_says_goodbye_by_itself(sides: dict[str, Side
 
 async def test_a_lost_path_is_an_ending(sides: dict[str, Side]) -> None:
     client, _ = await connected(sides)
+    before = rfc3339(time.time_ns())
+    PlayedAgent.made["controlling"].counters.update(path_refused=2, path_unreachable=1)
     PlayedAgent.made["controlling"].callbacks.on_lost(Lost("no_answer", 15.01))
     await client.over()
     (ending,) = client.endings()
     assert ending.cause == Cause.NETWORK_LOST
+    assert ending.evidence["icmp"] == 3
+    assert ending.started_at < ending.evidence["last_sent_at"] < before
     assert ending.detection_ms == pytest.approx(15_010)
 
 
@@ -382,7 +389,7 @@ async def test_questions_are_answered(sides: dict[str, Side]) -> None:
     assert (pong.endpoint, pong.local_relay, pong.remote_relay) == ("192.0.2.2:2", "", "")
     description: PeerDescription = await client.ref.ask(DescribePeer())
     assert (description.state, description.path, description.endpoint) == ("established", "direct", "192.0.2.2:2")
-    assert description.generation == 0
+    assert (description.generation, description.handshakes) == (0, 1)
     assert description.last_seen_s_ago is not None
     assert 0 <= description.last_seen_s_ago < 5
     PlayedAgent.made["controlling"].cut = True

@@ -18,7 +18,15 @@ from exeunt.actors.peer.control_packet import (
 )
 from exeunt.actors.peer.machine import WAITING_PACKETS
 from exeunt.actors.peer.states import TRANSITIONS
-from exeunt.actors.timing import GOODBYE_DEADLINE_S, GOODBYE_REPEAT_S, GOODBYE_WORK_S, HANDSHAKE_S, LINGER_S
+from exeunt.actors.timing import (
+    GOODBYE_DEADLINE_S,
+    GOODBYE_LATEST_S,
+    GOODBYE_PATIENCE_S,
+    GOODBYE_REPEAT_S,
+    GOODBYE_WORK_S,
+    HANDSHAKE_S,
+    LINGER_S,
+)
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
 
 RTT_MS = 20.0
@@ -35,21 +43,43 @@ def pair() -> ConnectionPair:
 # --- many goodbyes at once ---
 
 
-def test_where_many_say_goodbye_at_once_each_repeats_it_less_often() -> None:
+def test_where_many_say_goodbye_at_once_each_has_more_time_and_repeats_it_less_often() -> None:
     pairs = [ConnectionPair(rtt_ms=RTT_MS) for _ in range(3)]
+    farewells = pairs[0].gateway.farewells
     for one in pairs:
         one.connect()
-        one.gateway.farewells = pairs[0].gateway.farewells
+        one.gateway.farewells = farewells
         one.lost = lambda side, _datagram: side == "client"
-    pairs[0].gateway.farewells.under_way = 497
+    for _ in range(497):
+        farewells.begin()
     for one in pairs:
         one.close("gateway")
-    assert pairs[0].gateway.farewells.repeat_s == pytest.approx(500 * GOODBYE_WORK_S)
+    assert farewells.repeat_s == pytest.approx(500 * GOODBYE_WORK_S)
     for one in pairs:
-        one.advance(GOODBYE_DEADLINE_S + 0.01)
-    rounds = [one.ending("gateway").evidence["goodbyes_sent"] for one in pairs]
-    assert all(4 <= each <= 6 for each in rounds)
-    assert pairs[0].gateway.farewells.under_way == 497
+        one.advance(GOODBYE_LATEST_S - 0.01)
+        assert one.endings("gateway") == []
+        one.advance(0.02)
+        ended = one.ending("gateway")
+        assert 8 <= ended.evidence["goodbyes_sent"] <= 10
+        assert ended.acknowledged is False
+    for _ in range(497):
+        farewells.end()
+    assert (farewells.repeat_s, farewells.patience_s) == (GOODBYE_REPEAT_S, GOODBYE_DEADLINE_S)
+
+
+def test_the_first_of_many_goodbyes_has_as_much_time_as_the_last() -> None:
+    first, last = (ConnectionPair(rtt_ms=RTT_MS) for _ in range(2))
+    for one in (first, last):
+        one.connect()
+        one.gateway.farewells = first.gateway.farewells
+        one.lost = lambda side, _datagram: side == "client"
+    first.close("gateway")
+    for _ in range(300):
+        first.gateway.farewells.begin()
+    first.advance(GOODBYE_DEADLINE_S + 300 * GOODBYE_PATIENCE_S - 0.01)
+    assert first.endings("gateway") == []
+    first.advance(0.02)
+    assert first.ending("gateway").acknowledged is False
 
 
 # --- connecting ---
