@@ -19,7 +19,7 @@ from .gathering import Gathering
 from .machine import IceMachine
 from .messages import AddressProven, Event, PathLost, PathSelected
 from .packing import Role
-from .reflexive import ReflexiveQueries
+from .reflexive import ReflexiveMemory, ReflexiveQueries
 from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
@@ -54,6 +54,7 @@ class IceConnection:
         sockets: Sockets,
         *,
         generation: int,
+        memory: ReflexiveMemory,
         counters: Counter[str],
         now: Callable[[], float],
         rng: random.Random,
@@ -76,7 +77,7 @@ class IceConnection:
         self._credentials = credentials
         self._fragment = credentials.local_username
         sockets.table.add_session(self._fragment, self)
-        self._gathering = Gathering(config, self, sockets, counters=counters, now=now)
+        self._gathering = Gathering(config, self, sockets, memory=memory, counters=counters, now=now)
         self._queries = self._gathering.queries
         self._outcome: asyncio.Future[Path] | None = None
         self._loop = asyncio.get_running_loop()

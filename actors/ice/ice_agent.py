@@ -1,7 +1,7 @@
 """The agent that tunnels use: one ICE session, and during a restart the next one beside it.
 
 A restart (RFC 8445 section 9) is make before break: the new session gathers anew, on the same sockets but with relays
-of its own and new credentials, while data keeps flowing over the old path; when the new session has a path, sending
+of its own and new credentials (how STUN servers saw those sockets it knows from the ones before), while data keeps flowing over the old path; when the new session has a path, sending
 moves over. The peer moves a round trip earlier or later, so the old session listens on for a while before it is closed:
 nothing in flight is lost. If the old path is lost meanwhile, that is reported only when the new session has failed as
 well.
@@ -20,6 +20,7 @@ from .candidate import Candidate, MalformedCandidate, parse_candidate
 from .connection import IceConnection, SessionCallbacks
 from .early import EarlyCandidates
 from .packing import Role
+from .reflexive import ReflexiveMemory
 from .snapshot import Snapshot
 from .sockets import Sockets
 
@@ -54,6 +55,7 @@ class IceAgent:
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._early = EarlyCandidates()
+        self._reflexive = ReflexiveMemory()
         self._arrived: tuple[int | str, Address] | None = None
         snapshot = None if config.resume is None else Snapshot.decode(config.resume)
         self._sockets = Sockets(now=now, counters=self._counters) if sockets is None else sockets
@@ -275,6 +277,7 @@ class IceAgent:
             callbacks,
             self._sockets,
             generation=generation,
+            memory=self._reflexive,
             counters=self._counters,
             now=self._now,
             rng=self._rng,

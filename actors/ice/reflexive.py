@@ -2,9 +2,12 @@
 
 The answer is not authenticated: it is taken only from the server that was asked, with the 96-bit transaction id of the
 question, and all that a forged one can do is make us offer an address that does not work.
+
+What was answered is remembered for the sessions to come: a restart sends from the same sockets, so the NAT's mapping is
+likely still the same one, and a server that has died meanwhile must not cost the direct path.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import msgspec
@@ -17,6 +20,10 @@ from .messages import Transmit
 
 QUERY_INTERVALS_S = (0.25, 0.5, 1.0, 1.0)
 """Pauses after each transmission; a server that has not answered after 2.75 s will not matter to this session."""
+
+
+MAX_REMEMBERED = 32
+"""Local addresses times servers; more are a host that roams a lot, and the oldest are forgotten."""
 
 
 class ReflexiveFound(msgspec.Struct, frozen=True):
@@ -106,6 +113,24 @@ class ReflexiveQueries:
         query.next_at = now + QUERY_INTERVALS_S[query.sends]
         query.sends += 1
         self._transmits.append(Transmit(query.base_id, query.server, query.payload))
+
+
+class ReflexiveMemory:
+    """What servers last answered, by local host and server: of all sessions of one agent."""
+
+    def __init__(self) -> None:
+        self._mapped: OrderedDict[tuple[str, str], Address] = OrderedDict()
+
+    def remember(self, host: str, server: str, mapped: Address) -> None:
+        """A server sees a local host so; what it answered before is void."""
+        self._mapped[host, server] = mapped
+        self._mapped.move_to_end((host, server))
+        if len(self._mapped) > MAX_REMEMBERED:
+            self._mapped.popitem(last=False)
+
+    def of(self, host: str) -> list[tuple[str, Address]]:
+        """Return how a local host was seen, by which server."""
+        return [(server, mapped) for (local, server), mapped in self._mapped.items() if local == host]
 
 
 def _is_usable(mapped: Address | None, server: Address) -> bool:

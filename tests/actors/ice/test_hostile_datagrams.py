@@ -16,6 +16,7 @@ from exeunt.actors.ice import Address, Credentials, IceConfig, binding
 from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.connection import IceConnection, SessionCallbacks
 from exeunt.actors.ice.packing import Role
+from exeunt.actors.ice.reflexive import ReflexiveMemory
 from exeunt.actors.ice.relay_client import UdpClient
 from exeunt.actors.ice.sockets import Sockets
 
@@ -97,7 +98,15 @@ def make_session(
     counters: Counter[str] = Counter()
     rng = random.Random(1)
     session = IceConnection(
-        config, credentials, callbacks, sockets, generation=0, counters=counters, now=time.monotonic, rng=rng
+        config,
+        credentials,
+        callbacks,
+        sockets,
+        generation=0,
+        memory=ReflexiveMemory(),
+        counters=counters,
+        now=time.monotonic,
+        rng=rng,
     )
     return session, counters
 
