@@ -1,7 +1,8 @@
 """Gathering: this host's addresses, what STUN servers see of them, and relayed ones (RFC 8445 section 5.1.1).
 
 All servers are asked at once and each candidate is reported when it is found (trickle, RFC 8838): checks start on the
-host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on a little longer.
+host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on longer, and what
+is found after the end of candidates is a candidate too.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ class Session(Protocol):
 
     def take_base_leaving(self, base_id: int) -> None:
         """A relay will be gone soon."""
+
+    def take_base_doubted(self, base_id: int) -> None:
+        """A relay may be gone."""
 
     def take_base_lost(self, base_id: int) -> None:
         """A relay is gone."""
@@ -173,6 +177,10 @@ class Gathering:
         """Choose a relay no more, and tell the peer."""
         self._withdraw(base_id)
         self._session.take_base_leaving(base_id)
+
+    def take_relay_doubted(self, base_id: int) -> None:
+        """A relay may be gone."""
+        self._session.take_base_doubted(base_id)
 
     def take_relay_gone(self, base_id: int) -> None:
         """A relay is gone; tell the peer, unless that was done when it began to leave."""

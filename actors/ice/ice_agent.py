@@ -1,10 +1,10 @@
 """The agent that tunnels use: one ICE session, and during a restart the next one beside it.
 
 A restart (RFC 8445 section 9) is make before break: the new session gathers anew, on the same sockets but with relays
-of its own and new credentials (how STUN servers saw those sockets it knows from the ones before), while data keeps flowing over the old path; when the new session has a path, sending
-moves over. The peer moves a round trip earlier or later, so the old session listens on for a while before it is closed:
-nothing in flight is lost. If the old path is lost meanwhile, that is reported only when the new session has failed as
-well.
+of its own and new credentials, while data keeps flowing over the old path, and the old session goes on looking for a
+better one; when the new session has a path, sending moves over. The peer moves a round trip earlier or later, so the
+old session listens on for a while before it is closed: nothing in flight is lost. If the old path is lost meanwhile,
+that is reported only when the new session has failed as well. How STUN servers saw the sockets is handed down.
 """
 
 import asyncio
@@ -259,6 +259,10 @@ class IceAgent:
                 if self._next is None:
                     self._report_deferred_loss()
 
+        def broken() -> None:
+            if session is self._current and not self._is_closed:
+                self._callbacks.on_broken()
+
         def datagram(base_id: int, data: bytes, source: Address) -> None:
             # A relay of another session numbers its bases otherwise, and says nothing of the selected pair.
             self._deliver(base_id if session is self._current else "", data, source)
@@ -269,6 +273,7 @@ class IceAgent:
             on_datagram=datagram,
             on_proven=self._prove,
             on_path=path_changed,
+            on_broken=broken,
             on_lost=lost,
         )
         session = IceConnection(

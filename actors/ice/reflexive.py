@@ -18,8 +18,11 @@ from .agent import Address
 from .candidate import ip_version
 from .messages import Transmit
 
-QUERY_INTERVALS_S = (0.25, 0.5, 1.0, 1.0)
-"""Pauses after each transmission; a server that has not answered after 2.75 s will not matter to this session."""
+QUERY_INTERVALS_S = (0.25, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Pauses after each transmission."""
+PROMPT_QUERIES = 4
+"""After so many, in 2.75 s, nobody waits for the answer any more. It is asked for all the same: where a fifth of the
+datagrams is lost each way, one question in sixty has no answer by then, and without it there is no direct path."""
 
 
 MAX_REMEMBERED = 32
@@ -36,7 +39,7 @@ class ReflexiveFound(msgspec.Struct, frozen=True):
 
 
 class ReflexiveMissed(msgspec.Struct, frozen=True):
-    """A server did not answer, or not usefully."""
+    """A server did not answer in time, or not usefully. It may still be found later."""
 
     base_id: int
     server: Address
@@ -51,6 +54,11 @@ class _Query:
     next_at: float
     sends: int = 0
 
+    @property
+    def is_late(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.sends > PROMPT_QUERIES
+
 
 class ReflexiveQueries:
     """All questions of one session to STUN servers."""
@@ -61,7 +69,8 @@ class ReflexiveQueries:
         self._events: deque[ReflexiveFound | ReflexiveMissed] = deque()
 
     def __len__(self) -> int:
-        return len(self._queries)
+        """How many answers are waited for."""
+        return sum(not query.is_late for query in self._queries.values())
 
     def handle_query(self, base_id: int, server: Address, now: float) -> None:
         """Ask one server from one base."""
@@ -87,15 +96,16 @@ class ReflexiveQueries:
         return True
 
     def handle_timeout(self, now: float) -> None:
-        """Ask again what is unanswered; give up what was asked often enough."""
+        """Ask again what is unanswered, say when it is late, give up what was asked often enough."""
         for transaction_id, query in list(self._queries.items()):
             if now < query.next_at:
                 continue
+            if query.sends == PROMPT_QUERIES:
+                self._events.append(ReflexiveMissed(query.base_id, query.server))
             if query.sends < len(QUERY_INTERVALS_S):
                 self._transmit(query, now)
             else:
                 del self._queries[transaction_id]
-                self._events.append(ReflexiveMissed(query.base_id, query.server))
 
     def poll_transmit(self) -> Transmit | None:
         """Return the next datagram to send."""
