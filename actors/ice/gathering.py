@@ -3,6 +3,10 @@
 All servers are asked at once and each candidate is reported when it is found (trickle, RFC 8838): checks start on the
 host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on longer, and what
 is found after the end of candidates is a candidate too.
+
+Where no STUN server has answered in time, but a relay has, we know the NAT's address and not our port there. Most NATs
+keep the port if it is free, so the same port is offered: a guess, which costs a pair if it is wrong, and is all there
+is if the server has died.
 """
 
 import asyncio
@@ -76,6 +80,8 @@ class Gathering:
         self._bases: dict[int, Base] = {}
         self._offered: set[Address] = set()
         self._queried: set[tuple[int, Address]] = set()
+        self._unseen: set[int] = set()
+        """The bases of which some STUN server has not told in time how it sees them."""
         self._server_tasks: set[asyncio.Task[None]] = set()
         self._relays = Relays(config, self, counters=counters, now=now)
         self._is_done = asyncio.Event()
@@ -171,6 +177,7 @@ class Gathering:
         """Use a relay."""
         base_id = len(self._bases)
         self._add_base(Base(base_id, candidate(base_id)), relay)
+        self._guess(relay.mapped_address[0])
         return base_id
 
     def take_relay_leaving(self, base_id: int) -> None:
@@ -217,11 +224,23 @@ class Gathering:
         """Take what a STUN server answered, or that it did not."""
         if isinstance(answer, ReflexiveFound):
             self._take_reflexive(answer)
+        else:
+            self._unseen.add(answer.base_id)
+            for relay in [channel for channel in self.channels.values() if isinstance(channel, Relay)]:
+                self._guess(relay.mapped_address[0])
         self._end_if_done()
 
     def _take_reflexive(self, found: ReflexiveFound) -> None:
         self._memory.remember(self._bases[found.base_id].candidate.address[0], found.server[0], found.mapped)
         self._offer_reflexive(found.base_id, found.server[0], found.mapped)
+
+    def _guess(self, public_host: str) -> None:
+        """Offer our own port at the NAT's address for the bases that nobody has told us of."""
+        for base_id in self._unseen:
+            host, port = self._bases[base_id].candidate.address
+            if ip_version(host) == ip_version(public_host) and not self._memory.of(host):
+                self._memory.remember(host, "", (public_host, port))
+                self._offer_reflexive(base_id, "", (public_host, port))
 
     def _offer_reflexive(self, base_id: int, server: str, mapped: Address) -> None:
         base = self._bases[base_id].candidate

@@ -304,7 +304,10 @@ class Liveness:
         if self._relay_lost_at is None:
             self._conclude(Cause.NETWORK_LOST, evidence, now, since=since)
         else:
-            self._conclude(Cause.RELAY_LOST, {**self._relay_evidence, **evidence}, now, since=self._relay_lost_at)
+            heard = {"last_seen_s_ago": round(now - self.last_alive, 3)}  # and not when the relay was lost
+            self._conclude(
+                Cause.RELAY_LOST, {**self._relay_evidence, **heard, **evidence}, now, since=self._relay_lost_at
+            )
 
     def _conclude(self, cause: Cause, evidence: dict[str, Any], now: float, *, since: float) -> None:
         evidence = {"last_seen_s_ago": round(now - self.last_alive, 3), **evidence}
