@@ -54,7 +54,7 @@ def test_the_path_moves_to_a_direct_pair(is_noticed: bool, of_gateway: bool, fir
             owner.drain()
         network.run(6.5, lambda: a.legs == b.legs == 0)  # noqa: B023
         assert a.legs == b.legs == 0, f"seed {seed}"
-        assert network.now - died_at < 6.5, f"seed {seed}"
+        assert network.now - died_at < (3.0 if is_noticed else 6.5), f"seed {seed}"
         network.run(10.0)
         assert_same_pair(a, b)
         assert not a.lost(), f"seed {seed}"

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.actors.ice.sides import MakePair, Side, assert_carries, connect, turn
+from tests.actors.ice.sides import MakePair, Side, assert_carries, connect, new_credentials, turn
 
 from exeunt.actors.ice import relay
 from exeunt.actors.ice.candidate import parse_candidate
@@ -171,3 +171,27 @@ async def test_a_silent_path_has_its_relay_questioned(
     async with asyncio.timeout(5.0):
         assert (await a.losses.get()).reason == "relay_lost"
     assert a.agent.counters["relay_silent"] == 1
+
+
+@pytest.mark.slow
+async def test_the_old_session_leaves_a_relay_that_dies_during_a_restart(
+    turn_servers: list[Any], make_pair: MakePair
+) -> None:
+    dying, spare = turn_servers
+    spare.delay_s = 0.03
+    servers = (turn(dying.address), turn(spare.address))
+    a, b = make_pair(for_a={"relay_only": True, "servers": servers})
+    await connect(a, b)
+    assert through(a) in ports(dying)
+    ours, _ = new_credentials()
+    restarting = asyncio.create_task(a.agent.restart(ours, 8.0, 1))  # the peer does not hear of it
+    await asyncio.sleep(0.2)
+    dying.close()
+    async with asyncio.timeout(5.0):
+        while len(a.paths) < 2 or len(b.paths) < 2:
+            a.agent.send(b"anybody?")
+            await asyncio.sleep(0.02)
+    assert through(a) in ports(spare)
+    assert not restarting.done()
+    restarting.cancel()
+    await asyncio.gather(restarting, return_exceptions=True)
