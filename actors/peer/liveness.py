@@ -148,14 +148,18 @@ class Liveness:
             self._unanswered_since = now
             self._wake_at = min(self._wake_at, now + self._patience_s)
 
-    def handle_alive(self, at: float, *, answers_probe: bool = False) -> None:
-        """A sign of life arrived at that time; `answers_probe` if only somebody who lives now could have sent it."""
+    def handle_alive(self, at: float, *, answers_probe: bool = False, by_ice: bool = False) -> None:
+        """A sign of life arrived at that time; `answers_probe` if only somebody who lives now could have sent it.
+        `by_ice`: it says nothing of the path in use, as ICE hears the peer on others, too.
+        """
         if at < self.last_alive:
             return
         if at > self.last_alive:
             self._gap_s, self.last_alive = at - self.last_alive, at
-        self._unanswered_since = None
         probing = self._round
+        if by_ice and (probing is None or probing.doubt not in _CONCLUSIVE):
+            return
+        self._unanswered_since = None
         if probing is None or (at < probing.in_flight_until and not answers_probe) or at < probing.began_at:
             return
         if probing.doubt not in _TOLD or at - probing.began_at > TOLD_PATIENCE_S:

@@ -259,6 +259,19 @@ def test_on_a_busy_path_less_than_a_second_without_an_answer_is_suspicious() -> 
     assert world.verdicts == []
 
 
+def test_who_lives_on_another_path_does_not_save_this_one() -> None:
+    world = World()
+    for _ in range(20):
+        world.advance(0.05)
+        world.liveness.handle_alive(world.now)
+    world.lives = False
+    world.liveness.handle_sent(world.now)
+    for _ in range(40):
+        world.advance(0.05)
+        world.liveness.handle_alive(world.now, by_ice=True)
+    assert len(world.since_start(PathWanted)) == 1
+
+
 def test_what_flows_one_way_is_answered_by_the_probes() -> None:
     world = World()
     for _ in range(200):
