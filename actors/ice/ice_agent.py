@@ -3,8 +3,8 @@
 A restart (RFC 8445 section 9) is make before break: the new session gathers anew, on the same sockets but with relays
 of its own and new credentials, while data keeps flowing over the old path; when the new session has a path, sending
 moves over. The peer moves a round trip earlier or later, so the old session listens on for a while before it is closed:
-nothing in flight is lost. If the old path is lost meanwhile, that is reported only when the new session has failed as
-well.
+nothing in flight is lost. If the old path falls silent meanwhile, that is reported only when the new session has failed
+as well; that its relay is gone is reported at once.
 """
 
 import asyncio
@@ -254,7 +254,8 @@ class IceAgent:
         def lost(loss: Lost) -> None:
             if session is self._current:
                 self._deferred_loss = loss
-                if self._next is None:
+                # That a relay is gone is no silence that a new session may end: the owner counts from now.
+                if self._next is None or loss.reason == "relay_lost":
                     self._report_deferred_loss()
 
         def datagram(base_id: int, data: bytes, source: Address) -> None:
