@@ -46,6 +46,12 @@ checks every half second: 20 checks before the verdict, so loss alone never brin
 SUSPECT_S: Final = 5.0
 """Something was sent, and no sign of life came for so long: probe, and if that stays unanswered, find another path."""
 
+BUSY_GAP_S: Final = 0.25
+"""A path on which signs of life come so close upon each other is busy."""
+
+BUSY_SUSPECT_S: Final = 0.8
+"""On a busy path so short a time without an answer is suspicious: a NAT that forgot us heals within two seconds."""
+
 QUIET_S: Final = 7.0
 """The same where nothing was sent: later than ICE asks by itself, on either side."""
 
@@ -217,6 +223,8 @@ _INEQUALITIES: Final = (
     ("a dead process is named within two seconds", PROBE_S + 2 * PROBE_REPEAT_S < 2.0),
     ("who leaves the portal has said goodbye before it is concluded", PORTAL_LEAVE_S + GOODBYE_DEADLINE_S < PROBE_S),
     ("who leaves the portal is waited for until it has left", EVENT_LOOP_LEAVE_S < TOLD_PATIENCE_S),
+    ("a busy path is suspected sooner than another", BUSY_GAP_S < BUSY_SUSPECT_S < SUSPECT_S),
+    ("what is busy has another path sought within a second and a half", BUSY_SUSPECT_S + DOUBT_S < 1.5),
     ("an idle peer is asked by ICE before it is suspected", CONSENT_INTERVAL_S < PASSIVE_S < QUIET_S),
     ("a round that concludes nothing is shorter than one that does", PROBE_REPEAT_S * 4 < DOUBT_S < PROBE_S),
     ("suspicion, probes and a restart come before the verdict", QUIET_S + PROBE_S + RESTART_REPEAT_S < LOST_AFTER_S),

@@ -3,8 +3,9 @@
 A restart (RFC 8445 section 9) is make before break: the new session gathers anew, on the same sockets but with relays
 of its own and new credentials, while data keeps flowing over the old path, and the old session goes on looking for a
 better one; when the new session has a path, sending moves over. The peer moves a round trip earlier or later, so the
-old session listens on for a while before it is closed: nothing in flight is lost. If the old path is lost meanwhile,
-that is reported only when the new session has failed as well. How STUN servers saw the sockets is handed down.
+old session listens on for a while before it is closed: nothing in flight is lost. If the old path falls silent
+meanwhile, that is reported only when the new session has failed as well; that its relay is gone is reported at once.
+How STUN servers saw the sockets is handed down.
 """
 
 import asyncio
@@ -256,7 +257,8 @@ class IceAgent:
         def lost(loss: Lost) -> None:
             if session is self._current:
                 self._deferred_loss = loss
-                if self._next is None:
+                # That a relay is gone is no silence that a new session may end: the owner counts from now.
+                if self._next is None or loss.reason == "relay_lost":
                     self._report_deferred_loss()
 
         def broken() -> None:

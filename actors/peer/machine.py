@@ -133,7 +133,10 @@ class Connection:
 
     def handle_alive(self, at: float) -> None:
         """ICE has had an answer from the peer, or an authenticated request of it, at that time."""
-        (self._liveness or self._beginning).handle_alive(at)
+        if self._liveness is not None:
+            self._liveness.handle_alive(at, by_ice=True)
+        else:
+            self._beginning.handle_alive(at)
 
     def handle_doubt(self, doubt: Doubt, reason: str, now: float, cause: str = "") -> None:
         """Something suggests that the peer may be gone: probe it. `cause` is what the peer told the portal."""

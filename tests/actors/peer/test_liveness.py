@@ -10,6 +10,7 @@ from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.blame import initiator_of, told_cause
 from exeunt.actors.peer.liveness import Doubt, Liveness, LivenessEvent, PathWanted, ProbeWanted, Verdict
 from exeunt.actors.timing import (
+    BUSY_SUSPECT_S,
     CONSENT_INTERVAL_S,
     DOUBT_S,
     EARLIEST_S,
@@ -242,6 +243,41 @@ def test_five_seconds_without_an_answer_are_suspicious() -> None:
     assert world.since_start(PathWanted)[0] == SUSPECT_S + DOUBT_S
     assert world.verdict.cause == Cause.NETWORK_LOST
     assert world.verdict.detection_ms == pytest.approx(EARLIEST_S * 1000, abs=1)
+
+
+def test_on_a_busy_path_less_than_a_second_without_an_answer_is_suspicious() -> None:
+    world = World()
+    for _ in range(20):
+        world.advance(0.05)
+        world.liveness.handle_alive(world.now)
+    world.lives = False
+    world.liveness.handle_sent(world.now)
+    silent_since = world.now - world.start
+    world.advance(5)
+    assert world.since_start(ProbeWanted)[0] == pytest.approx(silent_since + BUSY_SUSPECT_S)
+    assert world.since_start(PathWanted)[0] == pytest.approx(silent_since + BUSY_SUSPECT_S + DOUBT_S)
+    assert world.verdicts == []
+
+
+def test_who_lives_on_another_path_does_not_save_this_one() -> None:
+    world = World()
+    for _ in range(20):
+        world.advance(0.05)
+        world.liveness.handle_alive(world.now)
+    world.lives = False
+    world.liveness.handle_sent(world.now)
+    for _ in range(40):
+        world.advance(0.05)
+        world.liveness.handle_alive(world.now, by_ice=True)
+    assert len(world.since_start(PathWanted)) == 1
+
+
+def test_what_flows_one_way_is_answered_by_the_probes() -> None:
+    world = World()
+    for _ in range(200):
+        world.advance(0.05)
+        world.liveness.handle_sent(world.now)
+    assert world.since_start(PathWanted) == []
 
 
 def test_an_answer_is_an_answer_to_all_that_was_sent() -> None:

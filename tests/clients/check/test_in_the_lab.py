@@ -119,7 +119,7 @@ def test_our_relay_names_the_nat(kind: NatKind, tmp_path: Path) -> None:
     assert (nat["name"], nat["mapping"], nat["filtering"]) == NAMES[kind]
     assert nat["found_by"] == "rfc5780"
     assert nat["translated"] == kind.translates
-    assert nat["public_address"] == ("198.51.100.2" if kind.translates else "10.1.0.2")
+    assert nat["public_address"] == ("198.51.100.2" if kind.translates else "198.19.1.2")
     assert verdicts(data)["nat"] == ("warning" if kind is NatKind.SYMMETRIC else "ok")
     assert verdicts(data)["udp"] == verdicts(data)["mtu"] == verdicts(data)["relays"] == "ok"
     assert [mtu["packet_bytes"] for mtu in data["measured"]["path_mtus"]] == [1500]
