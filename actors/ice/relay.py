@@ -29,8 +29,9 @@ ALLOCATION_MISMATCH = 437
 """The server knows nothing of the allocation: it was restarted (RFC 8656 section 18.12)."""
 KEEPALIVE_S = 25.0
 """Some NATs forget a mapping after 30 s."""
-KEEPALIVE_REPETITIONS, DOUBTED_REPETITIONS = 3, 1
-"""Given up 7.5 s after the first question, or 1.5 s if ICMP says that nobody is there (0.5 s, doubled each time)."""
+KEEPALIVE_ROUNDS, ROUND_REPETITIONS = 5, 1
+"""Given up 7.5 s after the first question, or after one round, 1.5 s (0.5 s, then 1 s), if ICMP says that nobody is
+there."""
 FIRST_CHANNEL, LAST_CHANNEL = 0x4000, 0x4FFF
 """RFC 8656 section 12."""
 CHANNEL_LASTS_S = 295.0
@@ -75,7 +76,7 @@ class Relay:
         self._channels: dict[Address, _Channel] = {}
         self._is_released = False
         self._doubted = asyncio.Event()
-        self._is_questioned = False
+        self._is_refused = False
         self._heard_at = now()
         self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
@@ -106,7 +107,7 @@ class Relay:
             # Nobody answers on a connection that is gone.
             client.on_gone = lambda: limit.reschedule(asyncio.get_running_loop().time())
             if isinstance(client, UdpClient):
-                client.doubted = relay._doubted
+                client.on_refused = relay._take_refusal
             try:
                 asked_at = now()
                 await client.connect()
@@ -239,9 +240,11 @@ class Relay:
 
     def question(self) -> None:
         """The peer is not heard any more: see whether that is because the server is not there."""
-        if not self._doubted.is_set():
-            self._is_questioned = True
-            self._doubted.set()
+        self._doubted.set()
+
+    def _take_refusal(self) -> None:
+        self._is_refused = True
+        self._doubted.set()
 
     async def _keep(self) -> None:
         """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
@@ -249,21 +252,29 @@ class Relay:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEPALIVE_S):
                     await self._doubted.wait()
-            refused = self._doubted.is_set() and not self._is_questioned
-            if refused:
-                self._on_doubted()
-            asked_at = self._now()
-            answered = await self._answers(DOUBTED_REPETITIONS if refused else KEEPALIVE_REPETITIONS)
-            if not answered and self._heard_at < asked_at:
+            if not await self._is_there():
                 self._counters["relay_silent"] += 1
                 self._lose()
                 return
             self._doubted.clear()
-            self._is_questioned = False
+            self._is_refused = False
 
-    async def _answers(self, repetitions: int) -> bool:
+    async def _is_there(self) -> bool:
+        asked_at = self._now()
+        is_told = False
+        for _ in range(KEEPALIVE_ROUNDS):
+            if self._is_refused and not is_told:
+                is_told = True
+                self._on_doubted()
+            if await self._answers() or self._heard_at >= asked_at:
+                return True
+            if self._is_refused:
+                break
+        return False
+
+    async def _answers(self) -> bool:
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-        transaction = stun.Transaction(request, self._client.server, self._client, retransmissions=repetitions)
+        transaction = stun.Transaction(request, self._client.server, self._client, retransmissions=ROUND_REPETITIONS)
         self._client.transactions[request.transaction_id] = transaction
         try:
             await transaction.run()

@@ -10,7 +10,7 @@ from exeunt.actors.ice.reflexive import ReflexiveMemory
 
 CLIENT, GATEWAY, RELAY, SERVER = "203.0.113.1", "203.0.113.2", "198.51.100.1", "192.0.2.1"
 NOTICED_AFTER_S = 1.5
-"""`relay.DOUBTED_REPETITIONS`, after ICMP said that nobody is there."""
+"""`relay.ROUND_REPETITIONS`, after ICMP said that nobody is there."""
 DIRECT = {CLIENT, GATEWAY}
 
 

@@ -160,7 +160,7 @@ async def test_a_path_whose_relay_died_is_broken_when_no_other_works(
 async def test_a_silent_path_has_its_relay_questioned(
     is_urgent: bool, turn_server: Any, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "KEEPALIVE_REPETITIONS", 1)
+    monkeypatch.setattr(relay, "KEEPALIVE_ROUNDS", 1)
     a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
     await connect(a, b)
     a.agent.hint(urgent=is_urgent)
@@ -195,3 +195,16 @@ async def test_the_old_session_leaves_a_relay_that_dies_during_a_restart(
     assert not restarting.done()
     restarting.cancel()
     await asyncio.gather(restarting, return_exceptions=True)
+
+
+@pytest.mark.slow
+async def test_a_refusal_shortens_the_question_that_is_under_way(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    turn_server.is_mute = True
+    a.agent.hint()
+    await asyncio.sleep(0.1)
+    turn_server.close()
+    a.agent.send(b"anybody?")
+    async with asyncio.timeout(4.0):  # and not after five rounds
+        assert (await a.losses.get()).reason == "relay_lost"
