@@ -10,6 +10,7 @@ is if the server has died.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Protocol
@@ -82,6 +83,8 @@ class Gathering:
         self._queried: set[tuple[int, Address]] = set()
         self._unseen: set[int] = set()
         """The bases of which some STUN server has not told in time how it sees them."""
+        self._public_hosts: set[str] = set()
+        """The NAT's addresses, as relays saw them, also those that have gone since."""
         self._server_tasks: set[asyncio.Task[None]] = set()
         self._relays = Relays(config, self, counters=counters, now=now)
         self._is_done = asyncio.Event()
@@ -177,7 +180,8 @@ class Gathering:
         """Use a relay."""
         base_id = len(self._bases)
         self._add_base(Base(base_id, candidate(base_id)), relay)
-        self._guess(relay.mapped_address[0])
+        self._public_hosts.add(relay.mapped_address[0])
+        self._guess()
         return base_id
 
     def take_relay_leaving(self, base_id: int) -> None:
@@ -226,17 +230,16 @@ class Gathering:
             self._take_reflexive(answer)
         else:
             self._unseen.add(answer.base_id)
-            for relay in [channel for channel in self.channels.values() if isinstance(channel, Relay)]:
-                self._guess(relay.mapped_address[0])
+            self._guess()
         self._end_if_done()
 
     def _take_reflexive(self, found: ReflexiveFound) -> None:
         self._memory.remember(self._bases[found.base_id].candidate.address[0], found.server[0], found.mapped)
         self._offer_reflexive(found.base_id, found.server[0], found.mapped)
 
-    def _guess(self, public_host: str) -> None:
+    def _guess(self) -> None:
         """Offer our own port at the NAT's address for the bases that nobody has told us of."""
-        for base_id in self._unseen:
+        for base_id, public_host in itertools.product(self._unseen, self._public_hosts):
             host, port = self._bases[base_id].candidate.address
             if ip_version(host) == ip_version(public_host) and not self._memory.of(host):
                 self._memory.remember(host, "", (public_host, port))
