@@ -1,7 +1,8 @@
 """Gathering: this host's addresses, what STUN servers see of them, and relayed ones (RFC 8445 section 5.1.1).
 
 All servers are asked at once and each candidate is reported when it is found (trickle, RFC 8838): checks start on the
-host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on a little longer.
+host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on longer, and what
+is found after the end of candidates is a candidate too.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from .agent import Address, IceConfig, IceServer
 from .candidate import Candidate, foundation, ip_version, priority
 from .check_list import Base
 from .hosts import host_addresses, resolve
-from .reflexive import ReflexiveFound, ReflexiveMissed, ReflexiveQueries
+from .reflexive import ReflexiveFound, ReflexiveMemory, ReflexiveMissed, ReflexiveQueries
 from .relay import Relay
 from .relays import Relays
 from .sockets import HostBase, Sockets
@@ -27,6 +28,9 @@ class Session(Protocol):
 
     def take_base_leaving(self, base_id: int) -> None:
         """A relay will be gone soon."""
+
+    def take_base_doubted(self, base_id: int) -> None:
+        """A relay may be gone."""
 
     def take_base_lost(self, base_id: int) -> None:
         """A relay is gone."""
@@ -59,12 +63,14 @@ class Gathering:
         session: Session,
         sockets: Sockets,
         *,
+        memory: ReflexiveMemory,
         counters: Counter[str],
         now: Callable[[], float],
     ) -> None:
         self._config = config
         self._session = session
         self._sockets = sockets
+        self._memory = memory
         self._counters = counters
         self._now = now
         self._bases: dict[int, Base] = {}
@@ -140,6 +146,8 @@ class Gathering:
         preference = 65535 - base_id
         candidate = Candidate(foundation("host", host), priority("host", preference), base.address, "host")
         self._add_base(Base(base_id, candidate), base)
+        for server, mapped in self._memory.of(host):
+            self._offer_reflexive(base_id, server, mapped)
 
     async def _query(self, server: IceServer) -> None:
         try:
@@ -169,6 +177,10 @@ class Gathering:
         """Choose a relay no more, and tell the peer."""
         self._withdraw(base_id)
         self._session.take_base_leaving(base_id)
+
+    def take_relay_doubted(self, base_id: int) -> None:
+        """A relay may be gone."""
+        self._session.take_base_doubted(base_id)
 
     def take_relay_gone(self, base_id: int) -> None:
         """A relay is gone; tell the peer, unless that was done when it began to leave."""
@@ -208,11 +220,14 @@ class Gathering:
         self._end_if_done()
 
     def _take_reflexive(self, found: ReflexiveFound) -> None:
-        base = self._bases[found.base_id].candidate
-        self._session.take_reflexive(found.mapped)
-        label = foundation("srflx", base.address[0], found.server[0])
-        preference = 65535 - found.base_id
-        self._offer(Candidate(label, priority("srflx", preference), found.mapped, "srflx", base.address))
+        self._memory.remember(self._bases[found.base_id].candidate.address[0], found.server[0], found.mapped)
+        self._offer_reflexive(found.base_id, found.server[0], found.mapped)
+
+    def _offer_reflexive(self, base_id: int, server: str, mapped: Address) -> None:
+        base = self._bases[base_id].candidate
+        self._session.take_reflexive(mapped)
+        label = foundation("srflx", base.address[0], server)
+        self._offer(Candidate(label, priority("srflx", 65535 - base_id), mapped, "srflx", base.address))
 
     def _end_if_done(self) -> None:
         if self._server_tasks or self._relays.pending or len(self.queries) or self._is_done.is_set() or self._is_closed:

@@ -75,6 +75,9 @@ class Relay:
         self._channels: dict[Address, _Channel] = {}
         self._is_released = False
         self._doubted = asyncio.Event()
+        self._is_questioned = False
+        self._heard_at = now()
+        self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
         self.rtt_ms = 0.0
         """Round trip to the server in ms, as the allocation took it."""
@@ -86,13 +89,14 @@ class Relay:
         *,
         on_datagram: Callable[[bytes, Address], None],
         on_lost: Callable[[], None],
+        on_doubted: Callable[[], None],
         counters: Counter[str],
         now: Callable[[], float],
     ) -> "Relay":
         """Ask a server for a relayed address. Raises OSError, TimeoutError or aioice's TransactionError.
 
         `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
-        ends by itself.
+        ends by itself, `on_doubted` when ICMP says that nobody is there, which is being looked into.
         """
         async with asyncio.timeout(ALLOCATE_TIMEOUT_S) as limit:
             address = (await resolve(server.host, server.port))[0]
@@ -114,7 +118,13 @@ class Relay:
                     relay.abandon()
         if is_gone(client):
             raise ConnectionError("the TURN server closed the connection")
-        client.receiver = _Inbox(on_datagram, lambda: None if relay._is_released else on_lost())
+        relay._on_doubted = on_doubted
+
+        def received(data: bytes, source: Address) -> None:
+            relay._heard_at = now()
+            on_datagram(data, source)
+
+        client.receiver = _Inbox(received, lambda: None if relay._is_released else on_lost())
         relay._keeping = asyncio.create_task(relay._keep())
         return relay
 
@@ -227,18 +237,29 @@ class Relay:
 
     # Whether the server is there
 
+    def question(self) -> None:
+        """The peer is not heard any more: see whether that is because the server is not there."""
+        if not self._doubted.is_set():
+            self._is_questioned = True
+            self._doubted.set()
+
     async def _keep(self) -> None:
         """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEPALIVE_S):
                     await self._doubted.wait()
-            doubted = self._doubted.is_set()
-            if not await self._answers(DOUBTED_REPETITIONS if doubted else KEEPALIVE_REPETITIONS):
+            refused = self._doubted.is_set() and not self._is_questioned
+            if refused:
+                self._on_doubted()
+            asked_at = self._now()
+            answered = await self._answers(DOUBTED_REPETITIONS if refused else KEEPALIVE_REPETITIONS)
+            if not answered and self._heard_at < asked_at:
                 self._counters["relay_silent"] += 1
                 self._lose()
                 return
             self._doubted.clear()
+            self._is_questioned = False
 
     async def _answers(self, repetitions: int) -> bool:
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)

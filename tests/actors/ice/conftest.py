@@ -49,6 +49,8 @@ class TurnServer(asyncio.DatagramProtocol):
     loses: int = 0
     """So many Refresh requests get lost on the way here."""
     delay_s: float = 0.0
+    mapped: Addr | None = None
+    """What a NAT makes of whoever asks; None: there is none."""
 
     @property
     def address(self) -> Addr:
@@ -81,7 +83,7 @@ class TurnServer(asyncio.DatagramProtocol):
             return
         self.requests.append((request.message_method.name, request.attributes.get("LIFETIME", -1)))
         if request.message_method is stun.Method.BINDING:
-            self._answer(request, client, {"XOR-MAPPED-ADDRESS": client}, signed=False)
+            self._answer(request, client, {"XOR-MAPPED-ADDRESS": self.mapped or client}, signed=False)
         elif not request.check_message_integrity(self._key):
             attributes = {"ERROR-CODE": (401, "Unauthorized"), "REALM": REALM, "NONCE": b"nonce"}
             self._answer(request, client, attributes, signed=False, kind=stun.Class.ERROR)
