@@ -273,7 +273,8 @@ class Session:
 
     def _sweep(self) -> None:
         for worker in peer_workers(self.config.peer_workers):
-            Path(hand_over_path(self.config.directories.ipc, worker)).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not there, or not ours to remove
+                Path(hand_over_path(self.config.directories.ipc, worker)).unlink()
 
     async def _insist(self) -> None:
         """If the orderly leave takes longer than all its deadlines together, end the workers."""

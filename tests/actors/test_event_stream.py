@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +27,8 @@ from exeunt.actors.messages import (
     TunInterfaceUpdated,
 )
 from exeunt.actors.session import EventStream as Iterator
-from exeunt.actors.session import Session, Subscriber
-from exeunt.runtime import Actor, Message, Outcome, receive
+from exeunt.actors.session import Session, SessionConfig, Subscriber
+from exeunt.runtime import Actor, Directories, Message, Outcome, receive
 from exeunt.runtime.codec import Codec
 from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
@@ -335,9 +336,20 @@ class PlayedSupervisor:
 @pytest.mark.parametrize(
     ("failed", "last"), [(True, [Disconnected("the session's processes ended: killed")]), (False, [])]
 )
-async def test_the_iterator_ends_even_if_the_streams_own_process_died(failed: bool, last: list[Event]) -> None:
+async def test_the_iterator_ends_even_if_the_streams_own_process_died(
+    failed: bool, last: list[Event], tmp_path: Path
+) -> None:
     supervisor: Any = PlayedSupervisor()
-    config: Any = None
+    config = SessionConfig(
+        side="client",
+        instance="killed",
+        portal_url="ws://127.0.0.1:9",
+        token_file=tmp_path / "token",
+        name="killed",
+        external_id="killed",
+        directories=Directories(ipc=tmp_path, logs=tmp_path, traces=tmp_path),
+        endings_file=tmp_path / "endings.jsonl",
+    )
     subscriber = Subscriber()
     session = Session(config, supervisor, subscriber)
     reading = asyncio.ensure_future(Iterator(subscriber).drain())

@@ -11,7 +11,7 @@ import pytest
 from exeunt.clients.lab import NatKind
 from exeunt.clients.lab.internet import RELAY_ADDRESSES, RELAY_ADDRESSES6
 
-from .agents import AgentProcess, Connect
+from .agents import CONNECT_S, AgentProcess, Connect
 from .meeting_place import MeetingPlace, meeting_place
 from .relays import Transport, server
 
@@ -69,6 +69,7 @@ def test_a_relay_whose_certificate_is_not_trusted_is_not_used(place: MeetingPlac
             Connect(client, gateway) as connect,
         ):
             assert not await connect.start(((server(RELAY_ADDRESSES[1], "tls"),), ()), relay_only=True)
+            await connect.wait(CONNECT_S, lambda: bool(connect.client.failure))  # the gateway may have given up first
         return connect
 
     connect = asyncio.run(work())
