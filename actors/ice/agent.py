@@ -189,6 +189,10 @@ def _nobody_told(_line: str, _generation: int) -> None:
     """For those who do not tell their peer what was withdrawn; checks find out, only later."""
 
 
+def _nobody_repairs() -> None:
+    """For those who wait for what the agent finds by itself, or for `on_lost`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
     """What an agent calls, on the event loop that it runs on. None of them may block or raise."""
@@ -205,6 +209,9 @@ class Callbacks:
     on_withdrawn: Callable[[str, int], object] = _nobody_told
     """A candidate that was told before does not work any more, since its relay is gone: the line and its
     generation."""
+    on_broken: Callable[[], object] = _nobody_repairs
+    """The relay that carried the path is gone, and no other pair has worked since, though all are checked. `on_path` if
+    one does after all; a `restart` may find what is not known yet."""
 
 
 class PathAgent(Protocol):

@@ -25,6 +25,8 @@ CHECK_INTERVALS_S = (0.15, 0.3, 0.6, 1.0, 1.0, 1.0, 1.5)
 RFC 8445 section 14.3 asks for at least 500 ms; with fewer than a dozen pairs and 20 ms between first checks, 150 ms
 keep the rate within its bounds. An answer that arrives after the end still counts.
 """
+NOMINATION_INTERVALS_S = (0.15, *(0.3,) * 14)
+"""The same for a nomination: the pair works, so what is not answered was lost, and traffic waits for it."""
 MAX_TRIGGERED_SENDS = 5
 """How often the peer's checks may advance one of ours, so that two agents cannot drive each other in a loop."""
 

@@ -12,7 +12,15 @@ from aioice import stun
 
 from . import binding
 from .agent import Address, Credentials
-from .check_list import CHECK_INTERVALS_S, MAX_TRIGGERED_SENDS, Check, CheckList, Pair, PairState
+from .check_list import (
+    CHECK_INTERVALS_S,
+    MAX_TRIGGERED_SENDS,
+    NOMINATION_INTERVALS_S,
+    Check,
+    CheckList,
+    Pair,
+    PairState,
+)
 from .messages import Transmit
 from .packing import Packing, Role
 from .transactions import Sent, Transactions
@@ -153,7 +161,7 @@ class Checks:
         for pair in self.list.pairs.values():
             if pair.check is None or now < pair.check.next_at:
                 continue
-            if pair.check.sends < len(CHECK_INTERVALS_S):
+            if pair.check.sends < len(_intervals_of(pair.check)):
                 self._transmit(pair, pair.check, now)
             else:
                 pair.check = None
@@ -161,7 +169,8 @@ class Checks:
                 self.last_given_up_at = now
 
     def _transmit(self, pair: Pair, check: Check, now: float) -> None:
-        check.next_at = now + CHECK_INTERVALS_S[min(check.sends, len(CHECK_INTERVALS_S) - 1)]
+        intervals = _intervals_of(check)
+        check.next_at = now + intervals[min(check.sends, len(intervals) - 1)]
         check.sends += 1
         self._send(pair, check.transaction_id, check.payload, now, nominates=check.nominates)
 
@@ -231,3 +240,7 @@ class Checks:
             pair.check = None
         pair.advance("answered", now)
         return Answered(pair, sent.nominates)
+
+
+def _intervals_of(check: Check) -> tuple[float, ...]:
+    return NOMINATION_INTERVALS_S if check.nominates else CHECK_INTERVALS_S

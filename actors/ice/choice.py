@@ -13,14 +13,19 @@ import msgspec
 from .agent import Path
 from .check_list import Pair, PairState
 from .checks import Checks
-from .messages import Event, PathSelected
+from .messages import Event, PathBroken, PathSelected
 from .nomination import Contender, decide
 
 UPGRADE_FIRST_S, UPGRADE_FACTOR, UPGRADE_LONGEST_S = 1.0, 2.0, 30.0
 """On a relayed path, direct pairs are tried again after 1 s, 2 s, 4 s, … at last every 30 s; after 1 s again when
 something is new: a hint, an address of ours, a candidate of the peer."""
-RECHECK_S = 5.0
+RECHECK_S = 2.0
 """How often all pairs are checked again while the selected one is silent."""
+SELDOM_SENDS = 3
+"""After so many transmissions of a check, the next one is a second away (`check_list.CHECK_INTERVALS_S`)."""
+REPAIR_S = 0.5
+"""How soon another pair is found if the relay in use dies while one works: two checks of it, and the nomination. After
+so long somebody else should look as well."""
 
 
 class Choice:
@@ -35,6 +40,7 @@ class Choice:
         self._upgrade_after_s = UPGRADE_FIRST_S
         self._last_upgrade_at = float("-inf")
         self._next_upgrade_at: float | None = None
+        self._repaired_by: float | None = None
         self.selected: Pair | None = None
         """What data goes over."""
         self.nominating: Pair | None = None
@@ -43,7 +49,8 @@ class Choice:
     @property
     def is_settled(self) -> bool:
         """Whether nothing here waits for an answer or a time."""
-        return self.nominating is None and self._next_upgrade_at is None and self._nomination_at is None
+        waits = (self.nominating, self._next_upgrade_at, self._nomination_at, self._repaired_by)
+        return all(one is None for one in waits)
 
     def wake_ups(self) -> Iterator[tuple[float, str]]:
         """When `tend` wants to be called next, and why."""
@@ -51,17 +58,23 @@ class Choice:
             yield self._nomination_at, "nomination"
         if self._next_upgrade_at is not None:
             yield self._next_upgrade_at, "direct path probe"
+        if self._repaired_by is not None:
+            yield self._repaired_by, "repair of the path"
 
     def tend(self, now: float) -> None:
         """Look for a better pair when it is time, and nominate what is best."""
         self._tend_upgrade(now)
         self._tend_nomination(now)
+        if self._repaired_by is not None and now >= self._repaired_by:
+            self._repaired_by = None
+            self._events.append(PathBroken())
 
     def select(self, pair: Pair, now: float) -> bool:
         """Use a pair from now on, as both sides agreed; False: it is in use already."""
         self.nominating = None
         if pair is self.selected:
             return False
+        self._repaired_by = None
         before, self.selected = self.selected, pair
         if before is not None and before.is_leaving and before.remote.address not in self._checks.list.remotes:
             self._checks.list.remove_remote(before.remote.address, keep=None)
@@ -79,18 +92,26 @@ class Choice:
             self._announced = path
             self._events.append(PathSelected(path))
 
-    def lose_base(self, base_id: int) -> None:
-        """What went over a base goes nowhere now."""
+    def lose_base(self, base_id: int, now: float) -> None:
+        """What went over a base goes nowhere now; if that was the selected pair, find out what works, and soon."""
         for pair in (self.selected, self.nominating):
             if pair is not None and pair.base.id == base_id:
                 pair.advance("refused")
                 pair.check = None
                 self.nominating = None
+        if self.selected is not None and self.selected.base.id == base_id:
+            self._repaired_by = now + REPAIR_S
+            self.doubt_all(now)
+            self.expect_upgrade(now)
 
     def doubt_all(self, now: float) -> None:
-        """The selected pair is silent: find out which pairs work now, itself included."""
+        """The selected pair is silent: find out which pairs work now, itself included. A check that is under way and
+        repeated seldom by now begins anew.
+        """
         self._next_recheck_at = now + RECHECK_S
         for pair in self._checks.list.pairs.values():
+            if pair.check is not None and pair.check.sends > SELDOM_SENDS and pair is not self.nominating:
+                pair.check = None
             if pair.check is None:
                 pair.advance("doubted")
 

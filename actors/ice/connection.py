@@ -17,9 +17,10 @@ from .candidate import Candidate
 from .check_list import Base
 from .gathering import Gathering
 from .machine import IceMachine
-from .messages import AddressProven, Event, PathLost, PathSelected
+from .messages import AddressProven, Event, PathBroken, PathLost, PathSelected
 from .packing import Role
-from .reflexive import ReflexiveQueries
+from .reflexive import ReflexiveMemory, ReflexiveQueries
+from .relay import Relay
 from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
@@ -40,6 +41,7 @@ class SessionCallbacks:
     on_proven: Callable[[Address], object]
     """The peer has authenticated itself from this address."""
     on_path: Callable[[Path], object]
+    on_broken: Callable[[], object]
     on_lost: Callable[[Lost], object]
 
 
@@ -63,6 +65,7 @@ class IceConnection:
         sockets: Sockets,
         *,
         generation: int,
+        memory: ReflexiveMemory,
         counters: Counter[str],
         now: Callable[[], float],
         rng: random.Random,
@@ -85,7 +88,7 @@ class IceConnection:
         self._credentials = credentials
         self._fragment = credentials.local_username
         sockets.table.add_session(self._fragment, self)
-        self._gathering = Gathering(config, self, sockets, counters=counters, now=now)
+        self._gathering = Gathering(config, self, sockets, memory=memory, counters=counters, now=now)
         self._queries = self._gathering.queries
         self._outcome: asyncio.Future[Path] | None = None
         self._loop = asyncio.get_running_loop()
@@ -120,6 +123,13 @@ class IceConnection:
         """A relay will go soon."""
         self._machine.handle_base_leaving(base_id, self._now())
         self.pump()
+
+    def take_base_doubted(self, base_id: int) -> None:
+        """A relay may be gone: see what else works, if the path leads through it."""
+        pair = self._machine.selected
+        if pair is not None and pair.base.id == base_id:
+            self._machine.handle_hint(self._now())
+            self.pump()
 
     def take_withdrawn(self, candidate: Candidate) -> None:
         """Tell the peer that a candidate does not work any more."""
@@ -256,7 +266,11 @@ class IceConnection:
         return self._machine.last_alive
 
     def hint(self, *, urgent: bool) -> None:
-        """Something says that the network changed: check the path now."""
+        """Something says that the network changed: check the path now, and our relay if it leads through one."""
+        pair = self._machine.selected
+        channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
+        if isinstance(channel, Relay):
+            channel.question()
         self._machine.handle_hint(self._now(), urgent=urgent)
         self.pump()
 
@@ -311,6 +325,8 @@ class IceConnection:
             if outcome is not None and not outcome.done():
                 outcome.set_result(event.path)
             self._callbacks.on_path(event.path)
+        elif isinstance(event, PathBroken):
+            self._callbacks.on_broken()
         elif isinstance(event, PathLost):
             self.path = None
             self._is_lost = True

@@ -1,10 +1,16 @@
 """Gathering: this host's addresses, what STUN servers see of them, and relayed ones (RFC 8445 section 5.1.1).
 
 All servers are asked at once and each candidate is reported when it is found (trickle, RFC 8838): checks start on the
-host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on a little longer.
+host candidates, and a server that is slow or dead delays nobody. Waiting ends at a cap; asking goes on longer, and what
+is found after the end of candidates is a candidate too.
+
+Where no STUN server has answered in time, but a relay has, we know the NAT's address and not our port there. Most NATs
+keep the port if it is free, so the same port is offered: a guess, which costs a pair if it is wrong, and is all there
+is if the server has died.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Protocol
@@ -13,7 +19,7 @@ from .agent import Address, IceConfig, IceServer
 from .candidate import Candidate, foundation, ip_version, priority
 from .check_list import Base
 from .hosts import host_addresses, resolve
-from .reflexive import ReflexiveFound, ReflexiveMissed, ReflexiveQueries
+from .reflexive import ReflexiveFound, ReflexiveMemory, ReflexiveMissed, ReflexiveQueries
 from .relay import Relay
 from .relays import Relays
 from .sockets import HostBase, Sockets
@@ -27,6 +33,9 @@ class Session(Protocol):
 
     def take_base_leaving(self, base_id: int) -> None:
         """A relay will be gone soon."""
+
+    def take_base_doubted(self, base_id: int) -> None:
+        """A relay may be gone."""
 
     def take_base_lost(self, base_id: int) -> None:
         """A relay is gone."""
@@ -59,17 +68,23 @@ class Gathering:
         session: Session,
         sockets: Sockets,
         *,
+        memory: ReflexiveMemory,
         counters: Counter[str],
         now: Callable[[], float],
     ) -> None:
         self._config = config
         self._session = session
         self._sockets = sockets
+        self._memory = memory
         self._counters = counters
         self._now = now
         self._bases: dict[int, Base] = {}
         self._offered: set[Address] = set()
         self._queried: set[tuple[int, Address]] = set()
+        self._unseen: set[int] = set()
+        """The bases of which some STUN server has not told in time how it sees them."""
+        self._public_hosts: set[str] = set()
+        """The NAT's addresses, as relays saw them, also those that have gone since."""
         self._server_tasks: set[asyncio.Task[None]] = set()
         self._relays = Relays(config, self, counters=counters, now=now)
         self._is_done = asyncio.Event()
@@ -140,6 +155,8 @@ class Gathering:
         preference = 65535 - base_id
         candidate = Candidate(foundation("host", host), priority("host", preference), base.address, "host")
         self._add_base(Base(base_id, candidate), base)
+        for server, mapped in self._memory.of(host):
+            self._offer_reflexive(base_id, server, mapped)
 
     async def _query(self, server: IceServer) -> None:
         try:
@@ -163,12 +180,18 @@ class Gathering:
         """Use a relay."""
         base_id = len(self._bases)
         self._add_base(Base(base_id, candidate(base_id)), relay)
+        self._public_hosts.add(relay.mapped_address[0])
+        self._guess()
         return base_id
 
     def take_relay_leaving(self, base_id: int) -> None:
         """Choose a relay no more, and tell the peer."""
         self._withdraw(base_id)
         self._session.take_base_leaving(base_id)
+
+    def take_relay_doubted(self, base_id: int) -> None:
+        """A relay may be gone."""
+        self._session.take_base_doubted(base_id)
 
     def take_relay_gone(self, base_id: int) -> None:
         """A relay is gone; tell the peer, unless that was done when it began to leave."""
@@ -206,14 +229,28 @@ class Gathering:
         """Take what a STUN server answered, or that it did not."""
         if isinstance(answer, ReflexiveFound):
             self._take_reflexive(answer)
+        else:
+            self._unseen.add(answer.base_id)
+            self._guess()
         self._end_if_done()
 
     def _take_reflexive(self, found: ReflexiveFound) -> None:
-        base = self._bases[found.base_id].candidate
-        self._session.take_reflexive(found.mapped)
-        label = foundation("srflx", base.address[0], found.server[0])
-        preference = 65535 - found.base_id
-        self._offer(Candidate(label, priority("srflx", preference), found.mapped, "srflx", base.address))
+        self._memory.remember(self._bases[found.base_id].candidate.address[0], found.server[0], found.mapped)
+        self._offer_reflexive(found.base_id, found.server[0], found.mapped)
+
+    def _guess(self) -> None:
+        """Offer our own port at the NAT's address for the bases that nobody has told us of."""
+        for base_id, public_host in itertools.product(self._unseen, self._public_hosts):
+            host, port = self._bases[base_id].candidate.address
+            if ip_version(host) == ip_version(public_host) and not self._memory.of(host):
+                self._memory.remember(host, "", (public_host, port))
+                self._offer_reflexive(base_id, "", (public_host, port))
+
+    def _offer_reflexive(self, base_id: int, server: str, mapped: Address) -> None:
+        base = self._bases[base_id].candidate
+        self._session.take_reflexive(mapped)
+        label = foundation("srflx", base.address[0], server)
+        self._offer(Candidate(label, priority("srflx", 65535 - base_id), mapped, "srflx", base.address))
 
     def _end_if_done(self) -> None:
         if self._is_closed or self._is_done.is_set():

@@ -1,10 +1,11 @@
 """The agent that tunnels use: one ICE session, and during a restart the next one beside it.
 
 A restart (RFC 8445 section 9) is make before break: the new session gathers anew, on the same sockets but with relays
-of its own and new credentials, while data keeps flowing over the old path; when the new session has a path, sending
-moves over. The peer moves a round trip earlier or later, so the old session listens on for a while before it is closed:
-nothing in flight is lost. If the old path falls silent meanwhile, that is reported only when the new session has failed
-as well; that its relay is gone is reported at once.
+of its own and new credentials, while data keeps flowing over the old path, and the old session goes on looking for a
+better one; when the new session has a path, sending moves over. The peer moves a round trip earlier or later, so the
+old session listens on for a while before it is closed: nothing in flight is lost. If the old path falls silent
+meanwhile, that is reported only when the new session has failed as well; that its relay is gone is reported at once.
+How STUN servers saw the sockets is handed down.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from .candidate import Candidate, MalformedCandidate, parse_candidate
 from .connection import IceConnection, SessionCallbacks
 from .early import EarlyCandidates
 from .packing import Role
+from .reflexive import ReflexiveMemory
 from .snapshot import Snapshot
 from .sockets import Sockets
 
@@ -61,6 +63,7 @@ class IceAgent:
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._early = EarlyCandidates()
+        self._reflexive = ReflexiveMemory()
         self._arrived: tuple[int | str, Address] | None = None
         snapshot = None if config.resume is None else Snapshot.decode(config.resume)
         self._sockets = Sockets(now=now, counters=self._counters) if sockets is None else sockets
@@ -266,6 +269,10 @@ class IceAgent:
                 if self._next is None or loss.reason == "relay_lost":
                     self._report_deferred_loss()
 
+        def broken() -> None:
+            if session is self._current and not self._is_closed:
+                self._callbacks.on_broken()
+
         def datagram(base_id: int, data: bytes, source: Address) -> None:
             # A relay of another session numbers its bases otherwise, and says nothing of the selected pair.
             self._deliver(base_id if session is self._current else "", data, source)
@@ -276,6 +283,7 @@ class IceAgent:
             on_datagram=datagram,
             on_proven=self._prove,
             on_path=path_changed,
+            on_broken=broken,
             on_lost=lost,
         )
         session = IceConnection(
@@ -284,6 +292,7 @@ class IceAgent:
             callbacks,
             self._sockets,
             generation=generation,
+            memory=self._reflexive,
             counters=self._counters,
             now=self._now,
             rng=self._rng,

@@ -116,12 +116,9 @@ class IceMachine:
     def handle_base_lost(self, base_id: int, now: float) -> None:
         """A socket or allocation is gone. The path moves if it can; else it is lost, at once if no base is left."""
         self._checks.list.remove_base(base_id)
-        self._choice.lose_base(base_id)
-        selected = self.selected
-        if selected is not None and not self._checks.list.bases:
+        self._choice.lose_base(base_id, now)
+        if self.selected is not None and not self._checks.list.bases:
             self._lose("relay_lost", now)
-        elif selected is not None and selected.base.id == base_id:
-            self._choice.doubt_all(now)
         self._step(now)
 
     def handle_base_leaving(self, base_id: int, now: float) -> None:

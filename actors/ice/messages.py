@@ -26,6 +26,10 @@ class PathLost(msgspec.Struct, frozen=True):
     last_seen_s_ago: float
 
 
+class PathBroken(msgspec.Struct, frozen=True):
+    """The relay of ours that carried the path is gone, and no other pair has worked since. All are checked."""
+
+
 class ChecksFailed(msgspec.Struct, frozen=True):
     """Every pair failed and no more candidates will come."""
 
@@ -38,4 +42,4 @@ class AddressProven(msgspec.Struct, frozen=True):
     address: Address
 
 
-Event = PathSelected | PathLost | ChecksFailed | AddressProven
+Event = PathSelected | PathBroken | PathLost | ChecksFailed | AddressProven

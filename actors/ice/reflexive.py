@@ -2,9 +2,12 @@
 
 The answer is not authenticated: it is taken only from the server that was asked, with the 96-bit transaction id of the
 question, and all that a forged one can do is make us offer an address that does not work.
+
+What was answered is remembered for the sessions to come: a restart sends from the same sockets, so the NAT's mapping is
+likely still the same one, and a server that has died meanwhile must not cost the direct path.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import msgspec
@@ -15,8 +18,15 @@ from .agent import Address
 from .candidate import ip_version
 from .messages import Transmit
 
-QUERY_INTERVALS_S = (0.25, 0.5, 1.0, 1.0)
-"""Pauses after each transmission; a server that has not answered after 2.75 s will not matter to this session."""
+QUERY_INTERVALS_S = (0.25, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Pauses after each transmission."""
+PROMPT_QUERIES = 4
+"""After so many, in 2.75 s, nobody waits for the answer any more. It is asked for all the same: where a fifth of the
+datagrams is lost each way, one question in sixty has no answer by then, and without it there is no direct path."""
+
+
+MAX_REMEMBERED = 32
+"""Local addresses times servers; more are a host that roams a lot, and the oldest are forgotten."""
 
 
 class ReflexiveFound(msgspec.Struct, frozen=True):
@@ -29,7 +39,7 @@ class ReflexiveFound(msgspec.Struct, frozen=True):
 
 
 class ReflexiveMissed(msgspec.Struct, frozen=True):
-    """A server did not answer, or not usefully."""
+    """A server did not answer in time, or not usefully. It may still be found later."""
 
     base_id: int
     server: Address
@@ -44,6 +54,11 @@ class _Query:
     next_at: float
     sends: int = 0
 
+    @property
+    def is_late(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.sends > PROMPT_QUERIES
+
 
 class ReflexiveQueries:
     """All questions of one session to STUN servers."""
@@ -54,7 +69,8 @@ class ReflexiveQueries:
         self._events: deque[ReflexiveFound | ReflexiveMissed] = deque()
 
     def __len__(self) -> int:
-        return len(self._queries)
+        """How many answers are waited for."""
+        return sum(not query.is_late for query in self._queries.values())
 
     def handle_query(self, base_id: int, server: Address, now: float) -> None:
         """Ask one server from one base."""
@@ -80,15 +96,16 @@ class ReflexiveQueries:
         return True
 
     def handle_timeout(self, now: float) -> None:
-        """Ask again what is unanswered; give up what was asked often enough."""
+        """Ask again what is unanswered, say when it is late, give up what was asked often enough."""
         for transaction_id, query in list(self._queries.items()):
             if now < query.next_at:
                 continue
+            if query.sends == PROMPT_QUERIES:
+                self._events.append(ReflexiveMissed(query.base_id, query.server))
             if query.sends < len(QUERY_INTERVALS_S):
                 self._transmit(query, now)
             else:
                 del self._queries[transaction_id]
-                self._events.append(ReflexiveMissed(query.base_id, query.server))
 
     def poll_transmit(self) -> Transmit | None:
         """Return the next datagram to send."""
@@ -106,6 +123,24 @@ class ReflexiveQueries:
         query.next_at = now + QUERY_INTERVALS_S[query.sends]
         query.sends += 1
         self._transmits.append(Transmit(query.base_id, query.server, query.payload))
+
+
+class ReflexiveMemory:
+    """What servers last answered, by local host and server: of all sessions of one agent."""
+
+    def __init__(self) -> None:
+        self._mapped: OrderedDict[tuple[str, str], Address] = OrderedDict()
+
+    def remember(self, host: str, server: str, mapped: Address) -> None:
+        """A server sees a local host so; what it answered before is void."""
+        self._mapped[host, server] = mapped
+        self._mapped.move_to_end((host, server))
+        if len(self._mapped) > MAX_REMEMBERED:
+            self._mapped.popitem(last=False)
+
+    def of(self, host: str) -> list[tuple[str, Address]]:
+        """Return how a local host was seen, by which server."""
+        return [(server, mapped) for (local, server), mapped in self._mapped.items() if local == host]
 
 
 def _is_usable(mapped: Address | None, server: Address) -> bool:

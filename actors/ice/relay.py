@@ -29,8 +29,9 @@ ALLOCATION_MISMATCH = 437
 """The server knows nothing of the allocation: it was restarted (RFC 8656 section 18.12)."""
 KEEPALIVE_S = 25.0
 """Some NATs forget a mapping after 30 s."""
-KEEPALIVE_REPETITIONS, DOUBTED_REPETITIONS = 3, 1
-"""Given up 7.5 s after the first question, or 1.5 s if ICMP says that nobody is there (0.5 s, doubled each time)."""
+KEEPALIVE_ROUNDS, ROUND_REPETITIONS = 5, 1
+"""Given up 7.5 s after the first question, or after one round, 1.5 s (0.5 s, then 1 s), if ICMP says that nobody is
+there."""
 FIRST_CHANNEL, LAST_CHANNEL = 0x4000, 0x4FFF
 """RFC 8656 section 12."""
 CHANNEL_LASTS_S = 295.0
@@ -75,6 +76,9 @@ class Relay:
         self._channels: dict[Address, _Channel] = {}
         self._is_released = False
         self._doubted = asyncio.Event()
+        self._is_refused = False
+        self._heard_at = now()
+        self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
         self.rtt_ms = 0.0
         """Round trip to the server in ms, as the allocation took it."""
@@ -86,13 +90,14 @@ class Relay:
         *,
         on_datagram: Callable[[bytes, Address], None],
         on_lost: Callable[[], None],
+        on_doubted: Callable[[], None],
         counters: Counter[str],
         now: Callable[[], float],
     ) -> "Relay":
         """Ask a server for a relayed address. Raises OSError, TimeoutError or aioice's TransactionError.
 
         `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
-        ends by itself.
+        ends by itself, `on_doubted` when ICMP says that nobody is there, which is being looked into.
         """
         async with asyncio.timeout(ALLOCATE_TIMEOUT_S) as limit:
             address = (await resolve(server.host, server.port))[0]
@@ -102,7 +107,7 @@ class Relay:
             # Nobody answers on a connection that is gone.
             client.on_gone = lambda: limit.reschedule(asyncio.get_running_loop().time())
             if isinstance(client, UdpClient):
-                client.doubted = relay._doubted
+                client.on_refused = relay._take_refusal
             try:
                 asked_at = now()
                 await client.connect()
@@ -114,7 +119,13 @@ class Relay:
                     relay.abandon()
         if is_gone(client):
             raise ConnectionError("the TURN server closed the connection")
-        client.receiver = _Inbox(on_datagram, lambda: None if relay._is_released else on_lost())
+        relay._on_doubted = on_doubted
+
+        def received(data: bytes, source: Address) -> None:
+            relay._heard_at = now()
+            on_datagram(data, source)
+
+        client.receiver = _Inbox(received, lambda: None if relay._is_released else on_lost())
         relay._keeping = asyncio.create_task(relay._keep())
         return relay
 
@@ -227,22 +238,43 @@ class Relay:
 
     # Whether the server is there
 
+    def question(self) -> None:
+        """The peer is not heard any more: see whether that is because the server is not there."""
+        self._doubted.set()
+
+    def _take_refusal(self) -> None:
+        self._is_refused = True
+        self._doubted.set()
+
     async def _keep(self) -> None:
         """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEPALIVE_S):
                     await self._doubted.wait()
-            doubted = self._doubted.is_set()
-            if not await self._answers(DOUBTED_REPETITIONS if doubted else KEEPALIVE_REPETITIONS):
+            if not await self._is_there():
                 self._counters["relay_silent"] += 1
                 self._lose()
                 return
             self._doubted.clear()
+            self._is_refused = False
 
-    async def _answers(self, repetitions: int) -> bool:
+    async def _is_there(self) -> bool:
+        asked_at = self._now()
+        is_told = False
+        for _ in range(KEEPALIVE_ROUNDS):
+            if self._is_refused and not is_told:
+                is_told = True
+                self._on_doubted()
+            if await self._answers() or self._heard_at >= asked_at:
+                return True
+            if self._is_refused:
+                break
+        return False
+
+    async def _answers(self) -> bool:
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-        transaction = stun.Transaction(request, self._client.server, self._client, retransmissions=repetitions)
+        transaction = stun.Transaction(request, self._client.server, self._client, retransmissions=ROUND_REPETITIONS)
         self._client.transactions[request.transaction_id] = transaction
         try:
             await transaction.run()

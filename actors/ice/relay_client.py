@@ -33,8 +33,8 @@ class UdpClient(turn.TurnClientUdpProtocol):
     is_lost = False
     on_gone: Callable[[], None] | None = None
     """Called once the connection is gone."""
-    doubted: asyncio.Event | None = None
-    """Set when somebody says that the server is not there."""
+    on_refused: Callable[[], None] | None = None
+    """Called when somebody says that the server is not there."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
@@ -45,8 +45,8 @@ class UdpClient(turn.TurnClientUdpProtocol):
 
     def take_refusal(self) -> None:
         """ICMP says that nobody listens at the server's port."""
-        if self.doubted is not None:
-            self.doubted.set()
+        if self.on_refused is not None:
+            self.on_refused()
 
     def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
         """Take what the server sent; count what cannot be read."""

@@ -51,6 +51,9 @@ class RelayUser(Protocol):
     def take_relay_leaving(self, base_id: int) -> None:
         """Choose it no more."""
 
+    def take_relay_doubted(self, base_id: int) -> None:
+        """Somebody says that its server is not there."""
+
     def take_relay_gone(self, base_id: int) -> None:
         """It is gone."""
 
@@ -111,11 +114,20 @@ class Relays:
             if base_id is not None and base_id in self._in_use:
                 self._lose(server, base_id, again_s)
 
+        def doubted() -> None:
+            if base_id is not None and base_id in self._in_use:
+                self._user.take_relay_doubted(base_id)
+
         await asyncio.sleep(after_s)
         while True:
             try:
                 relay = await Relay.allocate(
-                    server, on_datagram=received, on_lost=lost, counters=self._counters, now=self._now
+                    server,
+                    on_datagram=received,
+                    on_lost=lost,
+                    on_doubted=doubted,
+                    counters=self._counters,
+                    now=self._now,
                 )
                 break
             except (OSError, TimeoutError, stun.TransactionError) as error:

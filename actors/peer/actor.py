@@ -120,6 +120,7 @@ class PeerConnection(Actor):
             say=self._say,
             on_datagram=self._on_datagram,
             on_path=self._on_path,
+            on_broken=self._on_broken,
             on_lost=self._on_lost,
             on_failed=self._on_failed,
             on_restarted=self._machine.restarts.handle_over,
@@ -251,6 +252,10 @@ class PeerConnection(Actor):
         self._renew_will()
         if not first:
             self._owner.tell(PeerPathChanged(self.config.connection, path.kind))
+
+    def _on_broken(self) -> None:
+        if self._machine.state == "established":  # before and after it, deadlines do
+            self._on_lost(Lost("relay_lost", self._last_seen_s_ago() or 0.0))
 
     def _on_lost(self, lost: Lost) -> None:
         evidence = {"ice": lost.reason, "last_seen_s_ago": round(lost.last_seen_s_ago, 3)}

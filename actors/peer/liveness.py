@@ -14,7 +14,8 @@ What an unanswered round means depends on what began it:
 
 So nothing ever ends by a hint alone, and a portal that lost its link to a living peer ends nothing. Silence for
 `lost_after_s` is a lost network, counted from when the path was cut, as far as one can tell (`ice.consent`). ICE says
-so, but not while it looks for another path; then we do, at the same time.
+so, but not while it looks for another path; then we do, at the same time. Where the path led through a relay that is
+known to be gone, the relay was lost, and not the network; that is known, and over, sooner (`RELAY_LOST_S`).
 
 A packet that was under way when the peer died still arrives after the hint. So in the first round trip of a round
 nothing but the answer to a probe of that round ends it. A peer that told the portal that it leaves is alive, and
@@ -198,12 +199,12 @@ class Liveness:
     def handle_path_lost(self, evidence: dict[str, Any], last_seen_s_ago: float, now: float) -> None:
         """ICE has given up on the path: nothing was heard on it for so long."""
         if now >= self._grace_until:
-            self._conclude(Cause.NETWORK_LOST, evidence, now, since=now - last_seen_s_ago)
+            self._lose(evidence, now, since=now - last_seen_s_ago)
         else:
             self._events.append(PathWanted("the path was lost while this host was stopped"))
 
     def handle_relay_lost(self, evidence: dict[str, Any], now: float) -> None:
-        """The relay that carried the path is gone, and no other pair works: ICE may find something by a restart."""
+        """The relay that carried the path is gone, and no other pair has worked since: a restart may find something."""
         if self._relay_lost_at is None:
             self._relay_lost_at, self._relay_evidence = now, evidence
             self._wake_at = min(self._wake_at, now + RELAY_LOST_S)
@@ -217,13 +218,13 @@ class Liveness:
         if late_s > STALL_S:
             self._was_stopped(late_s, now)
         probing = self._round
-        if self._relay_lost_at is not None and now >= max(self._relay_lost_at + RELAY_LOST_S, self._grace_until):
-            self._conclude(Cause.RELAY_LOST, self._relay_evidence, now, since=self._relay_lost_at)
+        if self._relay_lost_at is not None and now >= self._relay_lost_by(self._relay_lost_at):
+            self._lose({}, now, since=self._relay_lost_at)
         elif probing is not None and now >= probing.ends_at:
             self._round = None
             self._unanswered(probing, now)
         elif now >= self._lost_at:
-            self._conclude(Cause.NETWORK_LOST, {"liveness": "no answer"}, now, since=self.last_alive)
+            self._lose({"liveness": "no answer"}, now, since=self.last_alive)
         elif probing is not None and now >= probing.probe_at:
             self._probe(probing, now)
         elif probing is None and now >= self._suspect_at:
@@ -251,6 +252,10 @@ class Liveness:
         half_s = rest_after(self._gap_s, self._longest_rest_s) / 2
         return max(self.last_alive + half_s + self._lost_after_s + LOST_MARGIN_S, self._grace_until)
 
+    def _relay_lost_by(self, lost_at: float) -> float:
+        """When it is too late for another path; while the peer is heard, one is being agreed on."""
+        return max(max(lost_at, self.last_alive) + RELAY_LOST_S, self._grace_until)
+
     @property
     def _patience_s(self) -> float:
         if self._gap_s > BUSY_GAP_S or self.last_alive == self._began_at:
@@ -266,7 +271,7 @@ class Liveness:
         due = [self._lost_at]
         due.append(self._suspect_at if self._round is None else min(self._round.probe_at, self._round.ends_at))
         if self._relay_lost_at is not None:
-            due.append(max(self._relay_lost_at + RELAY_LOST_S, self._grace_until))
+            due.append(self._relay_lost_by(self._relay_lost_at))
         return max(min(due), now)
 
     def _begin_round(self, probing: _Round, now: float) -> None:
@@ -307,6 +312,16 @@ class Liveness:
             cause = told_cause(probing.cause)
             evidence["told_cause"] = probing.cause
         self._conclude(cause, evidence, now, since=probing.began_at)
+
+    def _lose(self, evidence: dict[str, Any], now: float, *, since: float) -> None:
+        """There is no path; say which part of it has failed."""
+        if self._relay_lost_at is None:
+            self._conclude(Cause.NETWORK_LOST, evidence, now, since=since)
+        else:
+            heard = {"last_seen_s_ago": round(now - self.last_alive, 3)}  # and not when the relay was lost
+            self._conclude(
+                Cause.RELAY_LOST, {**self._relay_evidence, **heard, **evidence}, now, since=self._relay_lost_at
+            )
 
     def _conclude(self, cause: Cause, evidence: dict[str, Any], now: float, *, since: float) -> None:
         evidence = {"last_seen_s_ago": round(now - self.last_alive, 3), **evidence}

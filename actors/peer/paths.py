@@ -35,6 +35,7 @@ class Paths:
         say: Callable[[FromPeer], None],
         on_datagram: Callable[[bytes], None],
         on_path: Callable[[Path], None],
+        on_broken: Callable[[], None],
         on_lost: Callable[[Lost], None],
         on_failed: Callable[[dict[str, Any]], None],
         on_restarted: Callable[[int], None],
@@ -61,6 +62,7 @@ class Paths:
                 on_withdrawn=self._on_withdrawn,
                 on_datagram=on_datagram,
                 on_path=on_path,
+                on_broken=on_broken,
                 on_lost=on_lost,
             ),
         )

@@ -7,6 +7,8 @@ it.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from .narrator import Narrator
 from .resource import Download, download
 from .stage import RESOURCE_NAME, Player, Stage, StageError
 
-Scene = Literal["sign-out", "gateway-upgrade", "access-revoked", "network-cut"]
+Scene = Literal["sign-out", "gateway-upgrade", "access-revoked", "worker-killed", "network-cut"]
 
 _CUT_LIMIT_S: Final = 25.0
 _TOLD_LIMIT_S: Final = 5.0
@@ -137,6 +139,26 @@ def access_revoked(stage: Stage, narrator: Narrator, size: int) -> Result:
     return result
 
 
+def worker_killed(stage: Stage, narrator: Narrator, size: int) -> Result:
+    """The process that carries the connection is killed: its supervisor says the goodbye that it had deposited."""
+    result = transfer(stage, narrator, size)
+    pid = next(int(row["pid"]) for row in stage.client.ask("ps") if row["worker"] == "peers-1")
+    narrator.say(f"kill -9 {pid}: the client's worker that carries the connection.", mark="✖", style="red")
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    ending = _told(stage.gateways[0], "client-1")
+    took_ms = (time.monotonic() - began) * 1000
+    narrator.say(f"The gateway knows, {took_ms:.0f} ms later: {ending.cause}. The dead worker's supervisor told it.")
+    got = download(RESOURCE_ADDRESS, size, open_socket=stage.open_socket)
+    narrator.say(f"The next packet made another connection: {got.received / 1e6:.1f} MB came, {got.mbit_s:.0f} Mbit/s.")
+    if not got.sha256_ok:
+        result.complaints.append("the second download's SHA-256 is wrong")
+    stage.client.note_workers()
+    _leave_client(stage, narrator, result)
+    _expect(stage, result, {"worker_crashed", "signed_out"}, "worker_crashed")
+    return result
+
+
 def network_cut(stage: Stage, narrator: Narrator, size: int) -> Result:
     """Nobody says anything: the client's cable is cut. Only this is left to the timeout."""
     result = transfer(stage, narrator, size)
@@ -164,6 +186,7 @@ SCENES: Final = MappingProxyType(
             "A gateway leaves for an upgrade; its client goes on through another.", 2, gateway_upgrade
         ),
         "access-revoked": Script("Access is taken away; both sides know why the connection ended.", 1, access_revoked),
+        "worker-killed": Script("A worker is killed. Its supervisor speaks for it, at once.", 1, worker_killed),
         "network-cut": Script("A cable is cut. This, and only this, is left to the timeout.", 1, network_cut),
     }
 )

@@ -64,7 +64,7 @@ def test_it_tells_what_it_did_as_a_document() -> None:
     }
 
 
-@pytest.mark.parametrize("scene", ["gateway-upgrade", "access-revoked"])
+@pytest.mark.parametrize("scene", ["gateway-upgrade", "access-revoked", "worker-killed"])
 def test_each_scene_comes_off(scene: str) -> None:
     done = subprocess.run([*DEMO, "--scene", scene], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

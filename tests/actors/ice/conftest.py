@@ -44,11 +44,15 @@ class TurnServer(asyncio.DatagramProtocol):
     """Method and, for a Refresh, the lifetime asked for."""
     refused: int = 0
     is_mute: bool = False
+    is_unseeing: bool = False
+    """It answers no Binding requests."""
     is_tacit: bool = False
     """It allocates, and its answer gets lost."""
     loses: int = 0
     """So many Refresh requests get lost on the way here."""
     delay_s: float = 0.0
+    mapped: Addr | None = None
+    """What a NAT makes of whoever asks; None: there is none."""
 
     @property
     def address(self) -> Addr:
@@ -80,8 +84,10 @@ class TurnServer(asyncio.DatagramProtocol):
             self.loses -= 1
             return
         self.requests.append((request.message_method.name, request.attributes.get("LIFETIME", -1)))
+        if request.message_method is stun.Method.BINDING and self.is_unseeing:
+            return
         if request.message_method is stun.Method.BINDING:
-            self._answer(request, client, {"XOR-MAPPED-ADDRESS": client}, signed=False)
+            self._answer(request, client, {"XOR-MAPPED-ADDRESS": self.mapped or client}, signed=False)
         elif not request.check_message_integrity(self._key):
             attributes = {"ERROR-CODE": (401, "Unauthorized"), "REALM": REALM, "NONCE": b"nonce"}
             self._answer(request, client, attributes, signed=False, kind=stun.Class.ERROR)
@@ -109,7 +115,7 @@ class TurnServer(asyncio.DatagramProtocol):
         self._answer(
             request,
             client,
-            {"XOR-RELAYED-ADDRESS": relayed, "XOR-MAPPED-ADDRESS": client, "LIFETIME": 600},
+            {"XOR-RELAYED-ADDRESS": relayed, "XOR-MAPPED-ADDRESS": self.mapped or client, "LIFETIME": 600},
         )
 
     def _answer(

@@ -34,6 +34,8 @@ class Side:
     datagrams: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue[bytes])
     paths: list[Path] = field(default_factory=list[Path])
     losses: asyncio.Queue[Lost] = field(default_factory=asyncio.Queue[Lost])
+    broken: int = 0
+    """How often it was told that its path is broken."""
     sockets: Sockets | None = None
 
     def __post_init__(self) -> None:
@@ -43,9 +45,13 @@ class Side:
             on_path=self.paths.append,
             on_lost=self.losses.put_nowait,
             on_withdrawn=self.on_withdrawn,
+            on_broken=self.on_broken,
         )
         self.agent = IceAgent(self.config, callbacks, sockets=self.sockets)
         self.as_interface: PathAgent = self.agent
+
+    def on_broken(self) -> None:
+        self.broken += 1
 
     def on_withdrawn(self, line: str, generation: int) -> None:
         self.withdrawn.append(line)

@@ -16,6 +16,7 @@ from exeunt.actors.ice import Address, Credentials, IceConfig, binding
 from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.connection import IceConnection, SessionCallbacks
 from exeunt.actors.ice.packing import Role
+from exeunt.actors.ice.reflexive import ReflexiveMemory
 from exeunt.actors.ice.relay_client import UdpClient
 from exeunt.actors.ice.sockets import Sockets
 
@@ -83,6 +84,7 @@ def make_session(
         on_datagram=lambda _base, data, _source: received.append(data),
         on_proven=lambda _: None,
         on_path=lambda _: None,
+        on_broken=lambda: None,
         on_lost=lambda _: None,
     )
     config = IceConfig(
@@ -97,7 +99,15 @@ def make_session(
     counters: Counter[str] = Counter()
     rng = random.Random(1)
     session = IceConnection(
-        config, credentials, callbacks, sockets, generation=0, counters=counters, now=time.monotonic, rng=rng
+        config,
+        credentials,
+        callbacks,
+        sockets,
+        generation=0,
+        memory=ReflexiveMemory(),
+        counters=counters,
+        now=time.monotonic,
+        rng=rng,
     )
     return session, counters
 

@@ -15,7 +15,9 @@ from tests.actors.ice.sides import MakePair, Side, assert_carries, config_for, c
 from exeunt.actors.ice import (
     IceServer,
     NeverConnected,
+    reflexive,
 )
+from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.connection import COARSE_S
 from exeunt.actors.ice.early import MAX_GENERATIONS, MAX_HELD
 from exeunt.actors.ice.machine import IceMachine
@@ -233,6 +235,58 @@ async def test_a_restart_takes_the_addresses_that_the_host_has_then(make_pair: M
     after, _ = await asyncio.gather(a.agent.restart(ours, 5.0, 1), b.agent.restart(theirs, 5.0, 1))
     assert (before.local[0], after.local[0]) == ("127.0.0.1", "::1")
     await assert_carries(a, b)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_restart_knows_how_a_server_saw_the_sockets_even_if_it_has_died(
+    lives: bool, turn_server: Any, make_pair: MakePair
+) -> None:
+    turn_server.mapped = ("203.0.113.7", 7000)
+    a, b = make_pair(for_a={"servers": (IceServer("stun", *turn_server.address),)})
+    await connect(a, b)
+    assert reflexive_of(a) == [turn_server.mapped]
+    if lives:
+        turn_server.mapped = ("203.0.113.7", 7001)
+    else:
+        turn_server.is_mute = True
+    ours, theirs = new_credentials()
+    for generation in (1, 2):
+        a.candidates.clear()
+        ours, theirs = new_credentials()
+        await asyncio.gather(a.agent.restart(ours, 5.0, generation), b.agent.restart(theirs, 5.0, generation))
+        seen_at = reflexive_of(a)
+        assert seen_at[0] == ("203.0.113.7", 7000) or generation == 2
+    assert seen_at == [turn_server.mapped]  # and not what a NAT that has moved made of them once
+
+
+@pytest.mark.parametrize("is_relay_late", [True, False])
+async def test_where_only_a_relay_has_answered_our_own_port_is_offered_at_the_nat(
+    is_relay_late: bool, turn_server: Any, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflexive, "QUERY_INTERVALS_S", (0.05, 0.05, 0.05, 0.05, 0.3, 9.0))
+    turn_server.mapped, turn_server.is_unseeing = ("203.0.113.7", 7000), True
+    turn_server.delay_s = 0.15 if is_relay_late else 0.0
+    a, b = make_pair(for_a={"servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    own_port = next(parse_candidate(line) for line in a.candidates if " typ host" in line).address[1]
+    assert reflexive_of(a) == [("203.0.113.7", own_port)]
+    ours, theirs = new_credentials()
+    turn_server.is_mute = True
+    a.candidates.clear()
+    await asyncio.gather(a.agent.restart(ours, 5.0, 1), b.agent.restart(theirs, 5.0, 1))
+    assert reflexive_of(a) == [("203.0.113.7", own_port)]
+
+
+async def test_nothing_is_guessed_where_a_server_has_told(turn_server: Any, make_pair: MakePair) -> None:
+    turn_server.mapped = ("203.0.113.7", 7000)
+    a, b = make_pair(for_a={"servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    assert reflexive_of(a) == [("203.0.113.7", 7000)]
+
+
+def reflexive_of(side: Side) -> list[tuple[str, int]]:
+    candidates = [parse_candidate(line) for line in side.candidates if line]
+    return [candidate.address for candidate in candidates if candidate.type == "srflx"]
 
 
 async def test_candidates_of_a_restart_that_is_not_known_yet_are_held(make_pair: MakePair) -> None:

@@ -19,7 +19,12 @@ LEAVING_S = 0.3
 
 async def allocate(server: IceServer) -> Relay:
     return await Relay.allocate(
-        server, on_datagram=lambda _data, _source: None, on_lost=lambda: None, counters=Counter(), now=time.monotonic
+        server,
+        on_datagram=lambda _data, _source: None,
+        on_lost=lambda: None,
+        on_doubted=lambda: None,
+        counters=Counter(),
+        now=time.monotonic,
     )
 
 

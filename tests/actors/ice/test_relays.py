@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.actors.ice.sides import MakePair, Side, assert_carries, connect, turn
+from tests.actors.ice.sides import MakePair, Side, assert_carries, connect, new_credentials, turn
 
+from exeunt.actors.ice import relay
 from exeunt.actors.ice.candidate import parse_candidate
 
 
@@ -128,3 +129,82 @@ async def test_a_server_that_comes_later_gives_a_candidate(turn_servers: list[An
             await asyncio.sleep(0.01)
     assert len(a.paths) == 1
     assert len(turn_servers[1].allocations) == 1
+
+
+@pytest.mark.slow
+async def test_a_path_whose_relay_died_is_broken_when_no_other_works(
+    turn_servers: list[Any], make_pair: MakePair
+) -> None:
+    dying, mute = turn_servers
+    mute.delay_s = 0.03
+    servers = (turn(dying.address), turn(mute.address))
+    a, b = make_pair(for_a={"relay_only": True, "servers": servers})
+    await connect(a, b)
+    assert through(a) in ports(dying)
+    mute.is_mute = True
+    died_at = asyncio.get_running_loop().time()
+    dying.close()
+    while not a.broken:
+        a.agent.send(b"anybody?")
+        await asyncio.sleep(0.02)
+        assert asyncio.get_running_loop().time() - died_at < 5.0
+    assert a.losses.empty()
+    mute.is_mute = False
+    await path_changed(a, 2)
+    assert through(a) in ports(mute)
+    assert (a.broken, b.broken) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_urgent", [True, False])
+async def test_a_silent_path_has_its_relay_questioned(
+    is_urgent: bool, turn_server: Any, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "KEEPALIVE_ROUNDS", 1)
+    a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    a.agent.hint(urgent=is_urgent)
+    await asyncio.sleep(0.1)
+    assert turn_server.requests[-1][0] == "BINDING"
+    turn_server.is_mute = True
+    a.agent.hint(urgent=is_urgent)
+    async with asyncio.timeout(5.0):
+        assert (await a.losses.get()).reason == "relay_lost"
+    assert a.agent.counters["relay_silent"] == 1
+
+
+@pytest.mark.slow
+async def test_the_old_session_leaves_a_relay_that_dies_during_a_restart(
+    turn_servers: list[Any], make_pair: MakePair
+) -> None:
+    dying, spare = turn_servers
+    spare.delay_s = 0.03
+    servers = (turn(dying.address), turn(spare.address))
+    a, b = make_pair(for_a={"relay_only": True, "servers": servers})
+    await connect(a, b)
+    assert through(a) in ports(dying)
+    ours, _ = new_credentials()
+    restarting = asyncio.create_task(a.agent.restart(ours, 8.0, 1))  # the peer does not hear of it
+    await asyncio.sleep(0.2)
+    dying.close()
+    async with asyncio.timeout(5.0):
+        while len(a.paths) < 2 or len(b.paths) < 2:
+            a.agent.send(b"anybody?")
+            await asyncio.sleep(0.02)
+    assert through(a) in ports(spare)
+    assert not restarting.done()
+    restarting.cancel()
+    await asyncio.gather(restarting, return_exceptions=True)
+
+
+@pytest.mark.slow
+async def test_a_refusal_shortens_the_question_that_is_under_way(turn_server: Any, make_pair: MakePair) -> None:
+    a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
+    await connect(a, b)
+    turn_server.is_mute = True
+    a.agent.hint()
+    await asyncio.sleep(0.1)
+    turn_server.close()
+    a.agent.send(b"anybody?")
+    async with asyncio.timeout(4.0):  # and not after five rounds
+        assert (await a.losses.get()).reason == "relay_lost"

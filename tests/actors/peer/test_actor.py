@@ -576,10 +576,14 @@ async def test_relays_that_change_are_handed_to_ice(sides: dict[str, Side]) -> N
     ]
 
 
-async def test_a_lost_relay_is_the_end_only_when_nothing_else_is_found(sides: dict[str, Side]) -> None:
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_a_lost_relay_is_the_end_only_when_nothing_else_is_found(is_over: bool, sides: dict[str, Side]) -> None:
     client, _ = await connected(sides)
     agent = PlayedAgent.made["controlling"]
-    agent.callbacks.on_lost(Lost("relay_lost", 0.0))
+    if is_over:
+        agent.callbacks.on_lost(Lost("relay_lost", 0.0))
+    else:
+        agent.callbacks.on_broken()
     await settle()
     assert client.endings() == []
     assert [one.message.reason for one in said(client, RestartIce)] == ["the relay was lost"]

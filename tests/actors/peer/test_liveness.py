@@ -336,6 +336,32 @@ def test_without_its_relay_a_connection_has_a_few_seconds_to_find_something_else
     assert world.verdict.evidence["ice"] == "relay_lost"
 
 
+def test_while_the_peer_is_heard_another_path_has_time() -> None:
+    world = World()
+    world.lives = False
+    world.liveness.handle_relay_lost({}, world.now)
+    world.advance(3.0)
+    world.liveness.handle_alive(world.now)
+    world.advance(RELAY_LOST_S - 0.1)
+    assert world.verdicts == []
+    world.advance(0.2)
+    assert world.verdict.cause is Cause.RELAY_LOST
+
+
+@pytest.mark.parametrize("who", ["we", "ICE"])
+def test_a_path_through_a_relay_that_is_gone_was_not_lost_by_the_network(who: str) -> None:
+    world = World()
+    world.lives = False
+    world.advance(12.0)
+    world.liveness.handle_relay_lost({"ice": "relay_lost"}, world.now)
+    if who == "ICE":
+        world.liveness.handle_path_lost({"ice": "no_answer"}, 15.0, world.now)
+        world.drain()
+    else:
+        world.advance(4.0)
+    assert (world.verdict.cause, world.verdict.initiated_by) == (Cause.RELAY_LOST, Initiator.NETWORK)
+
+
 def test_another_path_makes_the_relay_forgotten() -> None:
     world = World()
     world.liveness.handle_relay_lost({}, world.now)
