@@ -50,7 +50,13 @@ def _ignore(*_: object) -> None:
 
 
 _NOBODY = SessionCallbacks(
-    on_candidate=_ignore, on_withdrawn=_ignore, on_datagram=_ignore, on_proven=_ignore, on_path=_ignore, on_lost=_ignore
+    on_candidate=_ignore,
+    on_withdrawn=_ignore,
+    on_datagram=_ignore,
+    on_proven=_ignore,
+    on_path=_ignore,
+    on_lost=_ignore,
+    on_broken=_ignore,
 )
 
 
