@@ -281,6 +281,7 @@ class Life(Handling):
             self._ended.set_result(None)
         if self.task is not None and self._wake is not None and not self._wake.done():
             self._wake.set_result(None)  # its task ends, too
+        del self.actor  # the two know each other: together they would wait for the collector, with all that it holds
 
     def _tell_started(self) -> None:
         started = self._started

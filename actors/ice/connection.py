@@ -45,6 +45,21 @@ class SessionCallbacks:
     on_lost: Callable[[Lost], object]
 
 
+def _ignore(*_: object) -> None:
+    """Nobody listens any more."""
+
+
+_NOBODY = SessionCallbacks(
+    on_candidate=_ignore,
+    on_withdrawn=_ignore,
+    on_datagram=_ignore,
+    on_proven=_ignore,
+    on_path=_ignore,
+    on_lost=_ignore,
+    on_broken=_ignore,
+)
+
+
 class IceConnection:
     """One session: `gather` and `connect` may run side by side; `close` ends both."""
 
@@ -373,3 +388,4 @@ class IceConnection:
             self._outcome.set_exception(NeverConnected("closed"))
             self._outcome.exception()  # retrieved: nobody may be waiting any more
         await self._gathering.close(timeout_s)
+        self._callbacks = _NOBODY  # the demultiplexer knows the session for a while; it must not keep its owner

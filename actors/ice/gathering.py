@@ -201,7 +201,8 @@ class Gathering:
 
     def take_relayed(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Something arrived through a relay."""
-        self._session.take_datagram(base_id, datagram, source)
+        if not self._is_closed:
+            self._session.take_datagram(base_id, datagram, source)
 
     def take_relay_outcome(self) -> None:
         """One more server has answered or failed."""
@@ -252,7 +253,9 @@ class Gathering:
         self._offer(Candidate(label, priority("srflx", 65535 - base_id), mapped, "srflx", base.address))
 
     def _end_if_done(self) -> None:
-        if self._server_tasks or self._relays.pending or len(self.queries) or self._is_done.is_set() or self._is_closed:
+        if self._is_closed or self._is_done.is_set():
+            return
+        if self._server_tasks or self._relays.pending or len(self.queries):
             return
         self._is_done.set()
         self._session.take_candidate(None)
@@ -267,6 +270,7 @@ class Gathering:
         for task in self._server_tasks:
             task.cancel()
         await _end_all(tasks, timeout_s, self._counters)
+        del self._session, self._relays  # they know each other: what is over need not wait for the collector
 
 
 async def _end_all(tasks: set[asyncio.Task[None]], timeout_s: float, counters: Counter[str]) -> None:

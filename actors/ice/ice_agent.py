@@ -33,6 +33,13 @@ OLD_SESSION_LINGER_S = 2.0
 """More than a round trip on any path that is of use."""
 
 
+def _ignore(*_: object) -> None:
+    """Nobody listens any more."""
+
+
+_NOBODY = Callbacks(on_candidate=_ignore, on_withdrawn=_ignore, on_datagram=_ignore, on_path=_ignore, on_lost=_ignore)
+
+
 class IceAgent:
     """Finds a path to one peer and keeps it. Implements `PathAgent`. Make it on a running event loop."""
 
@@ -236,6 +243,7 @@ class IceAgent:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             self._sockets.release(self)
+            self._callbacks = _NOBODY
 
     def _session_of(self, generation: int) -> IceConnection | None:
         return next((s for s in (self._next, self._current) if s is not None and s.generation == generation), None)

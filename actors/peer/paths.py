@@ -110,6 +110,7 @@ class Paths:
         if searches:
             await asyncio.wait(searches)
         await self.agent.close(RELEASE_S)
+        self._say = self._on_failed = _ignore  # it knows its owner, and its owner it: none need wait for the collector
 
     # --- inside ---
 
@@ -212,6 +213,10 @@ class Paths:
                     withdrawn=tuple(withdrawn[start:stop]),
                 )
             )
+
+
+def _ignore(_: object) -> None:
+    """Nobody listens any more."""
 
 
 def ice_config(config: PeerConfig) -> IceConfig:

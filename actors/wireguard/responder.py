@@ -21,16 +21,17 @@ from .wire import decode_initiation, encode_response
 class Responder:
     """Answers the initiations of one peer."""
 
-    def __init__(self, keys: StaticKeys, signer: MacSigner, limits: Limits, new_index: Callable[[], int]) -> None:
+    def __init__(self, keys: StaticKeys, signer: MacSigner, limits: Limits) -> None:
         self._keys = keys
         self._signer = signer
         self._limits = limits
-        self._new_index = new_index
         self.newest_timestamp = b""
         """Of the initiations accepted so far."""
         self._accepted_at = float("-inf")
 
-    def answer(self, datagram: bytes | memoryview, now: float) -> tuple[bytes, TransportKeys] | DropReason:
+    def answer(
+        self, datagram: bytes | memoryview, new_index: Callable[[], int], now: float
+    ) -> tuple[bytes, TransportKeys] | DropReason:
         """Return the response datagram and the new session's keys, or why there is none.
 
         The first MAC has been checked. Nothing changes before the initiation is proven to be the peer's and new.
@@ -41,7 +42,7 @@ class Responder:
             received = read_initiation(self._keys, decode_initiation(datagram))
             if received.timestamp <= self.newest_timestamp:
                 return DropReason.REPLAYED_INITIATION
-            local_index = self._new_index()
+            local_index = new_index()
             response, keys = received.respond(local_index, X25519PrivateKey.generate())
         except SealError:
             return DropReason.BAD_HANDSHAKE

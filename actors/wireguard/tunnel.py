@@ -70,7 +70,7 @@ class Tunnel:
         self._mac1_key = mac1_key(keys.public_key)
         self._signer = MacSigner(peer_public_key, self._limits.cookie_lifetime_s)
         self._initiator = Initiator(keys, self._signer, wall_clock_ns)
-        self._responder = Responder(keys, self._signer, self._limits, self._new_index)
+        self._responder = Responder(keys, self._signer, self._limits)
         self._slots = KeySlots()
         self._timers = Timers(
             self._limits, rng, persistent_keepalive_s=persistent_keepalive_s, detects_silence=initiator
@@ -332,7 +332,7 @@ class Tunnel:
         return True
 
     def _receive_initiation(self, datagram: bytes | memoryview, now: float) -> None:
-        answer = self._responder.answer(datagram, now)
+        answer = self._responder.answer(datagram, self._new_index, now)
         if isinstance(answer, DropReason):
             self._drops.add(answer)
             return
