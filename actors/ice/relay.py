@@ -253,7 +253,7 @@ class Relay:
                 async with asyncio.timeout(KEEPALIVE_S):
                     await self._doubted.wait()
             if not await self._is_there():
-                self._counters["relay_silent"] += 1
+                self._counters["relay_refused" if self._is_refused else "relay_silent"] += 1
                 self._lose()
                 return
             self._doubted.clear()

@@ -258,9 +258,12 @@ class PeerConnection(Actor):
             self._on_lost(Lost("relay_lost", self._last_seen_s_ago() or 0.0))
 
     def _on_lost(self, lost: Lost) -> None:
-        evidence = {"ice": lost.reason, "last_seen_s_ago": round(lost.last_seen_s_ago, 3)}
-        cause = Cause.RELAY_LOST if lost.reason == "relay_lost" else Cause.NETWORK_LOST
-        self._machine.handle_lost(cause, evidence, lost.last_seen_s_ago, self._now())
+        if lost.reason == "relay_lost" and self.paths.is_relay_only_silent:
+            self._machine.handle_doubt("hint", "the relay does not answer", self._now())
+        else:
+            evidence = {"ice": lost.reason, "last_seen_s_ago": round(lost.last_seen_s_ago, 3)}
+            cause = Cause.RELAY_LOST if lost.reason == "relay_lost" else Cause.NETWORK_LOST
+            self._machine.handle_lost(cause, evidence, lost.last_seen_s_ago, self._now())
         self._drain()
 
     def _on_failed(self, evidence: dict[str, Any]) -> None:
@@ -393,20 +396,15 @@ class PeerConnection(Actor):
         self._pings.give_up()
         self._owner.tell(PeerEnded(self.config.connection, ending))
         if self._machine.state != "ended":
-            self._gone_later()
+            self._lingering = self.node.loop.create_task(self._leave_later())
         else:
             self.ref.stop("normal")
 
-    def _gone_later(self) -> None:
+    async def _leave_later(self) -> None:
         """Stop by ourselves once nobody can need an acknowledgement any more."""
         assert self._gone is not None
-        gone = self._gone
-
-        async def leave() -> None:
-            await gone.wait()
-            self.ref.stop("normal")
-
-        self._lingering = self.node.loop.create_task(leave())
+        await self._gone.wait()
+        self.ref.stop("normal")
 
     async def _close(self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any], text: str = "") -> Ending:
         """End the connection, or learn how it has ended already."""

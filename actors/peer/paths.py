@@ -102,6 +102,14 @@ class Paths:
         if message.end:
             self.agent.add_remote_candidate(None, message.generation)
 
+    @property
+    def is_relay_only_silent(self) -> bool:
+        """Whether a relay was given up only because it did not answer. That proves nothing about it: a line that was
+        cut looks the same, so the timeout has to tell.
+        """
+        counters = self.agent.counters
+        return bool(counters["relay_silent"]) and not counters["relay_refused"]
+
     async def release(self) -> None:
         """End every search, release relays, close sockets. Idempotent."""
         searches = list(self._searches)

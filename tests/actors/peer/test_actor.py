@@ -594,6 +594,21 @@ async def test_a_lost_relay_is_the_end_only_when_nothing_else_is_found(is_over: 
     assert (ending.cause, ending.initiated_by) == (Cause.RELAY_LOST, Initiator.NETWORK)
 
 
+async def test_a_relay_that_is_only_silent_leaves_the_cause_to_the_timeout(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    agent = PlayedAgent.made["controlling"]
+    agent.counters["relay_silent"] += 1
+    agent.cut = PlayedAgent.made["controlled"].cut = True
+    agent.callbacks.on_broken()
+    pass_time(client, 6.0)
+    await settle()
+    assert client.endings() == []
+    pass_time(client, 20.0)
+    await client.over()
+    (ending,) = client.endings()
+    assert (ending.cause, ending.initiated_by) == (Cause.NETWORK_LOST, Initiator.NETWORK)
+
+
 async def test_a_text_for_people_reaches_them(sides: dict[str, Side]) -> None:
     client, gateway = await connected(sides)
     await gateway.ref.ask(Close(Cause.SHUTTING_DOWN, text="upgrade"))
