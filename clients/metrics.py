@@ -15,8 +15,8 @@ from .exposition import Family, Histogram, Tally
 from .inspection_contract import ActorRow
 from .record import KeptEnding
 
-DETECTION_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 17.0, 30.0)
-"""Around what is promised: a round trip, the last will's 0.25 s, a death's 2 s, a cut network's 15 s ± 2 s."""
+DETECTION_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 16.5, 30.0)
+"""Around what is promised: a round trip, the last will's 0.25 s, a death's 2 s, a cut network's 15 s ± 1.5 s."""
 
 
 class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,9 @@ Address = tuple[str, int]
 CandidateType = Literal["host", "srflx", "prflx", "relay"]
 Role = Literal["controlling", "controlled"]
 NeverReason = Literal["timed_out", "checks_failed", "no_local_candidates", "no_remote_candidates", "closed"]
-LostReason = Literal["no_answer", "relay_lost"]
+RelayLoss = Literal["relay_lost", "relay_silent"]
+"""A relay refused us or ended our allocation; or it only does not answer, as when our own line was cut."""
+LostReason = Literal["no_answer"] | RelayLoss
 
 UFRAG_LENGTH = 8
 """RFC 8839 section 5.4 asks for 4; a gateway that demultiplexes thousands of sessions by it wants no collisions."""
@@ -185,12 +187,8 @@ class IceConfig:
         )
 
 
-def _nobody_told(_line: str, _generation: int) -> None:
-    """For those who do not tell their peer what was withdrawn; checks find out, only later."""
-
-
-def _nobody_repairs() -> None:
-    """For those who wait for what the agent finds by itself, or for `on_lost`."""
+def ignore(*_: object) -> None:
+    """What is called where nobody listens, or nobody any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,12 +204,12 @@ class Callbacks:
     """The path was first agreed on, or changed, and the route with it."""
     on_lost: Callable[[Lost], object]
     """The path is lost, once; from then on `send` drops. `restart` may still find another."""
-    on_withdrawn: Callable[[str, int], object] = _nobody_told
+    on_withdrawn: Callable[[str, int], object] = ignore
     """A candidate that was told before does not work any more, since its relay is gone: the line and its
     generation."""
-    on_broken: Callable[[], object] = _nobody_repairs
-    """The relay that carried the path is gone, and no other pair has worked since, though all are checked. `on_path` if
-    one does after all; a `restart` may find what is not known yet."""
+    on_broken: Callable[[RelayLoss], object] = ignore
+    """The relay that carried the path is given up, for this reason, and no other pair has worked since, though all are
+    checked. `on_path` if one does after all; a `restart` may find what is not known yet."""
 
 
 class PathAgent(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .agent import Path
+from .agent import Path, RelayLoss
 from .check_list import Pair, PairState
 from .checks import Checks
 from .messages import Event, PathBroken, PathSelected
@@ -41,6 +41,8 @@ class Choice:
         self._last_upgrade_at = float("-inf")
         self._next_upgrade_at: float | None = None
         self._repaired_by: float | None = None
+        self.lost_relay: RelayLoss | None = None
+        """Why the relay of the selected pair was given up, if it was."""
         self.selected: Pair | None = None
         """What data goes over."""
         self.nominating: Pair | None = None
@@ -67,14 +69,15 @@ class Choice:
         self._tend_nomination(now)
         if self._repaired_by is not None and now >= self._repaired_by:
             self._repaired_by = None
-            self._events.append(PathBroken())
+            if self.lost_relay is not None:
+                self._events.append(PathBroken(self.lost_relay))
 
     def select(self, pair: Pair, now: float) -> bool:
         """Use a pair from now on, as both sides agreed; False: it is in use already."""
         self.nominating = None
         if pair is self.selected:
             return False
-        self._repaired_by = None
+        self._repaired_by = self.lost_relay = None
         before, self.selected = self.selected, pair
         if before is not None and before.is_leaving and before.remote.address not in self._checks.list.remotes:
             self._checks.list.remove_remote(before.remote.address, keep=None)
@@ -92,7 +95,7 @@ class Choice:
             self._announced = path
             self._events.append(PathSelected(path))
 
-    def lose_base(self, base_id: int, now: float) -> None:
+    def lose_base(self, base_id: int, reason: RelayLoss, now: float) -> None:
         """What went over a base goes nowhere now; if that was the selected pair, find out what works, and soon."""
         for pair in (self.selected, self.nominating):
             if pair is not None and pair.base.id == base_id:
@@ -100,6 +103,7 @@ class Choice:
                 pair.check = None
                 self.nominating = None
         if self.selected is not None and self.selected.base.id == base_id:
+            self.lost_relay = reason
             self._repaired_by = now + REPAIR_S
             self.doubt_all(now)
             self.expect_upgrade(now)

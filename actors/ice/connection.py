@@ -12,7 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import binding
-from .agent import Address, Credentials, IceConfig, IceServer, Lost, NeverConnected, NeverReason, Path, Route
+from .agent import (
+    Address,
+    Credentials,
+    IceConfig,
+    IceServer,
+    Lost,
+    NeverConnected,
+    NeverReason,
+    Path,
+    RelayLoss,
+    Route,
+    ignore,
+)
 from .candidate import Candidate
 from .check_list import Base
 from .gathering import Gathering
@@ -41,22 +53,18 @@ class SessionCallbacks:
     on_proven: Callable[[Address], object]
     """The peer has authenticated itself from this address."""
     on_path: Callable[[Path], object]
-    on_broken: Callable[[], object]
+    on_broken: Callable[[RelayLoss], object]
     on_lost: Callable[[Lost], object]
 
 
-def _ignore(*_: object) -> None:
-    """Nobody listens any more."""
-
-
 _NOBODY = SessionCallbacks(
-    on_candidate=_ignore,
-    on_withdrawn=_ignore,
-    on_datagram=_ignore,
-    on_proven=_ignore,
-    on_path=_ignore,
-    on_lost=_ignore,
-    on_broken=_ignore,
+    on_candidate=ignore,
+    on_withdrawn=ignore,
+    on_datagram=ignore,
+    on_proven=ignore,
+    on_path=ignore,
+    on_lost=ignore,
+    on_broken=ignore,
 )
 
 
@@ -145,9 +153,9 @@ class IceConnection:
         """The list of servers has changed."""
         self._gathering.set_servers(servers)
 
-    def take_base_lost(self, base_id: int) -> None:
-        """A relay ended its allocation."""
-        self._machine.handle_base_lost(base_id, self._now())
+    def take_base_lost(self, base_id: int, reason: RelayLoss) -> None:
+        """A relay is given up."""
+        self._machine.handle_base_lost(base_id, reason, self._now())
         self.pump()
 
     # Finding and keeping the path
@@ -172,7 +180,7 @@ class IceConnection:
         if self.path is not None:
             return self.path
         if self._outcome is None:
-            self._outcome = asyncio.get_running_loop().create_future()
+            self._outcome = self._loop.create_future()
         self._machine.handle_start(self._now())
         self.pump()
         try:
@@ -186,7 +194,7 @@ class IceConnection:
         self._machine.handle_resume(self._gathering.resume(snapshot.host), snapshot, self._now())
         pair = self._machine.selected
         self.path = None if pair is None else pair.path
-        asyncio.get_running_loop().call_soon(self.pump)
+        self._loop.call_soon(self.pump)
 
     def snapshot(self) -> Snapshot | None:
         """Return what a successor needs; None unless a path over the shared sockets is up."""
@@ -332,7 +340,7 @@ class IceConnection:
                 outcome.set_result(event.path)
             self._callbacks.on_path(event.path)
         elif isinstance(event, PathBroken):
-            self._callbacks.on_broken()
+            self._callbacks.on_broken(event.reason)
         elif isinstance(event, PathLost):
             self.path = None
             self._is_lost = True

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Protocol
 
-from .agent import Address, IceConfig, IceServer
+from .agent import Address, IceConfig, IceServer, RelayLoss
 from .candidate import Candidate, foundation, ip_version, priority
 from .check_list import Base
 from .hosts import host_addresses, resolve
@@ -37,8 +37,8 @@ class Session(Protocol):
     def take_base_doubted(self, base_id: int) -> None:
         """A relay may be gone."""
 
-    def take_base_lost(self, base_id: int) -> None:
-        """A relay is gone."""
+    def take_base_lost(self, base_id: int, reason: RelayLoss) -> None:
+        """A relay is given up."""
 
     def take_reflexive(self, address: Address) -> None:
         """A STUN server sees us here."""
@@ -193,11 +193,11 @@ class Gathering:
         """A relay may be gone."""
         self._session.take_base_doubted(base_id)
 
-    def take_relay_gone(self, base_id: int) -> None:
-        """A relay is gone; tell the peer, unless that was done when it began to leave."""
+    def take_relay_gone(self, base_id: int, reason: RelayLoss) -> None:
+        """A relay is given up; tell the peer, unless that was done when it began to leave."""
         self._withdraw(base_id)
         self.channels.pop(base_id, None)
-        self._session.take_base_lost(base_id)
+        self._session.take_base_lost(base_id, reason)
 
     def take_relayed(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Something arrived through a relay."""

@@ -16,7 +16,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from .agent import Address, Callbacks, Credentials, IceConfig, IceServer, Lost, NeverConnected, Path, Route
+from .agent import (
+    Address,
+    Callbacks,
+    Credentials,
+    IceConfig,
+    IceServer,
+    Lost,
+    NeverConnected,
+    Path,
+    RelayLoss,
+    Route,
+    ignore,
+)
 from .candidate import Candidate, MalformedCandidate, parse_candidate
 from .connection import IceConnection, SessionCallbacks
 from .early import EarlyCandidates
@@ -33,11 +45,7 @@ OLD_SESSION_LINGER_S = 2.0
 """More than a round trip on any path that is of use."""
 
 
-def _ignore(*_: object) -> None:
-    """Nobody listens any more."""
-
-
-_NOBODY = Callbacks(on_candidate=_ignore, on_withdrawn=_ignore, on_datagram=_ignore, on_path=_ignore, on_lost=_ignore)
+_NOBODY = Callbacks(on_candidate=ignore, on_datagram=ignore, on_path=ignore, on_lost=ignore)
 
 
 class IceAgent:
@@ -269,9 +277,9 @@ class IceAgent:
                 if self._next is None or loss.reason == "relay_lost":
                     self._report_deferred_loss()
 
-        def broken() -> None:
+        def broken(reason: RelayLoss) -> None:
             if session is self._current and not self._is_closed:
-                self._callbacks.on_broken()
+                self._callbacks.on_broken(reason)
 
         def datagram(base_id: int, data: bytes, source: Address) -> None:
             # A relay of another session numbers its bases otherwise, and says nothing of the selected pair.

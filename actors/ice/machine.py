@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from aioice import stun
 
 from . import binding
-from .agent import Address, Credentials, LostReason, NeverReason
+from .agent import Address, Credentials, LostReason, NeverReason, RelayLoss
 from .candidate import Candidate, priority
 from .check_list import Base, Pair, PairState
 from .checks import Asked, Checks
@@ -113,12 +113,12 @@ class IceMachine:
         """Take note of an address of ours that a STUN server saw; it only names the type of a path."""
         self._checks.list.reflexive.add(address)
 
-    def handle_base_lost(self, base_id: int, now: float) -> None:
-        """A socket or allocation is gone. The path moves if it can; else it is lost, at once if no base is left."""
+    def handle_base_lost(self, base_id: int, reason: RelayLoss, now: float) -> None:
+        """An allocation is given up. The path moves if it can; else it is lost, at once if no base is left."""
         self._checks.list.remove_base(base_id)
-        self._choice.lose_base(base_id, now)
+        self._choice.lose_base(base_id, reason, now)
         if self.selected is not None and not self._checks.list.bases:
-            self._lose("relay_lost", now)
+            self._lose(reason, now)
         self._step(now)
 
     def handle_base_leaving(self, base_id: int, now: float) -> None:
@@ -312,7 +312,8 @@ class IceMachine:
         consent.handle_timeout(now)
         has_base = pair.base.id in self._checks.list.bases
         if consent.is_lost(now):
-            self._lose("no_answer" if has_base else "relay_lost", now)
+            # A relay that was only silent proves no more than the peer that is.
+            self._lose("relay_lost" if self._choice.lost_relay == "relay_lost" and not has_base else "no_answer", now)
             return
         if consent.is_suspect(now):
             self._choice.doubt_all_in_silence(now)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from .agent import Address, LostReason, NeverReason, Path
+from .agent import Address, LostReason, NeverReason, Path, RelayLoss
 
 
 class Transmit(msgspec.Struct, frozen=True):
@@ -27,7 +27,9 @@ class PathLost(msgspec.Struct, frozen=True):
 
 
 class PathBroken(msgspec.Struct, frozen=True):
-    """The relay of ours that carried the path is gone, and no other pair has worked since. All are checked."""
+    """The relay of ours that carried the path is given up, and no other pair has worked since. All are checked."""
+
+    reason: RelayLoss
 
 
 class ChecksFailed(msgspec.Struct, frozen=True):

@@ -80,6 +80,8 @@ class Relay:
         self._heard_at = now()
         self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
+        self.is_silent = False
+        """It was given up since it did not answer, and nobody has said that it is not there."""
         self.rtt_ms = 0.0
         """Round trip to the server in ms, as the allocation took it."""
 
@@ -253,7 +255,8 @@ class Relay:
                 async with asyncio.timeout(KEEPALIVE_S):
                     await self._doubted.wait()
             if not await self._is_there():
-                self._counters["relay_refused" if self._is_refused else "relay_silent"] += 1
+                self.is_silent = not self._is_refused
+                self._counters["relay_silent" if self.is_silent else "relay_refused"] += 1
                 self._lose()
                 return
             self._doubted.clear()

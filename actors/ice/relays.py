@@ -17,7 +17,7 @@ from typing import Protocol
 
 from aioice import stun
 
-from .agent import Address, IceConfig, IceServer
+from .agent import Address, IceConfig, IceServer, RelayLoss
 from .candidate import Candidate, foundation, ip_version, priority
 from .relay import Relay
 
@@ -54,8 +54,8 @@ class RelayUser(Protocol):
     def take_relay_doubted(self, base_id: int) -> None:
         """Somebody says that its server is not there."""
 
-    def take_relay_gone(self, base_id: int) -> None:
-        """It is gone."""
+    def take_relay_gone(self, base_id: int, reason: RelayLoss) -> None:
+        """It is given up, or left."""
 
     def take_relayed(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Something arrived through it."""
@@ -156,7 +156,8 @@ class Relays:
 
     def _lose(self, server: IceServer, base_id: int, again_s: float) -> None:
         self._counters["relay_lost"] += 1
-        self._in_use.pop(base_id).abandon()
+        relay = self._in_use.pop(base_id)
+        relay.abandon()
         leaving = self._leaving.get(base_id)
         if self._bases.get(_key(server)) == base_id:
             del self._bases[_key(server)]
@@ -164,7 +165,7 @@ class Relays:
             leaving.set()
         else:
             self._start(self._asking_again, server, after_s=again_s)
-        self._user.take_relay_gone(base_id)
+        self._user.take_relay_gone(base_id, "relay_silent" if relay.is_silent else "relay_lost")
 
     # Another list of servers
 
@@ -202,7 +203,7 @@ class Relays:
         relay = self._in_use.pop(base_id, None)
         if relay is None:
             return
-        self._user.take_relay_gone(base_id)
+        self._user.take_relay_gone(base_id, "relay_lost")
         try:
             async with asyncio.timeout(RELEASE_S):
                 await relay.release()

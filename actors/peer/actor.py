@@ -28,6 +28,7 @@ from exeunt.runtime.inheritance import HAND_OVER
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Lost, Path
+from ..ice.agent import RelayLoss
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
 from ..timing import GOODBYE_LATEST_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
@@ -253,12 +254,12 @@ class PeerConnection(Actor):
         if not first:
             self._owner.tell(PeerPathChanged(self.config.connection, path.kind))
 
-    def _on_broken(self) -> None:
+    def _on_broken(self, reason: RelayLoss) -> None:
         if self._machine.state == "established":  # before and after it, deadlines do
-            self._on_lost(Lost("relay_lost", self._last_seen_s_ago() or 0.0))
+            self._on_lost(Lost(reason, self._last_seen_s_ago() or 0.0))
 
     def _on_lost(self, lost: Lost) -> None:
-        if lost.reason == "relay_lost" and self.paths.is_relay_only_silent:
+        if lost.reason == "relay_silent":  # a line that was cut looks the same: the timeout has to tell
             self._machine.handle_doubt("hint", "the relay does not answer", self._now())
         else:
             evidence = {"ice": lost.reason, "last_seen_s_ago": round(lost.last_seen_s_ago, 3)}

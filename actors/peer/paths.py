@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
-from ..ice.agent import Credentials
+from ..ice.agent import Credentials, RelayLoss, ignore
 from ..portal.messages import MAX_CANDIDATES, FromPeer, IceCandidates
 from ..timing import CONNECT_S, CONSENT_INTERVAL_S, LOST_AFTER_S, RELEASE_S, RESTART_S
 from .messages import AddCandidates, PeerConfig, RelayServer, RestartPath
@@ -35,7 +35,7 @@ class Paths:
         say: Callable[[FromPeer], None],
         on_datagram: Callable[[bytes], None],
         on_path: Callable[[Path], None],
-        on_broken: Callable[[], None],
+        on_broken: Callable[[RelayLoss], None],
         on_lost: Callable[[Lost], None],
         on_failed: Callable[[dict[str, Any]], None],
         on_restarted: Callable[[int], None],
@@ -102,14 +102,6 @@ class Paths:
         if message.end:
             self.agent.add_remote_candidate(None, message.generation)
 
-    @property
-    def is_relay_only_silent(self) -> bool:
-        """Whether a relay was given up only because it did not answer. That proves nothing about it: a line that was
-        cut looks the same, so the timeout has to tell.
-        """
-        counters = self.agent.counters
-        return bool(counters["relay_silent"]) and not counters["relay_refused"]
-
     async def release(self) -> None:
         """End every search, release relays, close sockets. Idempotent."""
         searches = list(self._searches)
@@ -118,7 +110,7 @@ class Paths:
         if searches:
             await asyncio.wait(searches)
         await self.agent.close(RELEASE_S)
-        self._say = self._on_failed = _ignore  # it knows its owner, and its owner it: none need wait for the collector
+        self._say = self._on_failed = ignore  # it knows its owner, and its owner it: none need wait for the collector
 
     # --- inside ---
 
@@ -221,10 +213,6 @@ class Paths:
                     withdrawn=tuple(withdrawn[start:stop]),
                 )
             )
-
-
-def _ignore(_: object) -> None:
-    """Nobody listens any more."""
 
 
 def ice_config(config: PeerConfig) -> IceConfig:

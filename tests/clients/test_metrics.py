@@ -49,7 +49,7 @@ def test_endings_are_counted_by_cause(cli: Cli, append_ending: AppendEnding) -> 
     assert detection.value("_bucket", cause="signed_out", le="0.01") == 0
     assert detection.value("_bucket", cause="signed_out", le="0.025") == 2
     assert detection.value("_bucket", cause="network_lost", le="15") == 0
-    assert detection.value("_bucket", cause="network_lost", le="17") == 1
+    assert detection.value("_bucket", cause="network_lost", le="16.5") == 1
     assert detection.value("_sum", cause="network_lost") == 15.012
     assert families["exeunt_endings_damaged_lines"].value() == 0
     assert cli("metrics", "print").out == cli("metrics").out

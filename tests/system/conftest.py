@@ -48,3 +48,17 @@ def raise_curtain() -> Iterator[Callable[..., Stage]]:
 def stage(raise_curtain: Callable[..., Stage]) -> Stage:
     """Everybody is on the stage: one gateway, both sides behind port-restricted NATs."""
     return raise_curtain()
+
+
+@pytest.fixture
+def without_client() -> Iterator[Stage]:
+    """Everybody but the client is on the stage."""
+    stage = Stage(make_home())
+    try:
+        stage.prepare()
+        stage.start_resource()
+        stage.start_portal_and_relay()
+        stage.start_gateways()
+        yield stage
+    finally:
+        stage.close()

@@ -6,33 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exeunt.actors.network import leftovers
-from exeunt.clients.demo.home import make_home
 from exeunt.clients.demo.stage import PORTAL_ADDRESS, PORTAL_PORT, Stage
 from exeunt.runtime.trace import group, load
 
 APP = Path(__file__).with_name("embedded.py")
 SIZE = 3_000_000
-
-
-@pytest.fixture
-def without_client() -> Iterator[Stage]:
-    """Everybody but the client is on the stage."""
-    stage = Stage(make_home())
-    try:
-        stage.prepare()
-        stage.start_resource()
-        stage.start_portal_and_relay()
-        stage.start_gateways()
-        yield stage
-    finally:
-        stage.close()
 
 
 def run_app(stage: Stage, home: Path, device: str) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from tests.endings.clock import unix
 from tests.endings.leftovers import relayed_ports
 from tests.system.kernel_tables import count_elements, count_flows
 
-from exeunt.clients.demo.home import make_home
 from exeunt.clients.demo.stage import PORTAL_ADDRESS, PORTAL_PORT, Player, Stage
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.store import Store
@@ -55,20 +54,6 @@ class Sample:
     """Of its and its clients' at the relay."""
 
 
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    """Portal, relay and gateway are there."""
-    stage = Stage(make_home())
-    try:
-        stage.prepare()
-        stage.start_resource()
-        stage.start_portal_and_relay()
-        stage.start_gateways()
-        yield stage
-    finally:
-        stage.close()
-
-
 def crowd(stage: Stage, play: str, visitors: list[tuple[str, str]]) -> subprocess.Popen[str]:
     """Start the clients' process in the client's network."""
     process: subprocess.Popen[str] = stage.lab.client.popen(
@@ -88,7 +73,8 @@ def lines(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.timeout(120 + SIGN_OUTS)
-def test_those_who_sign_out_leave_nothing(stage: Stage) -> None:
+def test_those_who_sign_out_leave_nothing(without_client: Stage) -> None:
+    stage = without_client
     gateway = stage.gateways[0]
     token = stage._tokens["client"]  # pyright: ignore[reportPrivateUsage]
     gateway.place.configure(sysctls=dict.fromkeys(CONNTRACK_TIMEOUTS, CONNTRACK_S))
@@ -131,7 +117,8 @@ ALLOWED_FLOWS = 8
 
 @pytest.mark.timeout(180 + CLIENTS)
 @pytest.mark.parametrize("loss_percent", [0, LOSS_PERCENT])
-def test_a_gateway_that_leaves_tells_everybody(stage: Stage, loss_percent: int) -> None:
+def test_a_gateway_that_leaves_tells_everybody(without_client: Stage, loss_percent: int) -> None:
+    stage = without_client
     gateway = stage.gateways[0]
     with contextlib.closing(Store(stage.database)) as store:
         now = time.time()

@@ -50,7 +50,7 @@ class Side:
         self.agent = IceAgent(self.config, callbacks, sockets=self.sockets)
         self.as_interface: PathAgent = self.agent
 
-    def on_broken(self) -> None:
+    def on_broken(self, _reason: str) -> None:
         self.broken += 1
 
     def on_withdrawn(self, line: str, generation: int) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from tests.actors.ice.internet import Agent, Network, assert_same_pair, make_pair, start_both
 
+from exeunt.actors.ice.agent import RelayLoss
 from exeunt.actors.ice.candidate import Candidate, priority
 from exeunt.actors.ice.choice import REPAIR_S
 from exeunt.actors.ice.messages import PathBroken
@@ -50,7 +51,7 @@ def test_the_path_moves_to_a_direct_pair(is_noticed: bool, of_gateway: bool, fir
         if is_noticed:
             network.run(NOTICED_AFTER_S)
             owner = b if of_gateway else a
-            owner.machine.handle_base_lost(1, network.now)
+            owner.machine.handle_base_lost(1, "relay_lost", network.now)
             owner.drain()
         network.run(6.5, lambda: a.legs == b.legs == 0)  # noqa: B023
         assert a.legs == b.legs == 0, f"seed {seed}"
@@ -61,6 +62,18 @@ def test_the_path_moves_to_a_direct_pair(is_noticed: bool, of_gateway: bool, fir
         assert not b.lost(), f"seed {seed}"
 
 
+@pytest.mark.parametrize(("given_up", "named"), [("relay_lost", "relay_lost"), ("relay_silent", "no_answer")])
+def test_a_relay_that_was_only_silent_is_not_blamed(given_up: RelayLoss, named: str) -> None:
+    network = Network(delay_s=0.02)
+    a, _ = on_the_relay(network, of_gateway=False)
+    network.cut = True
+    network.run(NOTICED_AFTER_S)
+    a.machine.handle_base_lost(1, given_up, network.now)
+    network.run(20.0)
+    ((_, lost),) = a.lost()
+    assert lost.reason == named
+
+
 @pytest.mark.parametrize("of_gateway", [False, True])
 def test_a_path_that_is_not_repaired_soon_is_told_once(of_gateway: bool) -> None:
     network = Network(delay_s=0.02)
@@ -68,7 +81,7 @@ def test_a_path_that_is_not_repaired_soon_is_told_once(of_gateway: bool) -> None
     owner = b if of_gateway else a
     network.cut = True
     network.run(NOTICED_AFTER_S)
-    owner.machine.handle_base_lost(1, network.now)
+    owner.machine.handle_base_lost(1, "relay_lost", network.now)
     owner.drain()
     noticed_at = network.now
     network.run(5.0)
@@ -85,7 +98,7 @@ def test_a_path_that_is_repaired_at_once_is_not_called_broken(delay_s: float) ->
     network = Network(delay_s=delay_s)
     a, b = on_the_relay(network)
     network.blocks = lambda _source, _destination: False
-    a.machine.handle_base_lost(1, network.now)
+    a.machine.handle_base_lost(1, "relay_lost", network.now)
     a.drain()
     network.run(10.0)
     assert a.legs == b.legs == 0

@@ -84,7 +84,7 @@ def make_session(
         on_datagram=lambda _base, data, _source: received.append(data),
         on_proven=lambda _: None,
         on_path=lambda _: None,
-        on_broken=lambda: None,
+        on_broken=lambda _: None,
         on_lost=lambda _: None,
     )
     config = IceConfig(

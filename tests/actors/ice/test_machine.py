@@ -261,12 +261,12 @@ def test_a_relay_that_ends_takes_the_path_with_it_only_if_nothing_is_left() -> N
     network.run(3.0)
     assert a.machine.selected is not None
     first = a.machine.selected.base.id
-    a.machine.handle_base_lost(first, network.now)
+    a.machine.handle_base_lost(first, "relay_lost", network.now)
     a.drain()
     network.run(3.0)
     assert a.machine.selected.base.id == 1 - first
     assert_same_pair(a, b)
-    a.machine.handle_base_lost(1 - first, network.now)
+    a.machine.handle_base_lost(1 - first, "relay_lost", network.now)
     a.drain()
     assert [lost.reason for _, lost in a.lost()] == ["relay_lost"]
 

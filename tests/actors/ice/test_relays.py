@@ -169,7 +169,7 @@ async def test_a_silent_path_has_its_relay_questioned(
     turn_server.is_mute = True
     a.agent.hint(urgent=is_urgent)
     async with asyncio.timeout(5.0):
-        assert (await a.losses.get()).reason == "relay_lost"
+        assert (await a.losses.get()).reason == "relay_silent"
     assert a.agent.counters["relay_silent"] == 1
 
 

@@ -583,7 +583,7 @@ async def test_a_lost_relay_is_the_end_only_when_nothing_else_is_found(is_over: 
     if is_over:
         agent.callbacks.on_lost(Lost("relay_lost", 0.0))
     else:
-        agent.callbacks.on_broken()
+        agent.callbacks.on_broken("relay_lost")
     await settle()
     assert client.endings() == []
     assert [one.message.reason for one in said(client, RestartIce)] == ["the relay was lost"]
@@ -594,12 +594,17 @@ async def test_a_lost_relay_is_the_end_only_when_nothing_else_is_found(is_over: 
     assert (ending.cause, ending.initiated_by) == (Cause.RELAY_LOST, Initiator.NETWORK)
 
 
-async def test_a_relay_that_is_only_silent_leaves_the_cause_to_the_timeout(sides: dict[str, Side]) -> None:
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_a_relay_that_is_only_silent_leaves_the_cause_to_the_timeout(
+    is_over: bool, sides: dict[str, Side]
+) -> None:
     client, _ = await connected(sides)
     agent = PlayedAgent.made["controlling"]
-    agent.counters["relay_silent"] += 1
     agent.cut = PlayedAgent.made["controlled"].cut = True
-    agent.callbacks.on_broken()
+    if is_over:
+        agent.callbacks.on_lost(Lost("relay_silent", 0.0))
+    else:
+        agent.callbacks.on_broken("relay_silent")
     pass_time(client, 6.0)
     await settle()
     assert client.endings() == []
