@@ -4,6 +4,7 @@ The algorithm is RFC 6479's: a ring of 64-bit words, one word more than the wind
 whole words and never shifts bits. Checking comes before authentication and changes nothing; marking comes after it.
 """
 
+from array import array
 from collections.abc import Sequence
 from typing import Self
 
@@ -16,11 +17,11 @@ _WORDS = REPLAY_WINDOW_PACKETS // _WORD_BITS + 1
 class ReplayWindow:
     """Remembers which of the last 8192 counters were seen."""
 
-    __slots__ = ("_highest", "_words")
+    __slots__ = ("state",)
 
     def __init__(self) -> None:
-        self._highest = -1
-        self._words = [0] * _WORDS
+        self.state = array("Q", bytes(8 * (1 + _WORDS)))
+        """The highest counter marked plus one, then the ring. The kernels of `batch` work on it directly."""
 
     @classmethod
     def restored(cls, highest: int, words: Sequence[int]) -> Self:
@@ -28,37 +29,39 @@ class ReplayWindow:
         if len(words) != _WORDS:
             raise ValueError(f"a replay window has {_WORDS} words, not {len(words)}")
         window = cls()
-        window._highest, window._words = highest, list(words)
+        window.state = array("Q", [highest + 1, *words])
         return window
 
     @property
     def words(self) -> tuple[int, ...]:
         """The ring, for `restored`."""
-        return tuple(self._words)
+        return tuple(self.state[1:])
 
     @property
     def highest(self) -> int:
         """The highest counter marked so far, or -1."""
-        return self._highest
+        return self.state[0] - 1
 
     def is_fresh(self, counter: int) -> bool:
         """Say whether a packet with this counter may be accepted. Changes nothing."""
-        if counter > self._highest:
+        after_highest = self.state[0]
+        if counter >= after_highest:
             return True
-        if self._highest - counter >= REPLAY_WINDOW_PACKETS:
+        if after_highest - counter > REPLAY_WINDOW_PACKETS:
             return False
         word, bit = divmod(counter, _WORD_BITS)
-        return not self._words[word % _WORDS] >> bit & 1
+        return not self.state[1 + word % _WORDS] >> bit & 1
 
     def mark(self, counter: int) -> bool:
         """Record an authenticated counter; False when it was not fresh (and then nothing changes)."""
         if not self.is_fresh(counter):
             return False
+        state = self.state
         word, bit = divmod(counter, _WORD_BITS)
-        if counter > self._highest:
-            passed = min(word - self._highest // _WORD_BITS, _WORDS)
+        if counter >= state[0]:
+            passed = min(word - (state[0] - 1) // _WORD_BITS, _WORDS)
             for offset in range(passed):
-                self._words[(word - offset) % _WORDS] = 0
-            self._highest = counter
-        self._words[word % _WORDS] |= 1 << bit
+                state[1 + (word - offset) % _WORDS] = 0
+            state[0] = counter + 1
+        state[1 + word % _WORDS] |= 1 << bit
         return True
