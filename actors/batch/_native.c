@@ -1,4 +1,4 @@
-/* The batch kernel in C, as Python sees it; `native` loads this and is the only module that should. Begin with `_kernel.h`.
+/* The batch kernel in C, as Python sees it; `native` loads this and nobody else should. Begin with `_kernel.h`.
  *
  * Exceptions are for callers that break the contract. The interpreter's lock is free while packets are worked on; the
  * buffers are held, so nobody resizes them meanwhile, and a key refuses a second thread.
@@ -112,7 +112,8 @@ static PyObject *seal_into(Key *key, struct sealing *how, const Py_buffer *bytes
     key->busy = false;
     if (!sealed)
         return PyErr_Format(PyExc_RuntimeError, "libcrypto does not seal");
-    return PyObject_CallFunction(key->result, "nnn", (Py_ssize_t)frame.datagrams, (Py_ssize_t)stride, (Py_ssize_t)total);
+    return PyObject_CallFunction(
+        key->result, "nnn", (Py_ssize_t)frame.datagrams, (Py_ssize_t)stride, (Py_ssize_t)total);
 }
 
 static PyObject *sealing_seal(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -199,12 +200,13 @@ static PyObject *to_opened(const Key *key, const struct burst *burst)
         counts->forged, counts->malformed, counts->over_limit);
 }
 
-static PyObject *open_into(Key *key, const Py_buffer *buffer, const Py_buffer *spans, const Py_buffer *out, uint64_t limit, bool coalesce)
+static PyObject *open_into(
+    Key *key, const Py_buffer *buffer, const Py_buffer *spans, const Py_buffer *out, uint64_t limit, bool coalesce)
 {
     Py_ssize_t number = check_spans(buffer, spans, out);
     if (number < 0)
         return NULL;
-    struct burst burst; /* 60 kB of the stack; only what is used is written */
+    struct burst burst; /* 44 kB of the stack; only what is used is written */
     burst.bytes = buffer->buf;
     burst.packets = burst.groups = burst.settled = 0;
     burst.counts = (struct counts){0};
@@ -216,7 +218,7 @@ static PyObject *open_into(Key *key, const Py_buffer *buffer, const Py_buffer *s
         open_datagram(key->context, key->window.buf, limit, &burst, span[0], span[1]);
     }
     for (size_t i = 0; i < burst.packets; i++) {
-        if (coalesce)
+        if (coalesce && burst.packets > 1)
             examine(burst.bytes + burst.packet[i].at, &burst.packet[i]);
         group_packet(&burst, (uint16_t)i);
     }
@@ -288,6 +290,6 @@ static int execute(PyObject *module)
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 
 static PyModuleDef module_definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_native", .m_doc = "The batch kernel in C; use `native`.", .m_slots = module_slots};
+    PyModuleDef_HEAD_INIT, .m_name = "_native", .m_doc = "The kernel in C; use `native`.", .m_slots = module_slots};
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&module_definition); }

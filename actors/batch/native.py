@@ -27,7 +27,7 @@ class NativeKernel:
     def __init__(self, compiled: ModuleType) -> None:
         self._sealing: Callable[[bytes, int, type[Sealed]], Sealing] = compiled.Sealing
         self._opening: Callable[[bytes, array[int], type[Opened]], Opening] = compiled.Opening
-        self.libcrypto: str = compiled.LIBCRYPTO.split()[1]
+        self.libcrypto: str = compiled.LIBCRYPTO.split()[:2][-1]
         """The version of the library that does the cipher."""
 
     def sealing(self, key: bytes, remote_index: int) -> Sealing:
