@@ -53,7 +53,9 @@ def opened(
         buffer = bytearray(burst.buffer)
         out = bytearray(len(buffer) + VNET_BYTES * len(burst.spans) // 2)
         result = opening.open(memoryview(buffer), burst.spans, memoryview(out), limit=burst.limit, coalesce=coalesce)
-        results.append((result, [bytes(out[start:end]) for start, end, _ in result.frames]))
+        results.append(
+            (result._replace(frames=list(result.frames)), [bytes(out[start:end]) for start, end, _ in result.frames])
+        )
     return results, window.state
 
 
