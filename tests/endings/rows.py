@@ -118,9 +118,8 @@ def _kill_tree(house: House, _link: Link) -> float:
 
 
 def _sleep(house: House, _link: Link) -> float:
-    moment = injection.send_all(house.tree, signal.SIGSTOP)
-    time.sleep(ASLEEP_S)
-    injection.send_all(list(reversed(house.tree)), signal.SIGCONT)
+    with injection.asleep(house.tree) as moment:
+        time.sleep(ASLEEP_S)
     return moment
 
 
