@@ -114,6 +114,7 @@ _ROWS = (
     Row("sign-out", "The person signs out.", _said("signed_out"), _told("signed_out")),
     Row("SIGINT", "Ctrl-C, once.", _said("shutting_down"), _told("shutting_down")),
     Row("SIGTERM", "The service manager stops the client.", _said("shutting_down"), _told("shutting_down")),
+    Row("idle", "Nothing has passed for so long as the client was told to wait.", _said("idle"), _told("idle")),
     Row(
         "second signal",
         "SIGINT while the connection's worker hangs, so that nothing happens; then SIGTERM, which forces.",
