@@ -26,7 +26,7 @@ def bench_tunnel(arguments: argparse.Namespace) -> None:
         print("The tunnel is not measured: that needs root.")
         return
     from . import targets
-    from .tunnel import table
+    from .tunnel import chart, table
     from .tunnel.run import Wishes, run
     from .tunnel.targets import TARGETS
 
@@ -37,6 +37,7 @@ def bench_tunnel(arguments: argparse.Namespace) -> None:
         figures=arguments.figures,
         mtu=arguments.mtu,
         profiles=arguments.profile,
+        scaling=arguments.scaling,
     )
     report, left_out = run(wishes, arguments.patience)
     print(table.text(report.figures))
@@ -45,6 +46,10 @@ def bench_tunnel(arguments: argparse.Namespace) -> None:
     if arguments.page:
         print(table.markdown(report.figures))
     print(f"written to {report.write(BUILD)}")
+    if drawing := chart.draw(report.figures):
+        path = BUILD / "tunnel.svg"
+        path.write_text(drawing)
+        print(f"drawn to {path}")
 
 
 def _tell(left_out: dict[str, str]) -> None:
@@ -62,6 +67,7 @@ def main() -> None:
     tunnel = parser.add_argument_group("of the tunnel")
     tunnel.add_argument("--figures", nargs="*", default=[], help="only these figures (udp_pps) or measures (tcp1)")
     tunnel.add_argument("--seconds", type=float, default=1.5, help="of each measurement of a rate")
+    tunnel.add_argument("--scaling", action="store_true", help="measure how cost grows, too: five minutes more")
     tunnel.add_argument("--mtu", type=int, help="of every tunnel; by default each has its own")
     tunnel.add_argument("--profile", type=Path, metavar="DIR", help="write profiles of our workers")
     arguments = parser.parse_args()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
@@ -13,11 +14,11 @@ from tests.bench.peer import Peer, PeerFailed
 from tests.bench.report import Figure, Report
 from tests.bench.runtime import BUSY_ONES, IDLE_ONES, UNITS
 from tests.bench.targets import TARGETS, Target
-from tests.bench.tunnel import table
+from tests.bench.tunnel import chart, table
 from tests.bench.tunnel import targets as tunnel_targets
-from tests.bench.tunnel.measures import PRODUCED
+from tests.bench.tunnel.growth import SEGMENTS
 from tests.bench.tunnel.profile import top
-from tests.bench.tunnel.run import Wishes, run, unit
+from tests.bench.tunnel.run import PRODUCED, Wishes, run, unit
 from tests.bench.tunnel.traffic import highest
 
 
@@ -169,3 +170,17 @@ def test_a_round_of_the_tunnels_benchmark(capsys: pytest.CaptureFixture[str]) ->
     assert found["veth", "tcp1_mbit_s"].value > found["exeunt-pure", "tcp1_mbit_s"].value
     assert found["exeunt-pure", "cpu_s_per_gb_client"].value > 0
     assert ("veth", "cpu_s_per_gb") not in found, "the line has no processes"
+
+
+def test_the_picture_has_a_line_for_each_subject_that_was_measured() -> None:
+    found = [
+        Figure(f"segment_{size}_tcp1_mbit_s", subject, [float(size)], "Mbit/s")
+        for size in SEGMENTS
+        for subject in ("exeunt-native", "wireguard-go")
+    ]
+    drawing = ET.fromstring(chart.draw(found))
+    lines = drawing.findall(".//{*}polyline")
+    assert [line.get("class") for line in lines] == ["s0", "s2"]
+    heights = [float(point.split(",")[1]) for point in str(lines[0].get("points")).split()]
+    assert heights == sorted(heights, reverse=True), "what is more is further up"
+    assert chart.draw([]) == ""

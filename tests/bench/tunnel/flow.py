@@ -5,9 +5,10 @@ bytes away inside the kernel (tcp(7)). UDP is sent and received in batches (send
 one datagram a packet, as programs send them. Ping takes the kernel's time of arrival (SO_TIMESTAMPNS), so that it
 does not measure how late its own process was woken.
 
-    flow tcp listen|connect HOST PORT source|sink STREAMS WARM_S SECONDS
+    flow tcp listen|connect HOST PORT source|sink STREAMS SEGMENT_BYTES WARM_S SECONDS
     flow udp-sink HOST PORT           each line on stdin: print how many came since the line before
     flow udp-source HOST PORT BYTES   each line "PER_SECOND SECONDS": send, print how many and how long it took
+    flow udp-echo HOST PORT           send back whatever comes
     flow ping HOST COUNT INTERVAL_S
 
 Each prints "ready" when it can be counted on, and JSON lines with what it measured.
@@ -44,11 +45,11 @@ def say(document: object) -> None:
 # TCP
 
 
-def tcp(role: str, host: str, port: str, duty: str, streams: str, *times_s: str) -> None:
+def tcp(role: str, host: str, port: str, duty: str, *numbers: str) -> None:
     """Move bytes over so many connections; the side that receives measures."""
-    connections = (
-        _listen(host, int(port), int(streams)) if role == "listen" else _connect(host, int(port), int(streams))
-    )
+    streams, segment, *times_s = numbers
+    open_all = _listen if role == "listen" else _connect
+    connections = open_all((host, int(port)), int(streams), int(segment))
     if duty == "source":
         for thread in _threads(_pour, connections):
             thread.join()
@@ -65,17 +66,29 @@ def _threads(work: Callable[[socket.socket], None], connections: list[socket.soc
     return threads
 
 
-def _listen(host: str, port: int, streams: int) -> list[socket.socket]:
-    with socket.create_server((host, port), backlog=streams) as server:
-        server.settimeout(_START_S)
+def _listen(address: tuple[str, int], streams: int, segment: int) -> list[socket.socket]:
+    with _socket(segment) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(address)
+        server.listen(streams)
         say("ready")
         return [server.accept()[0] for _ in range(streams)]
 
 
-def _connect(host: str, port: int, streams: int) -> list[socket.socket]:
-    connections = [socket.create_connection((host, port), _START_S) for _ in range(streams)]
+def _connect(address: tuple[str, int], streams: int, segment: int) -> list[socket.socket]:
+    connections = [_socket(segment) for _ in range(streams)]
+    for connection in connections:
+        connection.connect(address)
     say("ready")
     return connections
+
+
+def _socket(segment: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.settimeout(_START_S)
+    if segment:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+    return made
 
 
 def _pour(connection: socket.socket) -> None:
@@ -209,6 +222,16 @@ def _paced(batch: Batch, per_second: float, seconds: float) -> dict[str, float]:
     return {"sent": sent, "seconds": time.perf_counter() - began}
 
 
+def udp_echo(host: str, port: str) -> None:
+    """Send back whatever comes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echoing:
+        echoing.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        echoing.bind((host, int(port)))
+        say("ready")
+        while True:
+            echoing.sendto(*echoing.recvfrom(2048))
+
+
 # Ping
 
 
@@ -254,7 +277,13 @@ class _Pings:
                 self._trips_ms.setdefault(number, (arrived_ns - self._sent_ns[number]) / 1e6)
 
 
-_PROGRAMS: dict[str, Callable[..., None]] = {"tcp": tcp, "udp-sink": udp_sink, "udp-source": udp_source, "ping": ping}
+_PROGRAMS: dict[str, Callable[..., None]] = {
+    "tcp": tcp,
+    "udp-sink": udp_sink,
+    "udp-source": udp_source,
+    "udp-echo": udp_echo,
+    "ping": ping,
+}
 
 if __name__ == "__main__":
     _PROGRAMS[sys.argv[1]](*sys.argv[2:])

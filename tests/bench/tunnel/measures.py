@@ -168,7 +168,5 @@ PRODUCED: dict[str, tuple[str, ...]] = {
         "embedded_relay_ceiling_mbit_s",
         "embedded_relay_cpu_s_per_gb",
     ),
-    "idle": ("idle_1000_kb", "idle_1000_core_percent"),
-    "active": ("active_100_total_ratio", "active_100_spread_percent"),
 }
 """The figures of each measure, in the order of the table."""

@@ -9,13 +9,17 @@ from pathlib import Path
 
 from ..machine import Machine
 from ..report import Figure, Report
-from . import profile
-from .measures import EVERYBODYS, OURS, PRODUCED, Measure, handshake
+from . import growth, profile
+from .measures import EVERYBODYS, OURS, Figures, Measure, handshake
+from .measures import PRODUCED as PRODUCED_IN_ROUNDS
 from .relayed import PREFIXES, Relayed
 from .subjects import KERNELS, Exeunt, NotHere, Subject, Veth
+from .targets import RIVAL
 from .traffic import TrafficFailed
 from .wireguard_go import WireguardGo, installed, newest
 
+PRODUCED = {**PRODUCED_IN_ROUNDS, **growth.PRODUCED}
+"""The figures of each measure, in the order of the table."""
 UNITS = {
     "mbit_s": "Mbit/s",
     "cpu_s_per_gb": "s/GB",
@@ -43,6 +47,8 @@ class Wishes:
     """Of every tunnel, in bytes; None: each has its own default."""
     profiles: Path | None = None
     """Where to write profiles of ours."""
+    scaling: bool = False
+    """Whether to measure how cost grows, too."""
 
     def includes(self, subject: str) -> bool:
         """Whether a subject was asked for."""
@@ -50,7 +56,9 @@ class Wishes:
 
     def wants(self, measure: str) -> bool:
         """Whether a measure was asked for."""
-        return not self.figures or bool({measure, *PRODUCED[measure]} & set(self.figures))
+        if self.figures:
+            return bool({measure, *PRODUCED[measure]} & set(self.figures))
+        return self.scaling or measure in PRODUCED_IN_ROUNDS
 
 
 @dataclass
@@ -76,10 +84,8 @@ class Run:
                 self._relays(relayed)
                 if self.wishes.wants("handshake"):
                     self.take("exeunt", handshake())
-            if self.wishes.profiles is not None:
-                for subject in subjects:
-                    if isinstance(subject, Exeunt):
-                        profile.take(subject, self.wishes.profiles)
+            self._grow(subjects)
+            self._profile(subjects)
 
     def figures(self) -> Iterator[Figure]:
         """What was measured, figure by figure, in the order of `PRODUCED`."""
@@ -89,13 +95,13 @@ class Run:
         for subject, name in sorted(self.values, key=lambda key: order.index(key[1])):
             yield Figure(name, subject, self.values[subject, name], unit(name))
 
-    def take(self, subject: str, figures: dict[str, float]) -> None:
+    def take(self, subject: str, figures: Figures) -> None:
         """Note what was measured once."""
         for name, value in figures.items():
             self.values.setdefault((subject, name), []).append(value)
 
     def _is_wanted(self, name: str) -> bool:
-        measured = [*EVERYBODYS, *(OURS if name in KERNELS else ())]
+        measured = [*EVERYBODYS, "segments", *(OURS if name in KERNELS else ())]
         return self.wishes.includes(name) and any(self.wishes.wants(one) for one in measured)
 
     def _open(self, name: str, stack: contextlib.ExitStack) -> Subject | None:
@@ -139,6 +145,32 @@ class Run:
                 for subject in subjects:
                     if isinstance(subject, Exeunt):
                         self._measure(subject, measure)
+
+    def _grow(self, subjects: list[Subject]) -> None:
+        """How cost grows; once, and where it takes minutes only for the first of ours."""
+        if self.wishes.wants("segments"):
+            for subject in subjects:
+                if subject.name in (*KERNELS, RIVAL):
+                    self._take_all(subject.name, growth.segments(subject, self.wishes.seconds))
+        ours = next((name for name in KERNELS if self.wishes.includes(name)), None)
+        if ours is None:
+            return
+        if self.wishes.wants("active"):
+            self.take(ours, growth.many(ours))
+        if self.wishes.wants("workers"):
+            self._take_all(ours, growth.workers(ours))
+        if self.wishes.wants("peers"):
+            self._take_all(ours, growth.peers(ours, growth.PEERS, self.wishes.seconds))
+
+    def _take_all(self, subject: str, found: Iterator[Figures]) -> None:
+        for figures in found:
+            self.take(subject, figures)
+
+    def _profile(self, subjects: list[Subject]) -> None:
+        if self.wishes.profiles is not None:
+            for subject in subjects:
+                if isinstance(subject, Exeunt):
+                    profile.take(subject, self.wishes.profiles)
 
     def _measure(self, subject: Subject, measure: Measure) -> None:
         self.machine.await_quiet()

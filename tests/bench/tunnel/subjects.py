@@ -16,6 +16,7 @@ from exeunt.clients.demo.stage import Player, Stage
 from exeunt.clients.lab import Lab, Namespace
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 
+from . import many_workers
 from .line import Line
 
 Side = Literal["client", "gateway"]
@@ -73,15 +74,19 @@ class Veth:
 class Exeunt:
     """Our client and our gateway, as anybody would start them."""
 
-    def __init__(self, name: str, *, mtu: int | None = None) -> None:
-        """`name` is one of `KERNELS`; `mtu` is of the tunnel, by default what the programs take."""
+    def __init__(self, name: str, *, mtu: int | None = None, workers: int = 1) -> None:
+        """`name` is one of `KERNELS`; `mtu` is of the tunnel, by default what the programs take; `workers` has the
+        gateway for its peers.
+        """
         self.name = name
         self._mtu = mtu
         self.line = Line()
         self.client, self.resource = self.line.client, self.line.resource
         self.stage = Stage(make_home(), lab=cast("Lab", self.line))
         try:
-            with environment(name, mtu):
+            if workers > 1:
+                self.stage.gateways[0].module = many_workers.__name__
+            with environment(name, mtu, workers):
                 self.stage.prepare()
                 self.stage.start_resource()
                 self.stage.start_portal_and_relay()
@@ -126,9 +131,11 @@ class Exeunt:
 
 
 @contextlib.contextmanager
-def environment(name: str, mtu: int | None = None) -> Generator[None]:
-    """What is started meanwhile uses that subject's kernel, and this MTU."""
-    wanted = {"EXEUNT_NATIVE": KERNELS[name], **({} if mtu is None else {"EXEUNT_MTU": str(mtu)})}
+def environment(name: str, mtu: int | None = None, workers: int = 1) -> Generator[None]:
+    """What is started meanwhile uses that subject's kernel, this MTU and so many workers."""
+    wanted = {"EXEUNT_NATIVE": KERNELS[name], many_workers.VARIABLE: str(workers)}
+    if mtu is not None:
+        wanted["EXEUNT_MTU"] = str(mtu)
     before = {variable: os.environ.get(variable) for variable in wanted}
     os.environ.update(wanted)
     try:

@@ -26,10 +26,10 @@ def _all() -> Iterator[Target]:
         yield Target("connect_ms", "<=", 300.0, subject=subject)
     yield Target("handshake_cpu_ms_client", "<=", 0.6)
     yield Target("handshake_cpu_ms_gateway", "<=", 0.6)
-    yield Target("idle_1000_kb", "<=", 64.0)
-    yield Target("idle_1000_core_percent", "<=", 2.0)
-    yield Target("active_100_total_ratio", ">=", 0.8)
-    yield Target("active_100_spread_percent", "<=", 20.0)
+    yield Target("idle_1000_kb", "<=", 64.0, subject=NATIVE)
+    yield Target("idle_1000_core_percent", "<=", 2.0, subject=NATIVE)
+    yield Target("active_100_total_ratio", ">=", 0.8, subject=NATIVE)
+    yield Target("active_100_spread_percent", "<=", 20.0, subject=NATIVE)
 
 
 TARGETS = tuple(_all())

@@ -100,10 +100,15 @@ class Moved:
 class Stream:
     """TCP under way. A context manager; `finish` waits for the figures."""
 
-    def __init__(self, client: Namespace, resource: Namespace, *, down: bool, streams: int, seconds: float) -> None:
-        """Start it, from the resource to the client or up. Raises TrafficFailed."""
+    def __init__(
+        self, client: Namespace, resource: Namespace, *, down: bool, streams: int, seconds: float, segment: int = 0
+    ) -> None:
+        """Start it, from the resource to the client or up, in segments of so many bytes (0: as large as they may be).
+
+        Raises TrafficFailed.
+        """
         there, here = ("source", "sink") if down else ("sink", "source")
-        times = (streams, WARM_S, seconds)
+        times = (streams, segment, WARM_S, seconds)
         self._seconds = seconds
         self._programs: list[Program] = []
         try:
@@ -165,8 +170,9 @@ def loss_free_per_s(client: Namespace, resource: Namespace, size: int = DATAGRAM
 
 
 def highest(arriving: Callable[[float], float | None]) -> float:
-    """Return what arrives at the highest rate that goes well. `arriving` tries one: how much came, None when too much
-    was lost.
+    """Return what arrives at the highest rate that goes well.
+
+    `arriving` tries a rate, and returns how much arrived; None when too much was lost.
     """
     best, rate = 0.0, _FIRST_RATE
     while rate < _LAST_RATE and (got := arriving(rate)) is not None:
