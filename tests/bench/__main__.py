@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 BUILD = Path("build/bench")
@@ -50,6 +51,8 @@ def bench_tunnel(arguments: argparse.Namespace) -> None:
         path = BUILD / "tunnel.svg"
         path.write_text(drawing)
         print(f"drawn to {path}")
+    if any(subject.startswith("exeunt") for subject in left_out):
+        sys.exit(1)  # ours is not left out
 
 
 def _tell(left_out: dict[str, str]) -> None:

@@ -120,14 +120,14 @@ def gathering(name: str, workers: int = 1) -> Generator[Gathering]:
         yield place
 
 
-def many(name: str) -> Figures:
+def many(name: str) -> Iterator[Figures]:
     """What 100 active clients get, together and each, beside one that is alone."""
     with gathering(name) as place:
         place.grow(ACTIVE)
         one, one_spent_s = place.active(1)
         each, spent = place.active(ACTIVE)
-    middle = statistics.median(each)
-    return {
+    middle = statistics.median(each) or 1
+    yield {
         "active_100_total_ratio": sum(each) / one[0],
         "active_100_spread_percent": max(max(each) - middle, middle - min(each)) / middle * 100,
         "active_100_cpu_ratio": (spent / sum(each)) / (one_spent_s / one[0]),

@@ -29,14 +29,13 @@ def take(subject: Exeunt, directory: Path) -> None:
             stream = stack.enter_context(
                 traffic.Stream(subject.client, subject.resource, down=way == "down", streams=1, seconds=seconds)
             )
-            profiling = {side: _profile(py_spy, subject.worker(side, "peers-1")) for side in SIDES}
+            paths = {side: directory / f"{subject.name}-{way}-{side}.folded" for side in SIDES}
+            profiling = {side: _profile(py_spy, subject.worker(side, "peers-1"), paths[side]) for side in SIDES}
             mbit_s = stream.finish().mbit_s
             for side, process in profiling.items():
-                folded, complaint = process.communicate()
-                path = directory / f"{subject.name}-{way}-{side}.folded"
-                path.write_text(folded)
-                print(f"\n{subject.name}, {way}, {side}: {path} (at {mbit_s:,.0f} Mbit/s)")
-                print(complaint.strip()[-300:] if process.returncode else top(folded))
+                complaint = process.communicate()[0]
+                print(f"\n{subject.name}, {way}, {side}: {paths[side]} (at {mbit_s:,.0f} Mbit/s)")
+                print(complaint.strip()[-300:] if process.returncode else top(paths[side].read_text()))
 
 
 def top(folded: str) -> str:
@@ -49,24 +48,12 @@ def top(folded: str) -> str:
     return "\n".join(f"{count / total:7.1%}  {frame}" for frame, count in own.most_common(_TOP))
 
 
-def _profile(py_spy: str, pid: int) -> subprocess.Popen[str]:
+def _profile(py_spy: str, pid: int, path: Path) -> subprocess.Popen[str]:
+    how = ["--duration", str(SECONDS), "--rate", "250", "--format", "raw", "--output", str(path)]
     return subprocess.Popen(
-        [
-            py_spy,
-            "record",
-            "--pid",
-            str(pid),
-            "--duration",
-            str(SECONDS),
-            "--rate",
-            "250",
-            "--format",
-            "raw",
-            "-o",
-            "/dev/stdout",
-        ],
+        [py_spy, "record", "--pid", str(pid), *how],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from exeunt.clients.demo.stage import StageError
 
 from ..machine import Machine
 from ..report import Figure, Report
@@ -130,10 +132,12 @@ class Run:
         measured: set[str] = set()
         for one in relayed:
             self.machine.await_quiet()
-            self.take(one.name, one.tcp1(self.wishes.seconds))
+            with self._failing(f"{one.name} over {one.kind}"):
+                self.take(one.name, one.tcp1(self.wishes.seconds))
             if one.kind not in measured:  # the same for both of ours
                 measured.add(one.kind)
-                self.take(one.kind, one.ceiling())
+                with self._failing(f"ceiling of {one.kind}"):
+                    self.take(one.kind, one.ceiling())
 
     def _round(self, subjects: list[Subject]) -> None:
         for name, measure in EVERYBODYS.items():
@@ -156,30 +160,39 @@ class Run:
         if ours is None:
             return
         if self.wishes.wants("active"):
-            self.take(ours, growth.many(ours))
+            self._take_all(ours, growth.many(ours))
         if self.wishes.wants("workers"):
             self._take_all(ours, growth.workers(ours))
         if self.wishes.wants("peers"):
             self._take_all(ours, growth.peers(ours, growth.PEERS, self.wishes.seconds))
 
     def _take_all(self, subject: str, found: Iterator[Figures]) -> None:
-        for figures in found:
-            self.take(subject, figures)
+        with self._failing(f"{subject}, growth"):
+            for figures in found:
+                self.take(subject, figures)
 
     def _profile(self, subjects: list[Subject]) -> None:
         if self.wishes.profiles is not None:
             for subject in subjects:
                 if isinstance(subject, Exeunt):
-                    profile.take(subject, self.wishes.profiles)
+                    with self._failing(f"profiles of {subject.name}"):
+                        profile.take(subject, self.wishes.profiles)
 
     def _measure(self, subject: Subject, measure: Measure) -> None:
         self.machine.await_quiet()
+        with self._failing(f"{subject.name}, {measure.__name__}"):
+            found = measure(subject, self.wishes.seconds)
+            if isinstance(subject, Exeunt) and subject.paths() != {"direct"}:
+                raise TrafficFailed(f"the path was {subject.paths()}, and not direct")
+            self.take(subject.name, found)
+
+    @contextlib.contextmanager
+    def _failing(self, what: str) -> Generator[None]:
+        """What fails is told at the end, and costs only its own figures."""
         try:
-            self.take(subject.name, measure(subject, self.wishes.seconds))
-        except TrafficFailed as failure:
-            if isinstance(subject, Exeunt):
-                raise  # ours is not left out
-            self.left_out[f"{subject.name}, {measure.__name__}"] = str(failure)
+            yield
+        except (TrafficFailed, StageError, OSError) as failure:
+            self.left_out[what] = str(failure)
 
 
 def unit(name: str) -> str:
