@@ -14,6 +14,7 @@ from .subjects import SIDES, Exeunt
 
 SECONDS = 4
 _TOP = 8
+_OTHER_THREAD = "Thread._bootstrap (threading.py"
 
 
 def take(subject: Exeunt, directory: Path) -> None:
@@ -39,10 +40,15 @@ def take(subject: Exeunt, directory: Path) -> None:
 
 
 def top(folded: str) -> str:
-    """The functions with the largest share of samples, without what they call."""
+    """The functions with the largest share of samples, without what they call; threads that only wait left out.
+
+    A worker's packets are all on its main thread; py-spy takes another that sleeps in accept(2) for a busy one.
+    """
     own: Counter[str] = Counter()
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
+        if stack.startswith(_OTHER_THREAD):
+            continue
         own[stack.rpartition(";")[2]] += int(count)
     total = own.total() or 1
     return "\n".join(f"{count / total:7.1%}  {frame}" for frame, count in own.most_common(_TOP))
