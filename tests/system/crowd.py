@@ -43,6 +43,8 @@ class Visitor:
 
     def __init__(self, name: str, token: str, url: str) -> None:
         self.name = name
+        self.address = ""
+        """Its inner IPv4 address, once it has signed in."""
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._key = X25519PrivateKey.generate()
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -83,11 +85,23 @@ class Visitor:
             self._timer.cancel()
         await self._link.close()
 
+    # --- the inner packets ---
+
+    def send_packet(self, packet: bytes) -> None:
+        """Send an inner packet."""
+        assert self._machine is not None
+        self._machine.handle_packet(packet, time.monotonic())
+        self._drain()
+
+    def on_packet(self, packet: bytes) -> None:
+        """An inner packet has come. For those who send some."""
+
     # --- the portal ---
 
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkJoined(joined=joined):
+                self.address = joined.address_ipv4
                 self._servers = tuple(
                     IceServer(kind="stun", host=relay.host, port=relay.port) for relay in joined.relays
                 )
@@ -155,7 +169,9 @@ class Visitor:
         assert self._machine is not None
         assert self._agent is not None
         now = time.monotonic()
-        self._machine.handle_datagram(datagram, now)
+        packet = self._machine.handle_datagram(datagram, now)
+        if packet is not None:
+            self.on_packet(packet)
         if self._machine.tunnel.last_received_at == now:
             self._agent.note_alive()
         self._drain()
