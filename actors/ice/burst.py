@@ -99,8 +99,9 @@ class Burst:
             return
         segment = arrival.segment if 0 < arrival.segment < size else size
         head = _HEAD.unpack_from(buffer, at) if size >= _HEAD.size else None
-        if head is not None and head == self._head and segment == size and arrival is self._arrival and source == self._source:
-            self._spans.append(at)  # as most are: one more of the same
+        is_another = head is not None and head == self._head and segment == size  # of the same, as most are
+        if is_another and arrival is self._arrival and source == self._source:
+            self._spans.append(at)
             self._spans.append(size)
             return
         self._head = None
