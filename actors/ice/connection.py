@@ -295,10 +295,15 @@ class IceConnection:
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         """Take STUN that arrived at a local address."""
         base_id = self._gathering.hosts.get(host)
-        if base_id is None:
+        channel = None if base_id is None else self._gathering.channels.get(base_id)
+        if base_id is None or channel is None:
             self._counters["stun_to_other_address"] += 1
-        else:
-            self.take_datagram(base_id, datagram, source)
+        elif not self._is_closed:
+            answer = self._machine.answer_consent(base_id, datagram, source, self._now())
+            if answer is None:
+                self.take_datagram(base_id, datagram, source)
+            else:
+                channel.sendto(answer, source)
 
     @property
     def last_alive(self) -> float | None:
