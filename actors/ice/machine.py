@@ -225,8 +225,8 @@ class IceMachine:
         return True
 
     def answer_consent(self, base_id: int, datagram: bytes, source: Address, now: float) -> bytes | None:
-        """Take a check on the selected pair, as it comes from each idle peer every few seconds: return the answer, which
-        is all that follows from it. None: it is something else, for `handle_datagram`.
+        """Take a check on the selected pair, as each idle peer sends them: return the answer, which is all that follows
+        from it. None: it is something else, for `handle_datagram`.
         """
         pair, consent = self.selected, self._consent
         if pair is None or consent is None or self._is_over or self.is_controlling or datagram[0]:

@@ -7,8 +7,8 @@ aioice's codec builds a message attribute by attribute and reads it the same way
     success   header · XOR-MAPPED-ADDRESS · the two below
               MESSAGE-INTEGRITY · FINGERPRINT
 
-Most of it is the same each time, so the beginnings of the HMAC and what a peer asks and is answered are kept: a check and
-its answer differ from those before by the transaction id and what is computed from it.
+Most of it is the same each time, so the beginnings of the HMAC and what a peer asks and is answered are kept: a check
+and its answer differ from those before by the transaction id and what is computed from it.
 
 What is packed is byte for byte what aioice's codec makes of the same attributes in this order (RFC 8489 section 14).
 What is read is only this layout, and only if it is authentic: everything else, a peer of another make or a forgery, is
@@ -121,7 +121,7 @@ class Packing:
 
     def read_request(self, datagram: bytes) -> Request | None:
         """Read an authentic check of the peer; None: something else, or a forgery."""
-        if self._asked is not None and datagram[_HEADER_LENGTH : -_TAIL_LENGTH] == self._asked[0]:
+        if self._asked is not None and datagram[_HEADER_LENGTH:-_TAIL_LENGTH] == self._asked[0]:
             transaction_id = _verify(_REQUEST, datagram, len(datagram) - _TAIL_LENGTH, self._local_key)
             return None if transaction_id is None else self._asked[1]._replace(transaction_id=transaction_id)
         username = self._their_username
