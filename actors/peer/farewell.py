@@ -1,4 +1,4 @@
-"""Our goodbye: said until it is acknowledged, or its deadline is over. Pure.
+"""Our goodbye: said until it is acknowledged, or its deadline is over; and what the peer's means. Pure.
 
 Where many are said at once, by a gateway that leaves, their repetitions must not take the time in which the
 acknowledgements are read: the more are under way in this process, the longer each waits before it is said again, and
@@ -20,6 +20,7 @@ from ..timing import (
     GOODBYE_REPEAT_S,
     GOODBYE_WORK_S,
 )
+from .blame import initiator_of
 from .control_packet import Goodbye, encode_control, goodbye_reason
 from .events import Ended
 
@@ -108,3 +109,22 @@ class Farewell:
         return Ended(
             cause=cause, initiated_by=initiated_by, evidence=evidence, detection_ms=0.0, acknowledged=acknowledged
         )
+
+
+def told_ending(goodbye: Goodbye, rtt_ms: float) -> Ended:
+    """Return the ending that a goodbye of the other side is."""
+    plain = goodbye.reason == "unspecified"
+    cause = Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason)
+    kind = "last will" if goodbye.last_will else "goodbye"
+    evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
+    if goodbye.text:
+        evidence["text"] = goodbye.text
+    return Ended(
+        cause=cause,
+        initiated_by=initiator_of(cause),
+        evidence=evidence,
+        # No synchronised clocks: the sender says how long it has been saying it, and half a round trip came on top. A
+        # last will does not know.
+        detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + rtt_ms / 2,
+        acknowledged=None if goodbye.last_will else True,
+    )

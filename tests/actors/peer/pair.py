@@ -3,8 +3,10 @@
 import heapq
 import itertools
 import random
+from array import array
 from collections.abc import Callable
 
+from exeunt.actors.batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import Connected, Ended, Event, PongReceived
 from exeunt.actors.peer.machine import Connection
@@ -83,9 +85,16 @@ class ConnectionPair:
         self.deliver(other(sender), datagram)
 
     def deliver(self, side: Side, datagram: bytes) -> None:
-        packet = self.connections[side].handle_datagram(datagram, self.now)
-        if packet is not None:
-            self.packets[side].append(packet)
+        self.deliver_burst(side, [datagram])
+
+    def deliver_burst(self, side: Side, datagrams: list[bytes]) -> None:
+        """Have datagrams arrive at once. Packets are not merged, so each frame is one."""
+        buffer, spans = memoryview(bytearray().join(datagrams)), array("I")
+        for datagram in datagrams:
+            spans.extend((sum(spans[1::2]), len(datagram)))
+        out = memoryview(bytearray(len(buffer) + OUT_BYTES_EACH * len(datagrams)))
+        frames = self.connections[side].handle_datagrams(buffer, spans, out, self.now, coalesce=False)
+        self.packets[side] += [bytes(out[start + VNET_BYTES : end]) for start, end, _ in frames]
         self.settle()
 
     def advance(self, seconds: float) -> None:

@@ -5,6 +5,7 @@
 import asyncio
 import gc
 import time
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -112,9 +113,18 @@ class PlayedAgent:
         if other is not None and not self.cut and not other.closed and not self.closed:
             asyncio.get_running_loop().call_soon(other.take, bytes(datagram))
 
+    @property
+    def channel(self) -> int | None:
+        return None
+
+    def send_train(self, train: memoryview, stride: int, total: int, ecn: int = 0) -> int:
+        for at in range(0, total, stride):
+            self.send(bytes(train[at : min(at + stride, total)]))
+        return -(-total // stride)
+
     def take(self, datagram: bytes) -> None:
         if not self.closed:
-            self.callbacks.on_datagram(datagram)
+            self.callbacks.on_datagrams(memoryview(bytearray(datagram)), array("I", (0, len(datagram))), 0)
 
     def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
         self.remote.append((candidate, generation))
