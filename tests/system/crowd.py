@@ -21,7 +21,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
+from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path, one_by_one
 from exeunt.actors.peer.events import Connected, Ended
 from exeunt.actors.peer.machine import Connection
 from exeunt.actors.portal import messages as portal
@@ -130,7 +130,7 @@ class Visitor:
     def _callbacks(self) -> Callbacks:
         return Callbacks(
             on_candidate=self._on_candidate,
-            on_datagram=self._on_datagram,
+            on_datagrams=one_by_one(self._on_datagram),
             on_path=self._on_path,
             on_lost=self._on_lost,
         )

@@ -16,6 +16,7 @@ from exeunt.actors.ice import (
     PathAgent,
     Sockets,
     new_username_and_password,
+    one_by_one,
 )
 
 
@@ -41,7 +42,7 @@ class Side:
     def __post_init__(self) -> None:
         callbacks = Callbacks(
             on_candidate=self.on_candidate,
-            on_datagram=self.datagrams.put_nowait,
+            on_datagrams=one_by_one(self.datagrams.put_nowait),
             on_path=self.paths.append,
             on_lost=self.losses.put_nowait,
             on_withdrawn=self.on_withdrawn,
@@ -63,7 +64,7 @@ class Side:
         """What somebody does who does not care."""
         return Callbacks(
             on_candidate=lambda _line, _generation: None,
-            on_datagram=lambda _: None,
+            on_datagrams=lambda _buffer, _spans, _ecn: None,
             on_path=lambda _: None,
             on_lost=lambda _: None,
         )

@@ -10,6 +10,7 @@ from aioice import stun
 from tests.actors.ice.sides import MakePair, connect, turn
 
 from exeunt.actors.ice import IceServer
+from exeunt.actors.ice.burst import BUFFER_BYTES
 from exeunt.actors.ice.relay import Relay
 from exeunt.actors.ice.relay_client import TcpClient
 
@@ -21,10 +22,12 @@ async def allocate(server: IceServer) -> Relay:
     return await Relay.allocate(
         server,
         on_datagram=lambda _data, _source: None,
+        on_datagrams=lambda _buffer, _spans, _source, _ecn: None,
         on_lost=lambda: None,
         on_doubted=lambda: None,
         counters=Counter(),
         now=time.monotonic,
+        buffer=memoryview(bytearray(BUFFER_BYTES)),
     )
 
 

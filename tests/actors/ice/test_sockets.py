@@ -4,6 +4,7 @@ import asyncio
 import errno
 import resource
 import socket
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import uvloop
 from tests.actors.ice.sides import Side, config_for, connect, new_credentials
 
-from exeunt.actors.ice import Address, IceAgent, Path
+from exeunt.actors.ice import Address, IceAgent, Path, one_by_one
 from exeunt.actors.ice import sockets as shared
 from exeunt.actors.ice.demultiplexer import MAX_OFFERS
 from exeunt.actors.ice.sockets import Sockets
@@ -22,13 +23,16 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[str, bytes, Address]] = asyncio.Queue()
+        self.batches: list[tuple[int, int]] = []
+        """How many datagrams came at once, and with which ECN field."""
         self.unreachable: asyncio.Queue[tuple[Address, bool]] = asyncio.Queue()
 
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         self.heard.put_nowait((host, datagram, source))
 
-    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
-        self.heard.put_nowait((host, datagram, source))
+    def take_batch(self, host: str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+        self.batches.append((len(spans) // 2, ecn))
+        one_by_one(lambda datagram: self.heard.put_nowait((host, datagram, source)))(buffer, spans, ecn)
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         self.unreachable.put_nowait((destination, refused))

@@ -1,0 +1,143 @@
+"""One burst of datagrams: what lay in a socket, read into one buffer, and given away as few times as possible.
+
+The kernel gives datagrams one by one or, where it could merge them (`UDP_GRO`, udp(7)), as a train: equal ones of one
+source in a row, the last one maybe shorter. It merges by address and length alone, so a STUN check can be the tail of a
+train of data, and each datagram is looked at by itself; only where all begin alike is that done for all at once. STUN
+is passed on at once, data when the burst has been read: to each agent once, unless the source or the ECN field (RFC
+3168) changes in between. An agent gets its data in the order in which they arrived.
+
+Pure, but for whom it calls.
+"""
+
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from .agent import Address
+from .ancillary import Arrival
+from .binding import is_stun
+from .demultiplexer import DataReceiver, Demultiplexer
+
+Batch = TypeVar("Batch")
+
+BUFFER_BYTES = 256 * 1024
+"""Of one burst: the caches of a processor hold it, and it has room for four full trains."""
+MAX_DATAGRAM_BYTES = 65_535
+"""Also of a train. A burst is full where this does not fit any more."""
+MAX_READS = 512
+"""In one burst, the empty and the failed ones included."""
+_DATA = 4
+_DATA_HEADER = (0, 5, 6, 7)
+"""Where the type and the upper 24 bits of the receiver index of a WireGuard data message are."""
+_INDEX_END = 8
+
+
+def spans_of(at: int, size: int, segment: int, skip: int = 0) -> "array[int]":
+    """Return the spans of a train's datagrams without the first `skip` bytes of each; `size` and `segment` are > 0."""
+    spans = array("I", (segment - skip,)) * (2 * -(-size // segment))
+    spans[::2] = array("I", range(at + skip, at + size + skip, segment))
+    spans[-1] = (size - 1) % segment + 1 - skip
+    return spans
+
+
+def is_uniform(buffer: memoryview, at: int, size: int, segment: int, offsets: tuple[int, ...]) -> bool:
+    """Say whether all datagrams of a train have the same bytes at these offsets."""
+    count = -(-size // segment)
+    for offset in offsets:
+        column = bytes(buffer[at + offset : at + size : segment])
+        if column != column[:1] * count:
+            return False
+    return True
+
+
+def give_all(batches: "deque[Batch]", give: Callable[[Batch], object]) -> None:
+    """Give away each; whoever raises costs the others nothing."""
+    try:
+        while batches:
+            give(batches.popleft())
+    finally:
+        if batches:
+            give_all(batches, give)
+
+
+@dataclass(slots=True)
+class _Batch:
+    agent: DataReceiver
+    host: str
+    source: Address
+    ecn: int
+    buffer: memoryview
+    spans: "array[int]" = field(default_factory=lambda: array("I"))
+
+    @property
+    def given(self) -> tuple[str, memoryview, "array[int]", Address, int]:
+        return self.host, self.buffer, self.spans, self.source, self.ecn
+
+
+class Burst:
+    """Collects one burst after another: `take` what was read, then `deliver`."""
+
+    def __init__(self, table: Demultiplexer, counters: Counter[str]) -> None:
+        self._table = table
+        self._counters = counters
+        self._batches: deque[_Batch] = deque()
+        self._latest: dict[DataReceiver, _Batch] = {}
+
+    def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> None:
+        """Take what one call has read to a place in the buffer: a datagram, or a train."""
+        if arrival.host is None:
+            self._counters["arrived_nowhere"] += 1
+            return
+        segment = arrival.segment if 0 < arrival.segment < size else size
+        owner = self._owner_of_all(buffer, at, size, segment)
+        if owner is None:
+            for start in range(at, at + max(size, 1), max(segment, 1)):
+                self._take_one(buffer, start, min(segment, at + size - start), arrival, source)
+            return
+        spans = self._spans_for(owner, arrival, source, buffer)
+        if segment == size:
+            spans.append(at)
+            spans.append(size)
+        else:
+            spans.extend(spans_of(at, size, segment))
+
+    def deliver(self) -> None:
+        """Give everybody what was collected."""
+        batches, self._batches = self._batches, deque()
+        self._latest.clear()
+        give_all(batches, lambda batch: batch.agent.take_batch(*batch.given))
+
+    def _owner_of_all(self, buffer: memoryview, at: int, size: int, segment: int) -> DataReceiver | None:
+        """Return whose data a whole train is; None: look at each."""
+        if size < _INDEX_END or buffer[at] != _DATA:
+            return None
+        if segment < size and not is_uniform(buffer, at, size, segment, _DATA_HEADER):
+            return None
+        return self._table.owner_of(bytes(buffer[at + 5 : at + 8]))
+
+    def _take_one(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> None:
+        host, datagram = arrival.host or "", bytes(buffer[at : at + size])
+        if is_stun(datagram):
+            session = self._table.session_for(datagram)
+            if session is not None:
+                session.take_stun(host, datagram, source)
+            return
+        agents = self._table.agents_for(datagram, source)
+        if len(agents) == 1:
+            self._spans_for(agents[0], arrival, source, buffer).extend((at, size))
+            return
+        for agent in agents:  # each may scribble over it
+            spans = self._spans_for(agent, arrival, source, memoryview(bytearray(datagram)))
+            spans.extend((0, size))
+
+    def _spans_for(self, agent: DataReceiver, arrival: Arrival, source: Address, buffer: memoryview) -> "array[int]":
+        """Return what the next spans of an agent are appended to."""
+        batch = self._latest.get(agent)
+        if batch is None or batch.source != source or batch.host != arrival.host or batch.ecn != arrival.ecn:
+            batch = None
+        if batch is None or batch.buffer is not buffer:
+            batch = self._latest[agent] = _Batch(agent, arrival.host or "", source, arrival.ecn, buffer)
+            self._batches.append(batch)
+        return batch.spans
