@@ -116,7 +116,6 @@ class PeerConnection(Actor):
         self._machine.farewells = self.node.resources.setdefault("farewells", self._machine.farewells)
         self.node.ref(self.config.owner).watch()
         left = inherit(self.node, self.config.connection) if self.config.inherits else None
-        self._pump.attach(self, self.config.networks)
         self._paths = Paths(
             self.config,
             shared_sockets(self.node),
@@ -130,6 +129,7 @@ class PeerConnection(Actor):
             on_restarted=self._machine.restarts.handle_over,
         )
         self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
+        self._pump.attach(self, self.config.networks)
         if left is None:
             self._paths.begin()
             logger.info("A connection begins", extra={"event": "connection_began", **self._who})
