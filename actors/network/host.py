@@ -52,7 +52,8 @@ class HostNetwork:
     def open_device(self, name: str, addresses: Sequence[str], mtu: int, *, offloads: bool = True) -> int:
         """Create a TUN device, give it its addresses (``100.96.0.2/32``), switch it on, return its descriptor.
 
-        With ``offloads`` it takes and gives up to 64 kB of a flow at once, if the kernel can do that. The descriptor stays ours: hand a duplicate to whoever pumps packets (passing it over a socket makes one).
+        With ``offloads`` it takes and gives up to 64 kB of a flow at once, if the kernel can do that. The descriptor
+        stays ours: hand a duplicate to whoever pumps packets (passing it over a socket makes one).
 
         Raises:
             DeviceError: by its kinds, see `exeunt.actors.device.open_tun`.

@@ -166,8 +166,7 @@ def is_control(packet: bytes | memoryview) -> bool:
 
 
 def has_control_mark(buffer: memoryview, at: int) -> bool:
-    """Say whether a packet that begins there may be a control packet: the first thing that tells it from most others.
-    """
+    """Say whether a packet that begins there may be a control packet: enough to pass over nearly all others."""
     return buffer[at + _NEXT_HEADER_AT] == _NEXT_HEADER
 
 

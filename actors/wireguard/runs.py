@@ -1,7 +1,7 @@
 """A burst of datagrams, taken apart: transport messages to one session that follow one another are one run.
 
-Nearly always the whole burst is one run, unless it is longer than a kernel takes at once. What is no transport message stands alone, so that a handshake takes effect
-where it came: what follows it may already be sealed under its keys.
+Nearly always the whole burst is one run, unless it is longer than a kernel takes at once. What is no transport message
+stands alone, so that a handshake takes effect where it came: what follows it may already be sealed under its keys.
 """
 
 from __future__ import annotations

@@ -124,20 +124,18 @@ class Transport:
 
     def handle_datagrams(
         self, buffer: memoryview, spans: array[int], out: memoryview, now: float, *, coalesce: bool = True
-    ) -> Sequence[Frame]:
+    ) -> list[Frame]:
         """Take in a burst of datagrams (`spans` are their offsets and lengths in the buffer, which is overwritten);
         return the frames that are in `out` now, those of a flow in order.
         """
-        frames: Sequence[Frame] = ()
+        frames: list[Frame] = []
         used = 0
         for index, run in runs_of(buffer, spans):
             if index is None:
                 self.handle_datagram(bytes(buffer[run[0] : run[0] + run[1]]), now)
                 continue
-            found = self._open_run(index, buffer, run, out[used:], now, coalesce=coalesce)
-            if used:
-                found = [(used + start, used + end, packets) for start, end, packets in found]
-            frames = [*frames, *found] if frames else found
+            for start, end, packets in self._open_run(index, buffer, run, out[used:], now, coalesce=coalesce):
+                frames.append((used + start, used + end, packets))
             used += sum(run[1::2]) + OUT_BYTES_EACH * (len(run) // 2)
         return frames
 
