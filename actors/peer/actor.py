@@ -116,6 +116,7 @@ class PeerConnection(Actor):
         self._machine.farewells = self.node.resources.setdefault("farewells", self._machine.farewells)
         self.node.ref(self.config.owner).watch()
         left = inherit(self.node, self.config.connection) if self.config.inherits else None
+        self._pump.attach(self, self.config.networks)
         self._paths = Paths(
             self.config,
             shared_sockets(self.node),
@@ -129,7 +130,6 @@ class PeerConnection(Actor):
             on_restarted=self._machine.restarts.handle_over,
         )
         self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
-        self._pump.attach(self, self.config.networks)
         if left is None:
             self._paths.begin()
             logger.info("A connection begins", extra={"event": "connection_began", **self._who})
@@ -240,9 +240,10 @@ class PeerConnection(Actor):
         return sealed is None or sealed.datagrams > 0
 
     def send_packet(self, packet: bytes) -> None:
-        """Send an inner packet."""
+        """Send an inner packet; from the start, when there is nothing yet that could."""
         self._machine.handle_packet(packet, self._now())
-        self.flush()
+        if self._paths is not None:
+            self.flush()
 
     def flush(self) -> None:
         """Send what waits for more of its kind."""
@@ -253,8 +254,7 @@ class PeerConnection(Actor):
     # --- the agent's side ---
 
     def _on_datagrams(self, buffer: memoryview, spans: array[int], ecn: int) -> None:
-        now, pump = self._now(), self._pump
-        out = pump.out(buffer, len(spans) // 2)
+        now, pump, out = self._now(), self._pump, self._pump.out(buffer, len(spans) // 2)
         frames = self._machine.handle_datagrams(buffer, spans, out, now, coalesce=pump.merges)
         if self._machine.tunnel.last_received_at == now:
             self.paths.agent.note_alive()

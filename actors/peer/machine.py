@@ -149,10 +149,11 @@ class Connection:
         self._drain_tunnel(now)
         if any(has_control_mark(out, start + VNET_BYTES) for start, _, _ in frames):
             frames = self._without_control(out, frames, now)
-        if not frames:
+        elif self.state not in ("established", "connecting"):
             return ()
-        self._idle.last_traffic_at = now
-        return frames if self.state in ("established", "connecting") else ()
+        if frames:
+            self._idle.last_traffic_at = now
+        return frames
 
     def handle_alive(self, at: float) -> None:
         """ICE has had an answer from the peer, or an authenticated request of it, at that time."""
