@@ -10,7 +10,7 @@ but not verified its first checksum. A packet alone is a chunk of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from . import vnet
@@ -22,6 +22,11 @@ _IP_BYTES_MAX: Final = 65_535
 _UDP_PACKETS_MAX: Final = 64
 """Linux refuses a UDP frame of more (UDP_MAX_SEGMENTS, for long 64)."""
 _UNKNOWN: Final = b""
+
+Place = tuple[int, int, int]
+"""Where a frame is: start, end, and how many packets are in it."""
+CopyPayloads = Callable[[memoryview, int, int, int, int, memoryview, int], None]
+"""See `copy_payloads`."""
 
 
 class Packet(NamedTuple):
@@ -119,12 +124,12 @@ class Frame:
         self.pushes = packet.pushes
         self.is_open = bool(packet.signature) and not packet.pushes
         """It may grow."""
-        self.is_verified = False
-        """The first packet's checksums are right."""
+        self.is_verified: bool | None = None
+        """Whether the first packet's checksums are right; None when nobody has looked."""
 
     def admits(self, packet: Packet, payload: int) -> int:
         """Return how many packets like this one, each following the one before, may be added: checksums aside."""
-        if not self.is_open or packet.signature != self.packet.signature or payload > self.gso_size:
+        if packet.signature != self.packet.signature or payload > self.gso_size:
             return 0
         room = (_IP_BYTES_MAX - self.size) // payload
         if packet.protocol == UDP:
@@ -144,6 +149,22 @@ class Frame:
         self.is_open = payload == self.gso_size and not pushes
 
 
+class Chunk(NamedTuple):
+    """A run of packets of one size and one signature, each following the one before."""
+
+    packet: Packet
+    """The first one."""
+    start: int
+    count: int
+    stride: int
+    size: int
+    """Bytes of each."""
+    pushes: bool
+    """The last one has PSH."""
+    sound: bool | None
+    """Whether the checksums are right; None when nobody has looked. If they are not, the chunk is one packet."""
+
+
 class Merger:
     """Takes packets in order and decides what becomes of them."""
 
@@ -154,51 +175,56 @@ class Merger:
         self._newest: dict[bytes, Frame] = {}
         self.frames: list[Frame] = []
 
-    def add(self, start: int, size: int) -> None:
-        """Take one packet."""
-        packet = read_packet(self._data, start, size)
+    def add(self, chunk: Chunk) -> None:
+        """Take some packets."""
+        packet, start, count, stride, size, pushes, sound = chunk
         if not packet.flow:
             self._newest.clear()
             self.frames.append(Frame(packet, start, size))
             return
-        newest = self._newest.get(packet.flow)
-        if newest is not None and packet.signature and newest.admits(packet, size - packet.header_end):
-            if not newest.is_verified:
-                newest.is_verified = is_sound(self._data, newest.runs[0][0], newest.runs[0][3], newest.packet)
-                newest.is_open = newest.is_verified
-            sound = is_sound(self._data, start, size, packet)
-            if sound and newest.is_open:
-                newest.add(start, 1, 0, size, pushes=packet.pushes)
-                return
-            frame = self._begin(packet, start, size)
-            frame.is_verified = sound
-            frame.is_open = frame.is_open and sound
-        else:
-            self._begin(packet, start, size)
+        while count:
+            taken = 0
+            frame = self._newest.get(packet.flow)
+            if frame is not None and frame.is_open:
+                taken = min(count, frame.admits(packet, size - packet.header_end))
+                if taken and sound is None:
+                    sound = is_sound(self._data, start, size, packet)
+                if taken and sound and self._is_verified(frame):
+                    frame.add(start, taken, stride, size, pushes=pushes and taken == count)
+                else:
+                    taken = 0
+            if not taken:
+                self._newest[packet.flow] = frame = Frame(packet, start, size)
+                self.frames.append(frame)
+                frame.is_verified = sound
+                frame.is_open = frame.is_open and sound is not False
+                taken = 1
+            count -= taken
+            if count:
+                start += taken * stride
+                sequence = packet.sequence + taken * (size - packet.header_end) & 0xFFFFFFFF
+                packet = packet._replace(sequence=sequence, pushes=pushes and count == 1)
 
-    def _begin(self, packet: Packet, start: int, size: int) -> Frame:
-        frame = Frame(packet, start, size)
-        self._newest[packet.flow] = frame
-        self.frames.append(frame)
-        return frame
+    def _is_verified(self, frame: Frame) -> bool:
+        if frame.is_verified is None:
+            frame.is_verified = is_sound(self._data, frame.runs[0][0], frame.runs[0][3], frame.packet)
+            frame.is_open = frame.is_verified
+        return frame.is_verified
 
 
-def coalesce(data: memoryview, packets: Iterable[tuple[int, int]], out: memoryview) -> list[tuple[int, int, int]]:
-    """Write frames made of the packets (start, size) in `data` to `out`; return (start, end, packets) of each."""
-    merger = Merger(data)
-    for start, size in packets:
-        merger.add(start, size)
-    frames: list[tuple[int, int, int]] = []
+def write(data: memoryview, frames: Iterable[Frame], out: memoryview, copy_payloads: CopyPayloads) -> list[Place]:
+    """Write the frames of packets in `data` to `out`, one after another."""
+    places: list[Place] = []
     begin = 0
-    for frame in merger.frames:
+    for frame in frames:
         end = begin + VNET_BYTES + frame.size
         if frame.count == 1:
             write_one(data, frame.runs[0][0], frame.size, out, begin)
         else:
-            _write_many(data, frame, out[begin:end])
-        frames.append((begin, end, frame.count))
+            _write_many(data, frame, out[begin:end], copy_payloads)
+        places.append((begin, end, frame.count))
         begin = end
-    return frames
+    return places
 
 
 def write_one(data: memoryview, start: int, size: int, out: memoryview, begin: int) -> None:
@@ -207,7 +233,14 @@ def write_one(data: memoryview, start: int, size: int, out: memoryview, begin: i
     out[begin + VNET_BYTES : begin + VNET_BYTES + size] = data[start : start + size]
 
 
-def _write_many(data: memoryview, frame: Frame, out: memoryview) -> None:
+def copy_payloads(data: memoryview, start: int, rows: int, stride: int, width: int, out: memoryview, at: int) -> None:
+    """Copy so many bytes of each packet, to lie one after another."""
+    for begin in range(start, start + rows * stride, stride):
+        out[at : at + width] = data[begin : begin + width]
+        at += width
+
+
+def _write_many(data: memoryview, frame: Frame, out: memoryview, copy: CopyPayloads) -> None:
     _, _, protocol, transport, header_end, _, _ = frame.packet
     start = frame.runs[0][0]
     header = bytearray(data[start : start + header_end])
@@ -233,8 +266,8 @@ def _write_many(data: memoryview, frame: Frame, out: memoryview) -> None:
     out[VNET_BYTES:at] = header
     for run_start, count, stride, size in frame.runs:
         payload = size - header_end
-        begin = run_start + header_end
-        for _ in range(count):
-            out[at : at + payload] = data[begin : begin + payload]
-            at += payload
-            begin += stride
+        if count == 1:
+            out[at : at + payload] = data[run_start + header_end : run_start + size]
+        else:
+            copy(data, run_start + header_end, count, stride, payload, out, at)
+        at += count * payload

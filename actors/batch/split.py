@@ -14,7 +14,7 @@ import struct
 from typing import Final, NamedTuple
 
 from . import vnet
-from .checksum import MODULUS, ip_checksum, residue, transport_checksum
+from .checksum import ip_checksum, residue, transport_checksum
 from .contract import MAX_DATAGRAMS, MAX_FRAME_BYTES, VNET_BYTES
 from .headers import CHECKSUM_AT, CWR, FIN, HEADERS_MAX, PSH, TCP, UDP, packet_bytes
 
@@ -104,7 +104,7 @@ def complete(packet: memoryview, cut: Cut) -> None:
 class Template:
     """The headers that all packets of a frame share, and the sums over what is the same in all."""
 
-    __slots__ = ("at_checksum", "flags", "header", "ip_sum", "ip_sum_last", "is_v4", "sum", "sum_last")
+    __slots__ = ("addresses_sum", "at_checksum", "flags", "header", "ip_sum", "ip_sum_last", "is_v4", "sum", "sum_last")
 
     def __init__(self, packet: memoryview, cut: Cut) -> None:
         """`header` has the lengths of all packets but the last, id and sequence number of the first, no checksums and
@@ -123,6 +123,7 @@ class Template:
             header[transport + 13] ^= self.flags
         if self.is_v4:
             header[10:12] = b"\0\0"
+        self.addresses_sum = residue(header[12:20] if self.is_v4 else header[8:40])
         self.set_lengths(last, cut)
         self.ip_sum_last, self.sum_last = self._sums(last, cut)
         self.set_lengths(longest, cut)
@@ -140,24 +141,24 @@ class Template:
     def _sums(self, size: int, cut: Cut) -> tuple[int, int]:
         header, transport = self.header, cut.transport
         ip_sum = residue(header[:transport]) - (header[4] << 8 | header[5]) if self.is_v4 else 0
-        total = residue(header[12:20] if self.is_v4 else header[8:40]) + cut.protocol + (size - transport)
-        total += residue(header[transport:])
+        total = self.addresses_sum + cut.protocol + (size - transport) + residue(header[transport:])
         if cut.protocol == TCP:
             total -= residue(header[transport + 4 : transport + 8])
         return ip_sum, total
 
 
-def lay_out(packet: memoryview, cut: Cut, train: memoryview, start: int, stride: int) -> None:
-    """Write the packets of a frame into the train, the first at `start`, each `stride` bytes after the one before."""
-    template = Template(packet, cut)
+def lay_out(
+    packet: memoryview, cut: Cut, template: Template, train: memoryview, start: int, stride: int, first: int = 0
+) -> None:
+    """Write the packets of a frame from the first one on into the train: that to `start`, the others `stride` apart."""
     header, at_checksum, is_v4 = template.header, template.at_checksum, template.is_v4
     _, packets, _, _, protocol, transport, header_end, gso_size = cut
-    identification = header[4] << 8 | header[5]
-    sequence = _U32.unpack_from(header, transport + 4)[0] if protocol == TCP else 0
+    identification = (header[4] << 8 | header[5]) + first & 0xFFFF
+    sequence = _U32.unpack_from(header, transport + 4)[0] + first * gso_size & 0xFFFFFFFF if protocol == TCP else 0
     at_flags = transport + 13
     ip_sum, total = template.ip_sum, template.sum
-    begin = header_end
-    for number in range(packets):
+    begin = header_end + first * gso_size
+    for number in range(first, packets):
         end = begin + gso_size
         flags = template.flags & CWR if number == 0 else 0
         if number == packets - 1:
@@ -173,16 +174,13 @@ def lay_out(packet: memoryview, cut: Cut, train: memoryview, start: int, stride:
         partial = total + residue(payload)
         if protocol == TCP:
             _U32.pack_into(header, transport + 4, sequence)
+            header[at_flags] |= flags
             partial += (sequence >> 16) + (sequence & 0xFFFF) + flags
             sequence = sequence + gso_size & 0xFFFFFFFF
-            plain_flags = header[at_flags]
-            header[at_flags] = plain_flags | flags
-            _U16.pack_into(header, at_checksum, MODULUS - partial % MODULUS)
-            train[start : start + header_end] = header
-            header[at_flags] = plain_flags
-        else:
-            _U16.pack_into(header, at_checksum, MODULUS - partial % MODULUS)
-            train[start : start + header_end] = header
+        _U16.pack_into(header, at_checksum, transport_checksum(partial))
+        train[start : start + header_end] = header
         train[start + header_end : start + header_end + end - begin] = payload
+        if flags:
+            header[at_flags] ^= flags
         start += stride
         begin = end
