@@ -9,6 +9,7 @@ is passed on at once, data when the burst has been read: to each agent once, unl
 Pure, but for whom it calls.
 """
 
+import struct
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable
@@ -31,14 +32,14 @@ MAX_READS = 512
 _DATA = 4
 _DATA_HEADER = (0, 5, 6, 7)
 """Where the type and the upper 24 bits of the receiver index of a WireGuard data message are."""
-_INDEX_END = 8
+_HEAD = struct.Struct("=Q")
 
 
-def spans_of(at: int, size: int, segment: int, skip: int = 0) -> "array[int]":
-    """Return the spans of a train's datagrams without the first `skip` bytes of each; `size` and `segment` are > 0."""
-    spans = array("I", (segment - skip,)) * (2 * -(-size // segment))
-    spans[::2] = array("I", range(at + skip, at + size + skip, segment))
-    spans[-1] = (size - 1) % segment + 1 - skip
+def spans_of(at: int, size: int, segment: int) -> "array[int]":
+    """Return the spans of a train's datagrams; `size` and `segment` are positive."""
+    spans = array("I", (segment,)) * (2 * -(-size // segment))
+    spans[::2] = array("I", range(at, at + size, segment))
+    spans[-1] = (size - 1) % segment + 1
     return spans
 
 
@@ -84,6 +85,12 @@ class Burst:
         self._counters = counters
         self._batches: deque[_Batch] = deque()
         self._latest: dict[DataReceiver, _Batch] = {}
+        self._head: tuple[int] | None = None
+        """How the last datagram began that was somebody's data, the three below with it; None: it was something else.
+        """
+        self._arrival = Arrival(None)
+        self._source: Address = ("", 0)
+        self._spans = array("I")
 
     def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> None:
         """Take what one call has read to a place in the buffer: a datagram, or a train."""
@@ -91,27 +98,32 @@ class Burst:
             self._counters["arrived_nowhere"] += 1
             return
         segment = arrival.segment if 0 < arrival.segment < size else size
+        head = _HEAD.unpack_from(buffer, at) if size >= _HEAD.size else None
+        is_another = head is not None and head == self._head and segment == size  # of the same, as most are
+        if is_another and arrival is self._arrival and source == self._source:
+            self._spans.append(at)
+            self._spans.append(size)
+            return
+        self._head = None
         owner = self._owner_of_all(buffer, at, size, segment)
         if owner is None:
             for start in range(at, at + max(size, 1), max(segment, 1)):
                 self._take_one(buffer, start, min(segment, at + size - start), arrival, source)
             return
         spans = self._spans_for(owner, arrival, source, buffer)
-        if segment == size:
-            spans.append(at)
-            spans.append(size)
-        else:
-            spans.extend(spans_of(at, size, segment))
+        spans.extend(spans_of(at, size, segment))
+        self._head, self._arrival, self._source, self._spans = head, arrival, source, spans
 
     def deliver(self) -> None:
         """Give everybody what was collected."""
         batches, self._batches = self._batches, deque()
         self._latest.clear()
+        self._head = None
         give_all(batches, lambda batch: batch.agent.take_batch(*batch.given))
 
     def _owner_of_all(self, buffer: memoryview, at: int, size: int, segment: int) -> DataReceiver | None:
         """Return whose data a whole train is; None: look at each."""
-        if size < _INDEX_END or buffer[at] != _DATA:
+        if size < _HEAD.size or buffer[at] != _DATA:
             return None
         if segment < size and not is_uniform(buffer, at, size, segment, _DATA_HEADER):
             return None

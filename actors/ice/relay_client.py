@@ -122,7 +122,11 @@ class TcpClient(turn.TurnClientTcpProtocol):
         """
         total = len(train)
         if (stride | total) % 4 == 0:
-            return -(-total // stride) * self.send_now(train)
+            datagrams = -(-total // stride)
+            if self.send_now(train):
+                return datagrams
+            self.counters["send_buffer_full"] += datagrams - 1
+            return 0
         return sum(self.send_now(train[at : at + stride]) for at in range(0, total, stride))
 
     def _send(self, data: bytes) -> None:

@@ -29,6 +29,7 @@ from .ancillary import (
     ERROR_BYTES,
     MSG_ERRQUEUE,
     UNREACHABLE,
+    Arrival,
     arrival_of,
     prepare,
     prepare_trains,
@@ -99,8 +100,8 @@ class Sockets:
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
         self.on_too_big: Callable[[Address, int], object] = ignore
-        """Called when the way to a destination takes no packet of more than so many bytes; 0: it is not known how many.
-        ICMP says it, so anybody can: it is a hint."""
+        """Called when the way to a destination (its port may be 0: unknown) takes no packet of more than so many bytes
+        (0: unknown). ICMP says it, so anybody can: it is a hint."""
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
         """What all sockets of the process read into, these and those of relays, one after another."""
         self._burst = Burst(self.table, self.counters)
@@ -200,6 +201,8 @@ class Sockets:
     def _read_burst(self, name: str) -> bool:
         """Read until the socket is empty or the buffer full; True: there may be more."""
         sock, buffer, at, is_empty = self._sockets.get(name), self.buffer, 0, False
+        before: list[tuple[int, int, bytes]] | None = None
+        arrival = Arrival(None)
         for _ in range(MAX_READS):
             # STUN is answered at once, and what that brings about may close the socket.
             if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock is None or sock.fileno() < 0:
@@ -212,7 +215,9 @@ class Sockets:
             except OSError:
                 self._drain_errors(name)
                 continue
-            self._burst.take(buffer, at, size, arrival_of(tuple(ancillary)), (source[0], source[1]))
+            if ancillary != before:
+                before, arrival = ancillary, arrival_of(tuple(ancillary))
+            self._burst.take(buffer, at, size, arrival, (source[0], source[1]))
             at += size
         self._burst.deliver()
         return not is_empty and self._sockets.get(name) is not None

@@ -3,8 +3,8 @@
 With `UDP_SEGMENT` (udp(7), since Linux 4.18) one call sends up to 64 datagrams of equal length, the last one maybe
 shorter, and the kernel cuts them apart as late as it can. It is optional: a kernel may not have it, a device may not do
 the checksums that it needs (EIO), and a datagram that would have to be fragmented is refused (EINVAL, or EMSGSIZE).
-Then the datagrams go one by one: for ever on this socket, or to this destination for a while, as a path's MTU differs
-from its neighbour's. A full buffer means a drop: the flows inside have their own congestion control.
+Then the datagrams go one by one: for ever on this socket, or those of such a length to this destination for a while, as
+one path's MTU is not another's. A full buffer means a drop: the flows inside have their own congestion control.
 """
 
 import errno
@@ -22,7 +22,7 @@ MAX_SEGMENTS = 64
 MAX_TRAIN_BYTES = 65_507
 """The payload of the largest IPv4 datagram (RFC 768, RFC 791)."""
 ALONE_S = 60.0
-"""So long after a refusal are the datagrams to a destination sent one by one."""
+"""So long after a refusal are datagrams of such a length to a destination sent one by one."""
 MAX_ALONE = 1024
 """Destinations; whoever comes after them is asked for again each time."""
 _NEVER = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT})
@@ -47,7 +47,8 @@ class Sender:
         self._counters = counters
         self._take_error = take_error
         self._now = now
-        self._alone: dict[Address | None, float] = {}
+        self._alone: dict[Address | None, tuple[int, float]] = {}
+        """The length that was refused, and until when it is not tried again."""
         self.is_segmenting = has_segmentation(sock)
         """Whether trains are sent with one call."""
 
@@ -63,17 +64,17 @@ class Sender:
     ) -> int:
         """Send a train, marked with an ECN field; return how many of its datagrams went."""
         ancillary = _with_mark(ancillary, self._sock.family, ecn)
-        if not self.is_segmenting or self._is_alone(destination):
-            return self._send_each(train, stride, ancillary, destination)
         total, sent = len(train), 0
-        most = max(1, min(MAX_SEGMENTS, MAX_TRAIN_BYTES // stride)) * stride
+        most = min(MAX_SEGMENTS, MAX_TRAIN_BYTES // stride) * stride
+        if most <= stride or not self.is_segmenting or self._is_alone(destination, stride):
+            return self._send_each(train, stride, ancillary, destination)
         for at in range(0, total, most):
             piece = train[at : at + most]
             if len(piece) <= stride:
                 return sent + self.send(piece, ancillary, destination)
             error = self._try(piece, _with_stride(ancillary, stride), destination)
             if error is not None and error.errno in _NEVER | _NOT_THERE:
-                self._refused(error, destination)
+                self._refused(error, destination, stride)
                 return sent + self._send_each(train[at:], stride, ancillary, destination)
             if error is not None:
                 self._count(error, _count(total - at, stride))
@@ -118,21 +119,20 @@ class Sender:
 
     # Without the kernel's help
 
-    def _refused(self, error: OSError, destination: Address | None) -> None:
+    def _refused(self, error: OSError, destination: Address | None, stride: int) -> None:
         self._counters["segmentation_refused"] += 1
         if error.errno in _NEVER:
             self.is_segmenting = False
             return
         if len(self._alone) >= MAX_ALONE:
             self._alone.pop(next(iter(self._alone)))
-        self._alone[destination] = self._now() + ALONE_S
+        self._alone[destination] = stride, self._now() + ALONE_S
 
-    def _is_alone(self, destination: Address | None) -> bool:
-        until = self._alone.get(destination)
-        if until is None:
+    def _is_alone(self, destination: Address | None, stride: int) -> bool:
+        if not self._alone or (refused := self._alone.get(destination)) is None:
             return False
-        if self._now() < until:
-            return True
+        if self._now() < refused[1]:
+            return stride >= refused[0]
         del self._alone[destination]
         return False
 

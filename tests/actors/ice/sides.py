@@ -1,6 +1,7 @@
 """Whole agents on real sockets of the loopback interface, each with everything that it said."""
 
 import asyncio
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,3 +125,23 @@ async def assert_carries(a: Side, b: Side) -> None:
 
 def turn(address: tuple[str, int], username: str = "exeunt", password: str = "a relay secret") -> IceServer:
     return IceServer("turn", *address, username=username, password=password)
+
+
+def train_for(side: Side, datagrams: list[bytes]) -> tuple[memoryview, int]:
+    """Lay datagrams of one length, the last maybe shorter, out as a side may send them: with its channel's headers."""
+    channel = side.agent.channel
+    if channel is None:
+        return memoryview(bytearray(b"".join(datagrams))), len(datagrams[0])
+    framed = [struct.pack("!HH", channel, len(datagram)) + datagram for datagram in datagrams]
+    return memoryview(bytearray(b"".join(framed))), len(framed[0])
+
+
+async def assert_carries_trains(a: Side, b: Side, lengths: tuple[int, ...] = (700, 701)) -> None:
+    for sender, receiver in ((a, b), (b, a)):
+        for length in lengths:
+            sent = [(b"\x04\x00\x00\x00" + bytes([number])).ljust(length, b"x") for number in range(70)]
+            sent[-1] = sent[-1][:50]
+            train, stride = train_for(sender, sent)
+            assert sender.agent.send_train(train, stride, len(train)) == len(sent)
+            async with asyncio.timeout(2.0):
+                assert [await receiver.datagrams.get() for _ in sent] == sent
