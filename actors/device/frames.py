@@ -14,7 +14,7 @@ import os
 from typing import Final
 
 from ..batch.contract import MAX_FRAME_BYTES, VNET_BYTES
-from ..batch.split import complete, lay_out, read_frame
+from ..batch.split import Template, complete, lay_out, read_frame
 from .tun import has_frames
 
 _NOTHING_LEFT_TO_DO: Final = bytes(VNET_BYTES)
@@ -78,5 +78,5 @@ def packets_of(frame: memoryview) -> list[bytes]:
         complete(packet, cut)
         return [bytes(packet)]
     train = bytearray((cut.packets - 1) * cut.longest + cut.last)
-    lay_out(packet, cut, memoryview(train), 0, cut.longest)
+    lay_out(packet, cut, Template(packet, cut), memoryview(train), 0, cut.longest)
     return [bytes(train[at : at + cut.longest]) for at in range(0, len(train), cut.longest)]

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from ..batch import pure
+from ..batch.choice import choose
 from ..batch.contract import Kernel
 from .cookie import CookieChecker, Refused
 from .drop import DropReason
@@ -61,7 +61,7 @@ class Tunnel(Transport):
         limits: Limits | None = None,
         gate: CookieChecker | None = None,
         wall_clock_ns: Callable[[], int] = time.time_ns,
-        kernel: Callable[[], Kernel] = lambda: pure.KERNEL,
+        kernel: Callable[[], Kernel] = choose,
     ) -> None:
         if persistent_keepalive_s is not None and persistent_keepalive_s <= 0:
             raise ValueError("a keepalive interval is positive")

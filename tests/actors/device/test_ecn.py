@@ -6,7 +6,7 @@ from tests.actors.batch.oracle import SIX, Ip, ones_complement
 from exeunt.actors.device.ecn import CE, ECT_0, ECT_1, NOT_ECT, carry_inward, ecn_of
 
 MARKS = (NOT_ECT, ECT_1, ECT_0, CE)
-TABLE = {
+TABLE: dict[int, dict[int, int | None]] = {
     NOT_ECT: {NOT_ECT: NOT_ECT, ECT_0: NOT_ECT, ECT_1: NOT_ECT, CE: None},
     ECT_0: {NOT_ECT: ECT_0, ECT_0: ECT_0, ECT_1: ECT_1, CE: CE},
     ECT_1: {NOT_ECT: ECT_1, ECT_0: ECT_1, ECT_1: ECT_1, CE: CE},

@@ -144,7 +144,7 @@ def test_a_device_with_offloads_takes_what_another_has_given(inside: Namespace) 
             with socket.create_connection(("10.9.0.2", 4000), timeout=10) as client, listener:
                 server, _ = listener.accept()
                 server.settimeout(10)
-                sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+                sender = threading.Thread(target=send_all, args=(client, data))
                 sender.start()
                 received = bytearray()
                 with server:
@@ -168,6 +168,11 @@ def address_setter(address: str) -> Any:
             links.add_address("exeunt0", address)
 
     return configure
+
+
+def send_all(client: socket.socket, data: bytes) -> None:
+    client.sendall(data)
+    client.shutdown(socket.SHUT_WR)
 
 
 class Pipe(threading.Thread):
