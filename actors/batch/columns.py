@@ -11,15 +11,17 @@ An operation on a column costs a microsecond before it does anything. For a few 
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from .checksum import MODULUS, residue
-from .coalesce import Chunk, read_packet
+from .coalesce import Chunk
 from .contract import MAX_DATAGRAMS
-from .headers import CHECKSUM_AT, PSH, TCP
+from .headers import CHECKSUM_AT, PSH, TCP, UDP
+from .packet import Packet, Run, addresses_at, read_packet, split_mask
 from .split import Cut, Template
 
 _Column = npt.NDArray[Any]
@@ -29,25 +31,35 @@ _COUNTERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.uint64)
 _ENOUGH_OF_A_FLOW: Final = 4
 
 
-def _column(data: memoryview, start: int, rows: int, stride: int, kind: str) -> _Column:
-    """Return one field of each row, the first at `start`."""
-    return np.ndarray((rows,), kind, data, start, (stride,))
+def _column(data: memoryview, run: Run, at: int, kind: str) -> _Column:
+    """Return the field at this offset of each packet."""
+    start, count, stride, _ = run
+    return np.ndarray((count,), kind, data, start + at, (stride,))
 
 
-def _block(data: memoryview, start: int, rows: int, stride: int, width: int) -> _Column:
-    """Return so many bytes of each row."""
-    return np.ndarray((rows, width), np.uint8, data, start, (stride, 1))
+def _block(data: memoryview, run: Run, at: int, width: int) -> _Column:
+    """Return so many bytes of each packet, from this offset on."""
+    start, count, stride, _ = run
+    return np.ndarray((count, width), np.uint8, data, start + at, (stride, 1))
 
 
-def _row_sums(data: memoryview, start: int, rows: int, stride: int, width: int) -> _Column:
-    """Return the sum of each row's bytes as little-endian words, unreduced; a missing last byte is zero."""
-    words = np.ndarray((rows, width >> 2), "<u4", data, start, (stride, 4))
-    sums: _Column = np.add.reduce(words, axis=1, dtype=np.int64)
-    end = start + (width & ~3)
-    if width & 2:
-        sums += _column(data, end, rows, stride, "<u2")
-    if width & 1:
-        sums += _column(data, end + (width & 2), rows, stride, "u1")
+def _words(data: memoryview, run: Run, begin: int, end: int) -> _Column:
+    """Return each packet's whole words between these offsets."""
+    start, count, stride, _ = run
+    return np.ndarray((count, (end - begin) >> 2), "<u4", data, start + begin, (stride, 4))
+
+
+def _sums(data: memoryview, run: Run, begin: int, fixed: int) -> _Column:
+    """Return the sum of each packet's bytes from this offset on, modulo 65,535, with a fixed sum added."""
+    size = run[3]
+    sums: _Column = np.add.reduce(_words(data, run, begin, size), axis=1, dtype=np.int64)
+    rest = size - begin & 3
+    if rest & 2:
+        sums += _column(data, run, size - rest, "<u2")
+    if rest & 1:
+        sums += _column(data, run, size - 1, "u1")
+    sums += _swapped(fixed)
+    sums %= MODULUS
     return sums
 
 
@@ -57,40 +69,6 @@ def _swapped(total: int) -> int:
     return (total & 0xFF) << 8 | total >> 8
 
 
-@cache
-def _compared(protocol: int, transport: int, header_end: int) -> _Column:
-    """Return a mask of the header's words: ones where neighbours of equal size must be equal."""
-    mask = bytearray(b"\xff" * header_end)
-    if transport == 20:
-        mask[4:6] = mask[10:12] = bytes(2)
-    at = transport + CHECKSUM_AT[protocol]
-    mask[at : at + 2] = bytes(2)
-    if protocol == TCP:
-        mask[transport + 4 : transport + 8] = bytes(4)
-        mask[transport + 13] ^= PSH
-    return np.frombuffer(bytes(mask), "<u4")
-
-
-def _chunks(data: memoryview, start: int, stride: int, size: int, unsound: _Column, begins: _Column) -> list[Chunk]:
-    """Cut a run where a packet is unsound, or (`begins`, from the second packet on) does not follow the one before."""
-    rows = len(unsound)
-    if not (unsound.any() or begins.any()):
-        return [_chunk(data, start, rows, stride, size, sound=True)]
-    begins = begins | unsound[1:] | unsound[:-1]
-    edges = [0, *(np.flatnonzero(begins) + 1).tolist(), rows]
-    return [
-        _chunk(data, start + first * stride, after - first, stride, size, sound=not bool(unsound[first]))
-        for first, after in zip(edges[:-1], edges[1:], strict=True)
-    ]
-
-
-def _chunk(data: memoryview, start: int, count: int, stride: int, size: int, *, sound: bool) -> Chunk:
-    packet = read_packet(data, start, size)
-    last = start + (count - 1) * stride
-    pushes = packet.protocol == TCP and bool(data[last + packet.transport + 13] & PSH)
-    return Chunk(packet, start, count, stride, size, pushes, sound)
-
-
 class Columns:
     """What is done by columns."""
 
@@ -98,7 +76,7 @@ class Columns:
 
     def __init__(self) -> None:
         memory = memoryview(bytearray(12 * MAX_DATAGRAMS))
-        self._counters = _column(memory, 4, MAX_DATAGRAMS, 12, "<u8")
+        self._counters = _column(memory, (4, MAX_DATAGRAMS, 12, 8), 0, "<u8")
         self._nonces = [memory[at : at + 12] for at in range(0, len(memory), 12)]
 
     def nonces(self, first: int, count: int) -> list[memoryview]:
@@ -106,83 +84,104 @@ class Columns:
         self._counters[:count] = _COUNTERS[:count] + first
         return self._nonces[:count]
 
-    @staticmethod
-    def lay_out_all_but_last(
-        packet: memoryview, cut: Cut, template: Template, train: memoryview, stride: int, *, before: bytes, counter: int
-    ) -> None:
-        """Write all packets but the last into the train, which begins with the first; none may have a flag of its own.
-
-        `before` goes before each, and is a transport message's header at its end, but for the counter.
-        """
-        rows = cut.packets - 1
+    def lay_out(self, packet: memoryview, template: Template, cut: Cut, train: memoryview, run: Run) -> None:
+        """Write the first packets that a frame is cut into to a run in the train; none may have a flag of its own."""
+        count = run[1]
         _, _, longest, _, protocol, transport, header_end, gso_size = cut
         header = template.header
-        begin = len(before)
-        numbers = _NUMBERS[:rows]
-        _block(train, 0, rows, stride, begin + header_end)[:] = np.frombuffer(before + header, np.uint8)
-        _block(train, begin + header_end, rows, stride, gso_size)[:] = _block(
-            packet, header_end, rows, gso_size, gso_size
-        )
-        _column(train, begin - 8, rows, stride, "<u8")[:] = _COUNTERS[:rows] + counter
+        payloads = (header_end, count, gso_size, gso_size)
+        _block(train, run, 0, header_end)[:] = np.frombuffer(header, np.uint8)
+        _block(train, run, header_end, gso_size)[:] = _block(packet, payloads, 0, gso_size)
         if template.is_v4:
-            ids = numbers + (header[4] << 8 | header[5])
+            ids = _NUMBERS[:count] + (header[4] << 8 | header[5])
             ids &= 0xFFFF
-            _column(train, begin + 4, rows, stride, ">u2")[:] = ids
+            _column(train, run, 4, ">u2")[:] = ids
             ids += template.ip_sum
-            _column(train, begin + 10, rows, stride, ">u2")[:] = -ids % MODULUS
-        at = begin + transport
+            _column(train, run, 10, ">u2")[:] = -ids % MODULUS
         if protocol == TCP:
-            sequences = numbers * gso_size
+            sequences = _NUMBERS[:count] * gso_size
             sequences += int.from_bytes(header[transport + 4 : transport + 8], "big")
-            _column(train, at + 4, rows, stride, ">u4")[:] = sequences & 0xFFFFFFFF
-        sums = _row_sums(train, at, rows, stride, longest - transport)
-        sums += _swapped(template.addresses_sum + protocol + longest - transport)
-        sums %= MODULUS
-        _column(train, at + CHECKSUM_AT[protocol], rows, stride, "<u2")[:] = MODULUS - sums
+            sequences &= 0xFFFFFFFF
+            _column(train, run, transport + 4, ">u4")[:] = sequences
+        sums = _sums(train, run, transport, template.addresses_sum + protocol + longest - transport)
+        _column(train, run, transport + CHECKSUM_AT[protocol], "<u2")[:] = MODULUS - sums
 
-    @staticmethod
-    def fill_zeros(train: memoryview, start: int, rows: int, stride: int, width: int) -> None:
-        """Set so many bytes of each row to zero."""
-        _block(train, start, rows, stride, width)[:] = 0
+    def wrap(self, train: memoryview, run: Run, head: bytes, counter: int, padding: int) -> None:
+        """Write a head before each packet of a run, with consecutive counters at its end, and zeros after it."""
+        start, count, stride, size = run
+        heads = (start - len(head), count, stride, len(head))
+        _block(train, heads, 0, len(head))[:] = np.frombuffer(head, np.uint8)
+        _column(train, heads, len(head) - 8, "<u8")[:] = _COUNTERS[:count] + counter
+        if padding:
+            _block(train, run, size, padding)[:] = 0
 
-    @staticmethod
-    def copy_payloads(
-        data: memoryview, start: int, rows: int, stride: int, width: int, out: memoryview, at: int
-    ) -> None:
-        """Copy so many bytes of each row, to lie one after another."""
-        _block(out, at, rows, width, width)[:] = _block(data, start, rows, stride, width)
+    def copy_payloads(self, data: memoryview, run: Run, header_end: int, out: memoryview, at: int) -> None:
+        """Copy what comes after the headers of each packet, to lie one after another from `at` on."""
+        _, count, _, size = run
+        width = size - header_end
+        _block(out, (at, count, width, width), 0, width)[:] = _block(data, run, header_end, width)
 
-    @staticmethod
-    def read_run(data: memoryview, start: int, rows: int, stride: int, size: int) -> list[Chunk]:
-        """Return the chunks that packets of one length begin with, as far as they are of one flow; none if that is not far.
+    def read_run(self, data: memoryview, run: Run) -> list[Chunk]:
+        """Return chunks of the packets that a run begins with, as far as their flow goes; none if that is not far.
 
-        The first packet is one, of `size` bytes.
+        Only the first has been seen to be a packet.
         """
+        start, count, stride, size = run
         packet = read_packet(data, start, size)
         if not packet.signature:
             return []
-        _, _, protocol, transport, header_end, sequence, _ = packet
-        words = np.ndarray((rows, header_end >> 2), "<u4", data, start, (stride, 4))
-        differs = ((words ^ words[0]) & _compared(protocol, transport, header_end)).any(axis=1)
-        rows = int(differs.argmax()) or rows
-        if rows < _ENOUGH_OF_A_FLOW:
-            return []
-        at = start + transport
-        addresses = data[start + 12 : at] if transport == 20 else data[start + 8 : at]
-        sums = _row_sums(data, at, rows, stride, size - transport)
-        sums += _swapped(residue(addresses) + protocol + size - transport)
-        unsound = sums % MODULUS != 0
-        if transport == 20:
-            ids, checksums = (
-                _column(data, start + 4, rows, stride, ">u2"),
-                _column(data, start + 10, rows, stride, ">u2"),
-            )
-            fixed = residue(data[start : start + 4]) + residue(data[start + 6 : start + 10]) + residue(addresses)
-            unsound |= (np.add(ids, checksums, dtype=np.int64) + fixed) % MODULUS != 0
-        if protocol != TCP:
-            unsound |= _column(data, at + CHECKSUM_AT[protocol], rows, stride, "<u2") == 0
-            return _chunks(data, start, stride, size, unsound, unsound[1:])
-        expected = _NUMBERS[:rows] * (size - header_end) + sequence
-        strayed = (_column(data, at + 4, rows, stride, ">u4") - expected) & 0xFFFFFFFF
-        ends = (_column(data, at + 13, rows, stride, "u1") & PSH).astype(bool)
-        return _chunks(data, start, stride, size, unsound, (strayed[1:] != strayed[:-1]) | ends[:-1])
+        words = _words(data, run, 0, packet.header_end)
+        differ = (words ^ words[0]) & _mask(packet.protocol, packet.transport, packet.header_end)
+        if differ.any():
+            count = int(differ.any(axis=1).argmax())
+            if count < _ENOUGH_OF_A_FLOW:
+                return []
+            run = (start, count, stride, size)
+        unsound, strayed = _judge(data, run, packet)
+        pushes = _pushes(data, run, packet)
+        if not (unsound.any() or strayed.any() or any(pushes[:-1])):
+            return [Chunk(packet, run, bool(pushes[-1]), sound=True)]
+        begins = unsound[1:] | unsound[:-1]
+        begins |= strayed[1:] != strayed[:-1]
+        begins |= np.frombuffer(pushes, np.uint8)[:-1] != 0
+        edges = [0, *(np.flatnonzero(begins) + 1).tolist(), count]
+        chunks: list[Chunk] = []
+        for first, after in pairwise(edges):
+            at = start + first * stride
+            part = (at, after - first, stride, size)
+            chunks.append(Chunk(read_packet(data, at, size), part, bool(pushes[after - 1]), not unsound[first]))
+        return chunks
+
+
+def _judge(data: memoryview, run: Run, packet: Packet) -> tuple[_Column, _Column]:
+    """Say of each packet whether a checksum is wrong, and how far it is from where its sequence would be."""
+    start, count, _, size = run
+    transport = packet.transport
+    sums = _sums(data, run, addresses_at(transport), packet.protocol + size - transport)
+    if transport == 20:
+        ids, checksums = _column(data, run, 4, ">u2"), _column(data, run, 10, ">u2")
+        varying = np.add(ids, checksums, dtype=np.int64)
+        varying += residue(data[start : start + 20]) - int(ids[0]) - int(checksums[0])
+        varying %= MODULUS
+        sums |= varying
+    if packet.protocol == UDP:
+        return (sums != 0) | (_column(data, run, transport + 6, "<u2") == 0), np.zeros(count, np.int64)
+    strayed = _NUMBERS[:count] * (packet.header_end - size)
+    strayed -= packet.sequence
+    strayed += _column(data, run, transport + 4, ">u4")
+    strayed &= 0xFFFFFFFF
+    return sums != 0, strayed
+
+
+def _pushes(data: memoryview, run: Run, packet: Packet) -> bytes:
+    """Return one byte a packet: not 0 if it has PSH."""
+    if packet.protocol == UDP:
+        return bytes(run[1])
+    return (_column(data, run, packet.transport + 13, "u1") & PSH).tobytes()
+
+
+@cache
+def _mask(protocol: int, transport: int, header_end: int) -> _Column:
+    """Return the words of `split_mask`, lengths included."""
+    mask = split_mask(protocol, transport, header_end, with_length=True)
+    return np.frombuffer(mask.to_bytes(header_end, "big"), "<u4")

@@ -6,10 +6,10 @@ burst at once where that pays.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from itertools import repeat
 from operator import lt
 from typing import TYPE_CHECKING, Final
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from .coalesce import Chunk, Merger, Place, copy_payloads, read_packet, write, write_one
+from .coalesce import Merger, Place, copy_payloads, write, write_one
 from .contract import VNET_BYTES, Opened, Sealed, Window
 from .headers import CWR, packet_bytes
-from .split import Cut, Template, complete, lay_out, read_frame
+from .packet import Run, read_packet
+from .split import Template, complete, lay_out, read_frame
 from .window import is_fresh, mark, mark_run
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ _COUNTER: Final = struct.Struct("<Q")
 _PADDING: Final = 16
 _ZEROS: Final = bytes(_PADDING)
 _STRIDE_MAX: Final = 65_535
-_ENOUGH: Final = 5
+_ENOUGH: Final = 8
 """From so many packets on, columns are worth it."""
 _MALFORMED: Final = Sealed(0, 0, 0)
 
-_NOT_OPENED: Final = -1
+_REFUSED: Final = -1
+"""In place of the size of a plaintext."""
 
 
 def padded_bytes(size: int, mtu: int) -> int:
@@ -80,12 +82,12 @@ class PureSealing:
             template = Template(packet, cut)
             if self._columns is not None and cut.packets >= _ENOUGH and not template.flags & CWR:
                 first = cut.packets - 1
-                head = self._head(channel, longest, 0)
-                self._columns.lay_out_all_but_last(packet, cut, template, train, stride, before=head, counter=counter)
-                self._seal_all_but_last(train, cut, before, longest, stride, counter)
-            lay_out(packet, cut, template, train, before + first * stride, stride, first)
-        start = before + first * stride
-        size, padded = cut.longest, longest
+                run = (before, first, stride, cut.longest)
+                self._columns.lay_out(packet, template, cut, train, run)
+                self._columns.wrap(train, run, self._head(channel, longest, counter), counter, longest - cut.longest)
+                self._seal_run(train, run, longest, self._columns.nonces(counter, first))
+            lay_out(packet, template, cut, train, start=before + first * stride, stride=stride, first=first)
+        start, size, padded = before + first * stride, cut.longest, longest
         end = start
         for number in range(first, cut.packets):
             if number == cut.packets - 1:
@@ -102,18 +104,12 @@ class PureSealing:
         head = _TRANSPORT.pack(_TYPE, self._remote_index, counter)
         return head if channel is None else _CHANNEL.pack(channel, _HEADER_BYTES + padded + _TAG_BYTES) + head
 
-    def _seal_all_but_last(
-        self, train: memoryview, cut: Cut, start: int, padded: int, stride: int, counter: int
-    ) -> None:
-        assert self._columns is not None
-        rows = cut.packets - 1
-        if padded > cut.longest:
-            self._columns.fill_zeros(train, start + cut.longest, rows, stride, padded - cut.longest)
-        starts = range(start, start + rows * stride, stride)
+    def _seal_run(self, train: memoryview, run: Run, padded: int, nonces: list[memoryview]) -> None:
+        start, count, stride, _ = run
+        starts = range(start, start + count * stride, stride)
         plain = [train[at : at + padded] for at in starts]
         padded += _TAG_BYTES
         sealed = [train[at : at + padded] for at in starts]
-        nonces = self._columns.nonces(counter, rows)
         deque(map(self._encrypt_into, nonces, plain, repeat(None), sealed), maxlen=0)
 
 
@@ -131,22 +127,44 @@ class PureOpening:
         self, buffer: memoryview, spans: array[int], out: memoryview, *, limit: int, coalesce: bool = True
     ) -> Opened:
         """See `Opening`."""
+        if len(spans) == 2:
+            return self._open_alone(buffer, spans[0], spans[1], out, limit)
         offsets, lengths = spans[0::2].tolist(), spans[1::2].tolist()
         counters = [_COUNTER.unpack_from(buffer, offset + 8)[0] for offset in offsets]
         replayed = over_limit = 0
         if self._in_order(counters, limit):
-            opened = self._open_run(buffer, offsets, lengths, counters)
+            sizes = self._open_run(buffer, offsets, lengths, counters)
         else:
-            opened, replayed, over_limit = self._open_each(buffer, offsets, lengths, counters, limit)
-        forged = opened.count(_NOT_OPENED) - replayed - over_limit
-        if _NOT_OPENED in opened:
-            offsets = [offset for offset, size in zip(offsets, opened, strict=True) if size != _NOT_OPENED]
-            opened = [size for size in opened if size != _NOT_OPENED]
-        octets = sum(opened) + len(opened) * (_HEADER_BYTES + _TAG_BYTES)
+            sizes, replayed, over_limit = self._open_each(buffer, offsets, lengths, counters, limit)
+        refused = sizes.count(_REFUSED)
+        if refused:
+            offsets = [offset for offset, size in zip(offsets, sizes, strict=True) if size != _REFUSED]
+            sizes = [size for size in sizes if size != _REFUSED]
         starts = [offset + _HEADER_BYTES for offset in offsets]
-        frames, malformed = self._frames(buffer, starts, opened, out, coalesce=coalesce)
-        keepalives = opened.count(0)
-        return Opened(frames, len(opened), octets, keepalives, replayed, forged, malformed - keepalives, over_limit)
+        frames, without = self._frames(buffer, starts, sizes, out) if coalesce else _alone(buffer, starts, sizes, out)
+        octets = sum(sizes) + len(sizes) * (_HEADER_BYTES + _TAG_BYTES)
+        keepalives = sizes.count(0)
+        forged = refused - replayed - over_limit
+        return Opened(frames, len(sizes), octets, keepalives, replayed, forged, without - keepalives, over_limit)
+
+    def _open_alone(self, buffer: memoryview, offset: int, length: int, out: memoryview, limit: int) -> Opened:
+        """Open a burst of one, as most are."""
+        counter = _COUNTER.unpack_from(buffer, offset + 8)[0]
+        if counter >= limit:
+            return Opened((), 0, 0, 0, 0, 0, 0, 1)
+        state = self._window.state
+        if not is_fresh(state, counter):
+            return Opened((), 0, 0, 0, 1, 0, 0, 0)
+        size = self._open_one(buffer, offset, length, counter)
+        if size == _REFUSED:
+            return Opened((), 0, 0, 0, 0, 1, 0, 0)
+        mark(state, counter)
+        start = offset + _HEADER_BYTES
+        packet = packet_bytes(buffer, start, start + size)
+        if not packet:
+            return Opened((), 1, length, int(size == 0), 0, 0, int(size != 0), 0)
+        write_one(buffer, start, packet, out, 0)
+        return Opened(((0, VNET_BYTES + packet, 1),), 1, length, 0, 0, 0, 0, 0)
 
     def _in_order(self, counters: list[int], limit: int) -> bool:
         """Say whether each counter is above the one before, the window, and below the limit: nothing is a replay."""
@@ -162,117 +180,118 @@ class PureOpening:
         ]
         count = len(counters)
         consecutive = counters[-1] - counters[0] == count - 1
+        nonces: Sequence[bytes | memoryview]
         if consecutive and self._columns is not None and count >= _ENOUGH:
             nonces = self._columns.nonces(counters[0], count)
         else:
-            nonces = list(map(_NONCE.pack, counters))
-        opened: deque[int] = deque()
+            nonces = [_NONCE.pack(counter) for counter in counters]
+        sizes: deque[int] = deque()
         work = map(self._decrypt_into, nonces, sealed, repeat(None), plain)
-        while len(opened) < count:
+        while len(sizes) < count:
             try:
-                opened.extend(work)  # keeps what it has got when one fails; the next call goes on after that one
+                sizes.extend(work)  # keeps what it has got when one fails; the next call goes on after that one
             except InvalidTag:
-                opened.append(_NOT_OPENED)
-        if consecutive and _NOT_OPENED not in opened:
+                sizes.append(_REFUSED)
+        if consecutive and _REFUSED not in sizes:
             mark_run(self._window.state, counters[0], count)
         else:
-            for counter, size in zip(counters, opened, strict=True):
-                if size != _NOT_OPENED:
+            for counter, size in zip(counters, sizes, strict=True):
+                if size != _REFUSED:
                     mark(self._window.state, counter)
-        return list(opened)
+        return list(sizes)
 
     def _open_each(
         self, buffer: memoryview, offsets: list[int], lengths: list[int], counters: list[int], limit: int
     ) -> tuple[list[int], int, int]:
-        """Open what may be opened, one after another; return also how many were replayed, and how many over the limit."""
+        """Open what may be opened, one after another; return as `_open_run`, how many replayed, and over the limit."""
         state = self._window.state
-        opened: list[int] = []
+        sizes: list[int] = []
         replayed = over_limit = 0
         for offset, length, counter in zip(offsets, lengths, counters, strict=True):
-            size = _NOT_OPENED
+            size = _REFUSED
             if counter >= limit:
                 over_limit += 1
             elif not is_fresh(state, counter):
                 replayed += 1
             else:
-                start, end = offset + _HEADER_BYTES, offset + length
-                with contextlib.suppress(InvalidTag):
-                    size = self._decrypt_into(
-                        _NONCE.pack(counter), buffer[start:end], None, buffer[start : end - _TAG_BYTES]
-                    )
+                size = self._open_one(buffer, offset, length, counter)
+                if size != _REFUSED:
                     mark(state, counter)
-            opened.append(size)
-        return opened, replayed, over_limit
+            sizes.append(size)
+        return sizes, replayed, over_limit
+
+    def _open_one(self, buffer: memoryview, offset: int, length: int, counter: int) -> int:
+        start, end = offset + _HEADER_BYTES, offset + length
+        try:
+            return self._decrypt_into(_NONCE.pack(counter), buffer[start:end], None, buffer[start : end - _TAG_BYTES])
+        except InvalidTag:
+            return _REFUSED
 
     def _frames(
-        self, buffer: memoryview, starts: list[int], lengths: list[int], out: memoryview, *, coalesce: bool
+        self, buffer: memoryview, starts: list[int], sizes: list[int], out: memoryview
     ) -> tuple[list[Place], int]:
         """Write frames of what was opened; return where they are, and how many times there was no packet."""
-        if not coalesce or len(starts) == 1:
-            return _alone(buffer, starts, lengths, out)
         merger = Merger(buffer)
         columns = self._columns
-        strangers = number = 0
-        mixed_until = 0
+        without = number = mixed_until = 0
         while number < len(starts):
-            start, length = starts[number], lengths[number]
-            size = packet_bytes(buffer, start, start + length)
+            start, there = starts[number], sizes[number]
+            size = packet_bytes(buffer, start, start + there)
             if not size:
-                strangers += 1
+                without += 1
                 number += 1
                 continue
             if columns is not None and number >= mixed_until and number + _ENOUGH <= len(starts):
-                rows = _run(buffer, starts, lengths, number)
-                chunks = columns.read_run(buffer, start, rows, starts[number + 1] - start, size) if rows else []
-                for chunk in chunks:
-                    merger.add(chunk)
-                    number += chunk.count
+                count = _evenly_spaced(buffer, starts, sizes, number)
+                run = (start, count, starts[number + 1] - start, size)
+                chunks = columns.read_run(buffer, run) if count else ()
                 if chunks:
+                    for chunk in chunks:
+                        merger.add(chunk)
+                        number += chunk.run[1]
                     continue
                 mixed_until = number + _ENOUGH
-            packet = read_packet(buffer, start, size)
-            merger.add(Chunk(packet, start, 1, 0, size, packet.pushes, None))
+            merger.add_one(read_packet(buffer, start, size), start, size)
             number += 1
         copy = copy_payloads if columns is None else columns.copy_payloads
-        return write(buffer, merger.frames, out, copy), strangers
+        return write(buffer, merger.frames, out, copy), without
 
 
-def _run(buffer: memoryview, starts: list[int], lengths: list[int], number: int) -> int:
-    """Return how many datagrams from this one on have one length, evenly spaced, or 0 if it is not worth it."""
-    start, length = starts[number], lengths[number]
+def _evenly_spaced(buffer: memoryview, starts: list[int], sizes: list[int], number: int) -> int:
+    """Return how many plaintexts from this one on have one size and one distance, and may be of one flow; or 0."""
+    start, size = starts[number], sizes[number]
     stride = starts[number + 1] - start
-    fifth = starts[number + _ENOUGH - 1]
-    if (
-        stride < length
-        or fifth - start != stride * (_ENOUGH - 1)
-        or buffer[start + 12 : start + 24] != buffer[fifth + 12 : fifth + 24]
-    ):
+    eighth = starts[number + _ENOUGH - 1]
+    if stride < size or eighth - start != stride * (_ENOUGH - 1):
         return 0
-    for end in (len(starts), len(starts) - 1):
-        if lengths[number:end].count(length) == end - number and starts[number:end] == list(
-            range(start, start + (end - number) * stride, stride)
-        ):
-            return end - number
-    rows = 0
-    while lengths[number + rows] == length and starts[number + rows] == start + rows * stride:
-        rows += 1
-    return rows if rows >= _ENOUGH else 0
+    if buffer[start + 12 : start + 24] != buffer[eighth + 12 : eighth + 24]:
+        return 0
+    count = len(starts) - number
+    ideal = list(range(start, start + count * stride, stride))
+    for whole in (count, count - 1):  # as a train of datagrams comes, the last one maybe shorter
+        end = number + whole
+        if sizes[number:end].count(size) == whole and starts[number:end] == ideal[:whole]:
+            return whole
+    whole = 1
+    while sizes[number + whole] == size and starts[number + whole] == ideal[whole]:
+        whole += 1
+    return whole if whole >= _ENOUGH else 0
 
 
-def _alone(buffer: memoryview, starts: list[int], lengths: list[int], out: memoryview) -> tuple[list[Place], int]:
-    """Write each packet as a frame of its own."""
+def _alone(buffer: memoryview, starts: list[int], sizes: list[int], out: memoryview) -> tuple[list[Place], int]:
+    """Write each packet as a frame of its own; return as `_frames`."""
     places: list[Place] = []
-    begin = strangers = 0
-    for start, length in zip(starts, lengths, strict=True):
-        size = packet_bytes(buffer, start, start + length)
+    begin = without = 0
+    for start, there in zip(starts, sizes, strict=True):
+        size = packet_bytes(buffer, start, start + there)
         if size:
             end = begin + VNET_BYTES + size
             write_one(buffer, start, size, out, begin)
             places.append((begin, end, 1))
             begin = end
         else:
-            strangers += 1
-    return places, strangers
+            without += 1
+    return places, without
 
 
 class PureKernel:
@@ -285,7 +304,7 @@ class PureKernel:
         self._columns: Columns | None = None
 
     def prepare(self) -> None:
-        """Import numpy, which takes a fifth of a second, if it is there; harmless when done."""
+        """Import numpy, which takes a eighth of a second, if it is there; harmless when done."""
         if self._with_numpy and self._columns is None:
             try:
                 from .columns import Columns

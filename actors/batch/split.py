@@ -104,14 +104,14 @@ def complete(packet: memoryview, cut: Cut) -> None:
 class Template:
     """The headers that all packets of a frame share, and the sums over what is the same in all."""
 
-    __slots__ = ("addresses_sum", "at_checksum", "flags", "header", "ip_sum", "ip_sum_last", "is_v4", "sum", "sum_last")
+    __slots__ = ("addresses_sum", "at_checksum", "flags", "header", "ip_sum", "is_v4", "sum")
 
     def __init__(self, packet: memoryview, cut: Cut) -> None:
         """`header` has the lengths of all packets but the last, id and sequence number of the first, no checksums and
         none of the flags that one packet alone carries. `ip_sum` is the sum over the IPv4 header without the id, `sum`
-        over pseudo-header and transport header without sequence number; those for the last packet have its lengths.
+        over pseudo-header and transport header without the sequence number.
         """
-        _, _, longest, last, protocol, transport, header_end, _ = cut
+        _, _, longest, _, protocol, transport, header_end, _ = cut
         self.header = header = bytearray(packet[:header_end])
         self.is_v4 = header[0] >> 4 == 4
         self.at_checksum = transport + CHECKSUM_AT[protocol]
@@ -121,13 +121,16 @@ class Template:
         if protocol == TCP:
             self.flags = header[transport + 13] & (FIN | PSH | CWR)
             header[transport + 13] ^= self.flags
+        self.ip_sum = 0
         if self.is_v4:
             header[10:12] = b"\0\0"
-        self.addresses_sum = residue(header[12:20] if self.is_v4 else header[8:40])
-        self.set_lengths(last, cut)
-        self.ip_sum_last, self.sum_last = self._sums(last, cut)
         self.set_lengths(longest, cut)
-        self.ip_sum, self.sum = self._sums(longest, cut)
+        if self.is_v4:
+            self.ip_sum = residue(header[:transport]) - (header[4] << 8 | header[5])
+        self.addresses_sum = residue(header[12:20] if self.is_v4 else header[8:40])
+        self.sum = self.addresses_sum + protocol + longest - transport + residue(header[transport:])
+        if protocol == TCP:
+            self.sum -= residue(header[transport + 4 : transport + 8])
 
     def set_lengths(self, size: int, cut: Cut) -> None:
         """Give the header the lengths of a packet of `size` bytes."""
@@ -138,17 +141,9 @@ class Template:
         if cut.protocol == UDP:
             _U16.pack_into(self.header, cut.transport + 4, size - cut.transport)
 
-    def _sums(self, size: int, cut: Cut) -> tuple[int, int]:
-        header, transport = self.header, cut.transport
-        ip_sum = residue(header[:transport]) - (header[4] << 8 | header[5]) if self.is_v4 else 0
-        total = self.addresses_sum + cut.protocol + (size - transport) + residue(header[transport:])
-        if cut.protocol == TCP:
-            total -= residue(header[transport + 4 : transport + 8])
-        return ip_sum, total
-
 
 def lay_out(
-    packet: memoryview, cut: Cut, template: Template, train: memoryview, start: int, stride: int, first: int = 0
+    packet: memoryview, template: Template, cut: Cut, train: memoryview, *, start: int, stride: int, first: int = 0
 ) -> None:
     """Write the packets of a frame from the first one on into the train: that to `start`, the others `stride` apart."""
     header, at_checksum, is_v4 = template.header, template.at_checksum, template.is_v4
@@ -164,7 +159,9 @@ def lay_out(
         if number == packets - 1:
             end = cut.size
             template.set_lengths(cut.last, cut)
-            ip_sum, total = template.ip_sum_last, template.sum_last
+            shorter = cut.longest - cut.last
+            ip_sum -= shorter
+            total -= shorter * 2 if protocol == UDP else shorter  # in the pseudo-header, and in UDP's own
             flags |= template.flags & (FIN | PSH)
         payload = packet[begin:end]
         if is_v4:

@@ -26,26 +26,29 @@ def is_fresh(state: array[int], counter: int) -> bool:
 
 def mark(state: array[int], counter: int) -> None:
     """Record a counter that is fresh."""
+    word = counter >> 6
     if counter >= state[0]:
-        _advance(state, counter)
-    state[1 + (counter >> 6) % (len(state) - 1)] |= 1 << (counter & 63)
+        if word != state[0] - 1 >> 6:
+            _clear(state, word)
+        state[0] = counter + 1
+    state[1 + word % (len(state) - 1)] |= 1 << (counter & 63)
 
 
 def mark_run(state: array[int], first: int, count: int) -> None:
     """Record so many counters from the first one on, at least one, all of them above the highest."""
     last = first + count - 1
-    _advance(state, last)
+    newest = last >> 6
+    _clear(state, newest)
+    state[0] = last + 1
     words = len(state) - 1
-    oldest = max(first >> 6, (last >> 6) - words + 1)
-    for word in range(oldest, (last >> 6) + 1):
+    for word in range(max(first >> 6, newest - words + 1), newest + 1):
         low = max(first - word * _WORD_BITS, 0)
         high = min(last - word * _WORD_BITS, _WORD_BITS - 1)
         state[1 + word % words] |= (_ALL >> (_WORD_BITS - 1 - high + low)) << low
 
 
-def _advance(state: array[int], counter: int) -> None:
+def _clear(state: array[int], newest: int) -> None:
+    """Forget the words that the ring takes up again when it moves on to the newest one."""
     words = len(state) - 1
-    word = counter >> 6
-    for passed in range(word - min(word - (state[0] - 1 >> 6), words) + 1, word + 1):
-        state[1 + passed % words] = 0
-    state[0] = counter + 1
+    for word in range(max(state[0] - 1 >> 6, newest - words) + 1, newest + 1):
+        state[1 + word % words] = 0

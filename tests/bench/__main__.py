@@ -1,4 +1,4 @@
-"""`make bench`: measures the runtime beside its peers, the kernels, and with root the tunnel; writes `build/bench/*.json`."""
+"""`make bench`: measures the runtime beside its peers, kernels, with root the tunnel; writes `build/bench/*.json`."""
 
 from __future__ import annotations
 
