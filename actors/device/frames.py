@@ -78,5 +78,5 @@ def packets_of(frame: memoryview) -> list[bytes]:
         complete(packet, cut)
         return [bytes(packet)]
     train = bytearray((cut.packets - 1) * cut.longest + cut.last)
-    lay_out(packet, cut, Template(packet, cut), memoryview(train), 0, cut.longest)
+    lay_out(packet, Template(packet, cut), cut, memoryview(train), start=0, stride=cut.longest)
     return [bytes(train[at : at + cut.longest]) for at in range(0, len(train), cut.longest)]

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -69,9 +69,12 @@ class Refusing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: int = errno.EINVAL) -> None:
         self.taken: list[bytes] = []
         self._error = error
-        monkeypatch.setattr("exeunt.actors.device.frames.has_frames", lambda _fd: True)
+        monkeypatch.setattr("exeunt.actors.device.frames.has_frames", bool)
         monkeypatch.setattr(os, "write", self._write)
-        monkeypatch.setattr(os, "writev", lambda _fd, parts: self._write(_fd, b"".join(parts)))
+        monkeypatch.setattr(os, "writev", self._writev)
+
+    def _writev(self, fd: int, parts: Sequence[bytes]) -> int:
+        return self._write(fd, b"".join(parts))
 
     def _write(self, _fd: int, frame: Any) -> int:
         if bytes(frame)[:VNET_BYTES] != LONE:

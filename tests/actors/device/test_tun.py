@@ -223,7 +223,10 @@ class OldKernel:
         self._offloads = offloads
         self._headers = headers
         monkeypatch.setattr(fcntl, "ioctl", self._ioctl)
-        monkeypatch.setattr(os, "open", lambda *_: os.dup(0))
+        monkeypatch.setattr(os, "open", self._open)
+
+    def _open(self, *_: Any) -> int:
+        return os.dup(0)
 
     def _ioctl(self, _fd: Any, request: int, argument: Any) -> Any:
         if request == TUNSETIFF:
