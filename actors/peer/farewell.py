@@ -1,4 +1,4 @@
-"""Our goodbye: said until it is acknowledged, or its deadline is over; and what the peer's means. Pure.
+"""Goodbyes: what a peer's says, and ours, said until it is acknowledged, or its deadline is over. Pure.
 
 Where many are said at once, by a gateway that leaves, their repetitions must not take the time in which the
 acknowledgements are read: the more are under way in this process, the longer each waits before it is said again, and

@@ -23,13 +23,13 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from ..batch.contract import VNET_BYTES, Sealed
 from ..device.frames import packets_of
-from ..device.waiting import WaitingPackets
+from ..device.waiting import WAITING_PACKETS, WaitingPackets
 from ..endings import Cause, Initiator
-from ..timing import HANDSHAKE_S, LINGER_S, LOST_AFTER_S
+from ..timing import HANDSHAKE_S, LINGER_LEAVING_S, LINGER_S, LOST_AFTER_S
 from ..wireguard import Frame, HandshakeCompleted, HandshakeFailed, Tunnel
 from .beginning import Beginning
 from .control_packet import (
@@ -50,10 +50,6 @@ from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
 from .probes import Probes
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State
-
-WAITING_PACKETS: Final = 128
-"""Inner packets kept until the first handshake; beyond it the oldest goes. Enough for the first requests of a browser.
-"""
 
 
 class Connection:
@@ -200,6 +196,12 @@ class Connection:
             self._say_goodbye(now)
             self._drain_tunnel(now)
 
+    def handle_leaving(self, now: float) -> None:
+        """We are about to go, once, and linger no longer than there is time for."""
+        if self.state == "lingering" and self._deadline_at is not None:
+            self._deadline_at += LINGER_LEAVING_S - LINGER_S
+            self.handle_timeout(now)
+
     def handle_lost(self, cause: Cause, evidence: dict[str, Any], last_seen_s_ago: float, now: float) -> None:
         """The path is gone: nothing came from the peer for too long, or (`relay_lost`) its relay is gone."""
         if self.state == "established" and self._liveness is not None:
@@ -230,7 +232,7 @@ class Connection:
         """Send a probe; `PongReceived` tells its round trip. False while nothing can be sent."""
         if self.state != "established":
             return False
-        self._probe(token, now)
+        self._seal(self._probes.begin(token, now), now)
         self._drain_tunnel(now)
         return True
 
@@ -333,7 +335,7 @@ class Connection:
                 continue
             match event:
                 case ProbeWanted(first=first):
-                    self._probe(0, now)
+                    self._seal(self._probes.begin(0, now), now)
                     if first:
                         self._events.append(PathDoubted())
                 case PathWanted(reason=reason):
@@ -351,10 +353,6 @@ class Connection:
     def _drain_restarts(self) -> None:
         while (wanted := self.restarts.poll_event()) is not None:
             self._events.append(wanted)
-
-    def _probe(self, token: int, now: float) -> None:
-        """Send a probe; token 0 is ours, and answered to nobody."""
-        self._seal(self._probes.begin(token, now), now)
 
     def _seal(self, packet: bytes, now: float) -> None:
         datagram = self.tunnel.encapsulate(packet, now)

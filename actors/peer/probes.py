@@ -22,7 +22,7 @@ class Probes:
         self._under_way: dict[bytes, tuple[int, float]] = {}
 
     def begin(self, token: int, now: float) -> bytes:
-        """Return the control packet of another probe."""
+        """Return the control packet of another probe; token 0 is ours, and answered to nobody."""
         identifier = self._identifier()
         self._under_way[identifier] = (token, now)
         while len(self._under_way) > MAX_PROBES:

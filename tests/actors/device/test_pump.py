@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from exeunt.actors.batch.contract import VNET_BYTES
 from exeunt.actors.device.frames import packets_of
-from exeunt.actors.device.intents import WAITING_PACKETS
 from exeunt.actors.device.packet import read_header
 from exeunt.actors.device.pump import Pump
+from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.wireguard.testing import ipv4_packet
 
 US = "100.64.0.1"

@@ -3,9 +3,9 @@
 from tests.actors.batch.oracle import LONE, Tcp, frame_of, packets_of
 from tests.actors.peer.pair import ConnectionPair
 
+from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.endings import Cause
 from exeunt.actors.peer.control_packet import Goodbye, encode_control
-from exeunt.actors.peer.machine import WAITING_PACKETS
 from exeunt.actors.wireguard.testing import Side, ipv4_packet
 
 WHOLE = Tcp(payload=bytes(range(250)) * 20, flags=0x18)
