@@ -65,8 +65,6 @@ class HostNetwork:
         try:
             _quieten_ipv6(name)
             with Links() as links:
-                with contextlib.suppress(NetworkError):  # without the limit, some trains go in two pieces
-                    links.limit_segments(name, train_packets(mtu))
                 links.set_up(name, multicast=False)  # as on WireGuard's own devices: nobody there would listen
                 for address in wanted:
                     links.add_address(name, address)
@@ -209,14 +207,6 @@ class HostNetwork:
         if self._firewall is None:
             raise InvalidNetwork("forwarding is not enabled")
         return self._firewall
-
-
-def train_packets(mtu: int) -> int:
-    """Return how many packets of this size can be sent with one call: `UDP_SEGMENT` takes 64 datagrams in all kernels
-    that have it (udp(7)), and as many bytes as fit into one of IPv4's. Around a packet come WireGuard's 32 bytes and
-    the 4 of a channel of TURN.
-    """
-    return max(1, min(64, (65_535 - 20 - 8) // (mtu + 32 + 4)))
 
 
 def _quieten_ipv6(device: str) -> None:

@@ -92,15 +92,6 @@ class Links:
         """Switch the link off; routes through it go, IPv6 addresses too."""
         self._ask(f"switch {device} off", self._route.link, "set", index=self.index(device), flags=0, change=IFF_UP)
 
-    def limit_segments(self, device: str, segments: int) -> None:
-        """Have the kernel give the device no more of a flow at once than makes so many packets.
-
-        Raises:
-            NetworkRefused: the kernel is too old for that, and others.
-        """
-        what = f"limit what {device} is given at once"
-        self._ask(what, self._route.link, "set", index=self.index(device), gso_max_segs=segments)
-
     def delete(self, device: str) -> bool:
         """Delete the link, and with it its addresses and routes; False if there was none."""
         try:
