@@ -219,7 +219,7 @@ def data_path(measured: Measured) -> Finding | None:
         return None
     if found.kernel == "native":
         return _finding("data_path", "ok", f"Packets are sealed by native code ({found.why}).")
-    hint = "Native code is faster. It is built at installation where a C compiler and Python's headers are."
+    hint = "Native code is faster: install with a C compiler and Python's headers there, without EXEUNT_NATIVE=0."
     return _finding("data_path", "ok", f"Packets are sealed in pure Python: {found.why}.", hint)
 
 

@@ -93,7 +93,12 @@ class Cases:
             opened = opening.open(
                 self.into.holding(burst.buffer), burst.spans, out, limit=burst.limit, coalesce=bool(rng.randrange(8))
             )
-            results.append((opened, [bytes(out[start:end]) for start, end, _ in opened.frames]))
+            results.append(
+                (
+                    opened._replace(frames=list(opened.frames)),
+                    [bytes(out[start:end]) for start, end, _ in opened.frames],
+                )
+            )
         return results
 
     def refuse(self, number: int) -> None:
