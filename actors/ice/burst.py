@@ -92,27 +92,28 @@ class Burst:
         self._source: Address = ("", 0)
         self._spans = array("I")
 
-    def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> None:
-        """Take what one call has read to a place in the buffer: a datagram, or a train."""
+    def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> bool:
+        """Take what one call has read to a place in the buffer: a datagram, or a train. True: it was a peer's data."""
         if arrival.host is None:
             self._counters["arrived_nowhere"] += 1
-            return
+            return False
         segment = arrival.segment if 0 < arrival.segment < size else size
         head = _HEAD.unpack_from(buffer, at) if size >= _HEAD.size else None
         is_another = head is not None and head == self._head and segment == size  # of the same, as most are
         if is_another and arrival is self._arrival and source == self._source:
             self._spans.append(at)
             self._spans.append(size)
-            return
+            return True
         self._head = None
         owner = self._owner_of_all(buffer, at, size, segment)
         if owner is None:
             for start in range(at, at + max(size, 1), max(segment, 1)):
                 self._take_one(buffer, start, min(segment, at + size - start), arrival, source)
-            return
+            return False
         spans = self._spans_for(owner, arrival, source, buffer)
         spans.extend(spans_of(at, size, segment))
         self._head, self._arrival, self._source, self._spans = head, arrival, source, spans
+        return True
 
     def deliver(self) -> None:
         """Give everybody what was collected."""

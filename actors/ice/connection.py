@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..grid import on_grid
 from . import binding
 from .agent import (
     Address,
@@ -39,9 +40,6 @@ from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
 MIN_TIMER_S = 0.001
-COARSE_AFTER_S, COARSE_S = 1.0, 0.25
-"""A controlled session, of which a gateway has thousands, puts a distant timer on a grid, a little too early: mostly
-it is put off again, and so many sessions are looked after in one wake-up of the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,10 +293,15 @@ class IceConnection:
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         """Take STUN that arrived at a local address."""
         base_id = self._gathering.hosts.get(host)
-        if base_id is None:
+        channel = None if base_id is None else self._gathering.channels.get(base_id)
+        if base_id is None or channel is None:
             self._counters["stun_to_other_address"] += 1
-        else:
-            self.take_datagram(base_id, datagram, source)
+        elif not self._is_closed:
+            answer = self._machine.answer_consent(base_id, datagram, source, self._now())
+            if answer is None:
+                self.take_datagram(base_id, datagram, source)
+            else:
+                channel.sendto(answer, source)
 
     @property
     def last_alive(self) -> float | None:
@@ -394,8 +397,8 @@ class IceConnection:
             return
         if self._timer is not None:
             self._timer.cancel()
-        if due - now > COARSE_AFTER_S and not self._machine.is_controlling:
-            due -= due % COARSE_S
+        if not self._machine.is_controlling:  # a gateway, which has thousands of sessions
+            due = on_grid(due, now)
         self._timer_at = due
         self._timer = self._loop.call_later(max(MIN_TIMER_S, due - now), self._wake)
 

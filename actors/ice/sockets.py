@@ -47,6 +47,8 @@ BURST_S, LONGEST_BURST_S = 0.005, 0.1
 """A wake-up reads for so long, or for as long as others have had since the last one, if that is more. When a thousand
 sessions begin at once, reading must not fall behind the timers that repeat what was not answered: the answers wait
 here, and each repetition would add to them."""
+LONELY_S = 0.001
+"""After so long without anything to read, a check comes alone: that of an idle peer."""
 MAX_ERRORS = 64
 """So many entries of the error queue are read at once; the next wake-up goes on."""
 
@@ -193,13 +195,16 @@ class Sockets:
 
     def _read(self, name: str) -> None:
         began_at = self.now()
-        until = began_at + min(max(BURST_S, began_at - self._read_until), LONGEST_BURST_S)
-        while self._read_burst(name) and self.now() < until:
+        rested_s = began_at - self._read_until
+        until = began_at + min(max(BURST_S, rested_s), LONGEST_BURST_S)
+        while self._read_burst(name, lonely=rested_s > LONELY_S) and self.now() < until:
             pass
         self._read_until = self.now()
 
-    def _read_burst(self, name: str) -> bool:
-        """Read until the socket is empty or the buffer full; True: there may be more."""
+    def _read_burst(self, name: str, *, lonely: bool) -> bool:
+        """Read until the socket is empty or the buffer full; True: there may be more. When it is lonely, a datagram
+        that is no data is expected to be the only one; if it is not, the next wake-up comes at once, and is not lonely.
+        """
         sock, buffer, at, is_empty = self._sockets.get(name), self.buffer, 0, False
         before: list[tuple[int, int, bytes]] | None = None
         arrival = Arrival(None)
@@ -217,8 +222,11 @@ class Sockets:
                 continue
             if ancillary != before:
                 before, arrival = ancillary, arrival_of(tuple(ancillary))
-            self._burst.take(buffer, at, size, arrival, (source[0], source[1]))
+            is_data = self._burst.take(buffer, at, size, arrival, (source[0], source[1]))
             at += size
+            if lonely and not is_data and at == size:
+                is_empty = True
+                break
         self._burst.deliver()
         return not is_empty and self._sockets.get(name) is not None
 

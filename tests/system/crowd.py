@@ -185,6 +185,9 @@ class Visitor:
     def _on_timer(self) -> None:
         self._timer = None
         assert self._machine is not None
+        assert self._agent is not None
+        if self._agent.last_alive is not None:  # as a client does: else silence would have it probe
+            self._machine.handle_alive(self._agent.last_alive)
         self._machine.handle_timeout(time.monotonic())
         self._drain()
 

@@ -136,10 +136,10 @@ def train_for(side: Side, datagrams: list[bytes]) -> tuple[memoryview, int]:
     return memoryview(bytearray(b"".join(framed))), len(framed[0])
 
 
-async def assert_carries_trains(a: Side, b: Side, lengths: tuple[int, ...] = (700, 701)) -> None:
+async def assert_carries_trains(a: Side, b: Side, *, count: int = 70) -> None:
     for sender, receiver in ((a, b), (b, a)):
-        for length in lengths:
-            sent = [(b"\x04\x00\x00\x00" + bytes([number])).ljust(length, b"x") for number in range(70)]
+        for length in (700, 701):
+            sent = [(b"\x04\x00\x00\x00" + bytes([number])).ljust(length, b"x") for number in range(count)]
             sent[-1] = sent[-1][:50]
             train, stride = train_for(sender, sent)
             assert sender.agent.send_train(train, stride, len(train)) == len(sent)
