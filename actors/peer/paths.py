@@ -11,10 +11,11 @@ import asyncio
 import dataclasses
 import logging
 import secrets
+from array import array
 from collections.abc import Callable
 from typing import Any
 
-from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets, one_by_one
+from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
 from ..ice.agent import Credentials, RelayLoss, ignore
 from ..portal.messages import MAX_CANDIDATES, FromPeer, IceCandidates
 from ..timing import CONNECT_S, CONSENT_INTERVAL_S, LOST_AFTER_S, RELEASE_S, RESTART_S
@@ -33,7 +34,7 @@ class Paths:
         *,
         resume: bytes | None = None,
         say: Callable[[FromPeer], None],
-        on_datagram: Callable[[bytes], None],
+        on_datagrams: Callable[[memoryview, array[int], int], None],
         on_path: Callable[[Path], None],
         on_broken: Callable[[RelayLoss], None],
         on_lost: Callable[[Lost], None],
@@ -60,7 +61,7 @@ class Paths:
             callbacks=Callbacks(
                 on_candidate=self._on_candidate,
                 on_withdrawn=self._on_withdrawn,
-                on_datagrams=one_by_one(on_datagram),
+                on_datagrams=on_datagrams,
                 on_path=on_path,
                 on_broken=on_broken,
                 on_lost=on_lost,

@@ -15,13 +15,15 @@ import resource
 import secrets
 import sys
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from exeunt.actors.batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
-from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path, one_by_one
+from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
 from exeunt.actors.peer.events import Connected, Ended
 from exeunt.actors.peer.machine import Connection
 from exeunt.actors.portal import messages as portal
@@ -144,7 +146,7 @@ class Visitor:
     def _callbacks(self) -> Callbacks:
         return Callbacks(
             on_candidate=self._on_candidate,
-            on_datagrams=one_by_one(self._on_datagram),
+            on_datagrams=self._on_datagrams,
             on_path=self._on_path,
             on_lost=self._on_lost,
         )
@@ -165,13 +167,13 @@ class Visitor:
         self._machine.handle_lost(Cause.NETWORK_LOST, {"ice": lost.reason}, lost.last_seen_s_ago, time.monotonic())
         self._drain()
 
-    def _on_datagram(self, datagram: bytes) -> None:
+    def _on_datagrams(self, buffer: memoryview, spans: array[int], _ecn: int) -> None:
         assert self._machine is not None
         assert self._agent is not None
         now = time.monotonic()
-        packet = self._machine.handle_datagram(datagram, now)
-        if packet is not None:
-            self.on_packet(packet)
+        out = memoryview(bytearray(spans[-2] + spans[-1] + OUT_BYTES_EACH * (len(spans) // 2)))
+        for start, end, _ in self._machine.handle_datagrams(buffer, spans, out, now, coalesce=False):
+            self.on_packet(bytes(out[start + VNET_BYTES : end]))
         if self._machine.tunnel.last_received_at == now:
             self._agent.note_alive()
         self._drain()
