@@ -88,7 +88,8 @@ class Delivery(Routing):
         else:
             actor = self.by_address.get(envelope.to)
             if actor is None:
-                self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
+                if not self.mail.is_early(envelope):
+                    self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
             else:
                 self.put(actor, envelope)
 
@@ -179,6 +180,8 @@ class Delivery(Routing):
         if isinstance(body, Watch):
             if actor is not None:
                 self.watches.add_remote(envelope.sender, envelope.to, body.watch)
+            elif self.mail.is_early(envelope):
+                return
             else:
                 gone = Terminated(envelope.to, "no_such_actor", watch=body.watch)
                 self.system_because(envelope, envelope.sender, gone, sender=envelope.to)
