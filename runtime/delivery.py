@@ -178,13 +178,9 @@ class Delivery(Routing):
             self._stop(actor, envelope, body)
             return
         if isinstance(body, Watch):
-            if actor is not None:
-                self.watches.add_remote(envelope.sender, envelope.to, body.watch)
-            elif self.mail.is_early(envelope):
+            if actor is None and self.mail.is_early(envelope):
                 return
-            else:
-                gone = Terminated(envelope.to, "no_such_actor", watch=body.watch)
-                self.system_because(envelope, envelope.sender, gone, sender=envelope.to)
+            self._watched(actor, envelope, body)
         elif isinstance(body, Unwatch):
             self.watches.remove_remote(envelope.sender, envelope.to, body.watch)
         elif isinstance(body, Link):
@@ -197,6 +193,13 @@ class Delivery(Routing):
             self.record(Event.DROPPED, envelope)
             return
         self._taken_care_of(envelope)
+
+    def _watched(self, actor: Actor | None, envelope: Envelope, body: Watch) -> None:
+        if actor is not None:
+            self.watches.add_remote(envelope.sender, envelope.to, body.watch)
+        else:
+            gone = Terminated(envelope.to, "no_such_actor", watch=body.watch)
+            self.system_because(envelope, envelope.sender, gone, sender=envelope.to)
 
     def _settled(self, envelope: Envelope, body: Settled) -> None:
         worker = self.worker_of(envelope.sender)

@@ -251,9 +251,9 @@ class Outboxes:
         found: list[tuple[list[Envelope], list[Envelope]]] = []
         for address in [one for one in self.by_address if one.startswith(prefix)]:
             box = self.by_address.pop(address)
-            waiting, box.waiting = box.waiting, deque()
+            waiting, box.waiting = box.waiting, deque[Envelope]()
             if waiting and self.closed and self.is_closed(address):
-                self.of(address).waiting, waiting = waiting, deque()
+                self.of(address).waiting, waiting = waiting, deque[Envelope]()
             found.append((box.in_doubt(), list(waiting)))
             _release(box)
         self._tell_news()

@@ -163,7 +163,6 @@ class Host(Actor):
         self._finished.set()
         self.stop()
 
-
     def _leave_mail(self) -> None:
         document, left = self.node.mail.pack(self.node.codec)
         try:

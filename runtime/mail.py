@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .codec import Codec, MalformedFrame
+from .codec import Codec, MalformedFrame, Run
 from .envelope import TELL, Envelope
 from .errors import Unencodable, UnknownMessage
 
@@ -53,7 +53,7 @@ class Mail:
     def pack(self, codec: Codec) -> tuple[bytes, list[Envelope]]:
         """Return late mail as a document, and what cannot go along. Later mail is not kept."""
         late, self._late = self._late or [], None
-        runs, left = [], list[Envelope]()
+        runs, left = list[Run](), list[Envelope]()
         for envelope in late:
             try:
                 run = codec.run(envelope)

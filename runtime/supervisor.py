@@ -253,8 +253,8 @@ class Supervisor:
 
     async def restart(self, target: str) -> bool:
         """Restart a worker (by name), a child (by id or address) or a supervisor (by id, or `program/id`); False when
-        there is none. This does not wait for it, but for what an earlier restart of a worker has still to hand over: one
-        hands over at a time.
+        there is none. This does not wait for it, but for what an earlier restart of any worker has still to hand over:
+        they do it one at a time.
 
         A worker is killed at once, unless its spec says that it `hands_over`; so write a child that is called as a
         worker by its address. A child ends after the message that it handles, or is killed when its `shutdown_ms` is
