@@ -213,9 +213,9 @@ class Node(Delivery):
         self.groups.worker_down(worker)
 
     def expect_nobody(self) -> None:
-        """Whoever was to be started here as a successor has been, or won't be."""
+        """Whoever was to be started here as a successor has been, or won't be: what waits for them learns that."""
         for envelope in self.mail.give_up():
-            self.undeliverable(envelope, ActorDead(f"{envelope.to} was not started again"))
+            self.deliver(envelope)
 
     # --- inside ---
 

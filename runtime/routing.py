@@ -106,11 +106,11 @@ class Routing(LocalNode):
         self._accounts.forget(worker)
         for key in [key for key in self._origins if key[0] == worker]:
             del self._origins[key]
-        self._lose_tells(prefix, ring)
         renewed = {(envelope.sender, envelope.to) for envelope in kept if isinstance(envelope.body, Watch)}
         for watcher, target in self.watches.by_target_prefix(prefix):
             if (watcher, target) not in renewed:
                 self.terminated(watcher, Terminated(target, HAND_OVER if succeeded else "worker_died"), None)
+        self._lose_tells(prefix, ring)
         self.watches.forget_watchers_of(prefix)
 
     def _lose_tells(self, prefix: str, ring: Path | None) -> None:

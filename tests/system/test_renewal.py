@@ -17,6 +17,8 @@ from tests.system.test_live_restart import fetch
 from tests.system.test_reports import record_of
 
 from exeunt.actors.network.leftovers import leftovers
+from exeunt.actors.network.sysctl import read_sysctl
+from exeunt.clients.contract import Leftovers
 from exeunt.clients.contract_portal import Sessions
 from exeunt.clients.demo.resource import content
 from exeunt.clients.demo.scenes import current_peer
@@ -26,6 +28,7 @@ from exeunt.clients.portal.observed import sessions
 from exeunt.clients.portal.store import Store
 
 SIDES = pytest.mark.parametrize("side", ["client", "gateway"])
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 ALL = ["network", "peers-1", "control"]
 
 
@@ -67,7 +70,11 @@ def sign_out_is_acknowledged(stage: Stage, connection: object) -> None:
     (ended,) = admin_sessions(stage).connections
     assert (ended.connection, ended.agreement) == (connection, "agree")
     stage.end_programs()
-    assert not stage.leftovers()
+    left = stage.leftovers()
+    assert left.namespaces in ([], ["resource"])  # the resource's server is still there
+    assert msgspec.structs.replace(left, namespaces=[]) == Leftovers()
+    gateway = stage.gateways[0].place
+    assert gateway.run(lambda: [read_sysctl(one) for one in FORWARDING]) == ["0", "0"]
 
 
 class Downloads:
@@ -150,7 +157,7 @@ def test_a_download_runs_through_it(stage: Stage, side: str, target: str) -> Non
     assert nobody_has_ended(stage), "\n".join(said(player))
     portal_joined(player)
     assert current_peer(stage)["connection"] == connection
-    assert {one.peer for one in admin_sessions(stage).present} == {"client", "gateway-1"}
+    assert {one.peer for one in admin_sessions(stage).present} == {"client-1", "gateway-1"}
     assert admin_sessions(stage).connections == []
     sign_out_is_acknowledged(stage, connection)
 
@@ -188,7 +195,7 @@ def test_access_revoked_afterwards_is_gone(stage: Stage, side: str) -> None:
     run_restart(player_of(stage, side), "--all")
     portal_joined(player_of(stage, side))
     with contextlib.closing(stage.open_socket(5.0)) as line:
-        stage.revoke(f"client:{RESOURCE_NAME}")
+        stage.revoke(f"client-1:{RESOURCE_NAME}")
         for player in (stage.client, stage.gateways[0]):
             assert ending_of(player, connection).cause == "access_revoked"
         line.settimeout(1.0)
