@@ -90,18 +90,20 @@ class HostNetwork:
             ValueError: this makes no sense; nothing was adopted, and the descriptors are closed.
         """
         count = len(left.devices)
+        fits = len(descriptors) == count + (left.firewall is not None)
         try:
-            devices = dict(zip(left.devices, descriptors[:count], strict=True))
-            for owner, descriptor in zip((left.firewall,) if left.firewall else (), descriptors[count:], strict=True):
-                self._firewall = Firewall.adopt(self.instance, owner, descriptor)
-        except (ValueError, OSError) as error:
+            if fits and left.firewall is not None:
+                self._firewall = Firewall.adopt(self.instance, left.firewall, descriptors[count])
+        except (ValueError, OSError):
+            fits = False
+        if not fits:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise ValueError(f"what was left of the host's network makes no sense: {error}") from error
-        self._devices = devices
+            raise ValueError("what was left of the host's network makes no sense")
+        self._devices = dict(zip(left.devices, descriptors, strict=False))
         self._routes = set(left.routes)
         self._sysctls.adopt(left.sysctls)
-        return dict(devices)
+        return dict(self._devices)
 
     def open_device(self, name: str, addresses: Sequence[str], mtu: int) -> int:
         """Create a TUN device, give it its addresses (``100.96.0.2/32``), switch it on, return its descriptor.
