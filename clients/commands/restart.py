@@ -45,9 +45,8 @@ def run(
 ) -> None:
     """Have an actor, a worker or a supervisor with all its actors started again; return once they live.
 
-    An actor may first finish its message; it is killed when its shutdown_ms are over. A client's and a gateway's workers
-    hand all that they have over to their successors: connections and the session go on. Any other worker is killed at
-    once.
+    An actor may first finish its message; it is killed when its shutdown_ms are over. The workers of a client and of a
+    gateway hand over to successors: connections and session go on. Any other worker is killed at once.
 
     Args:
         target: An actor (address, worker/name or name), a worker's or a supervisor's name; NAME/ is the worker, and

@@ -229,7 +229,7 @@ async def test_if_it_cannot_go_on_after_all_that_is_a_crash(
         os.kill(pid, signal.SIGKILL)
     else:
         await until(lambda: "w1" not in supervisor.processes)
-        os.kill(*successors(known), signal.SIGKILL)
+        os.kill(successors(known)[0], signal.SIGKILL)
     outcome = await supervisor.wait()
     assert (outcome.failed, outcome.reason) == (True, "heir: worker_died")
     await until(lambda: heard(ear) == b"gone")
