@@ -1,4 +1,4 @@
-"""`make bench`: measures the runtime beside its peers, and with root the tunnel; writes `build/bench/*.json`."""
+"""`make bench`: measures the runtime beside its peers, kernels, with root the tunnel; writes `build/bench/*.json`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,17 @@ def bench_tunnel() -> None:
     print(f"written to {report.write(BUILD)}")
 
 
+def bench_kernel(rounds: int) -> None:
+    from . import kernel
+
+    report = kernel.run(rounds)
+    report.show()
+    print(f"written to {report.write(BUILD)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench")
-    parser.add_argument("what", choices=["runtime", "tunnel"])
+    parser.add_argument("what", choices=["runtime", "tunnel", "kernel"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="subjects (exeunt) or modules (cases.far)")
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for quiet moments, in all")
@@ -43,6 +51,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "runtime":
         bench_runtime(arguments.rounds, arguments.only, arguments.patience, as_page=arguments.page)
+    elif arguments.what == "kernel":
+        bench_kernel(arguments.rounds)
     else:
         bench_tunnel()
 
