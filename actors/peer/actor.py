@@ -27,6 +27,7 @@ from exeunt.runtime.inheritance import HAND_OVER
 
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
+from ..grid import on_grid
 from ..ice import Lost, Path
 from ..ice.agent import RelayLoss
 from ..portal.actor_messages import PortalSay
@@ -435,8 +436,8 @@ class PeerConnection(Actor):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = timeout[0]
-        self._timer = self.node.loop.call_later(max(0.0, timeout[0] - now), self._on_timer)
+        self._timer_at = timeout[0] if self.config.side == "client" else on_grid(timeout[0], now)
+        self._timer = self.node.loop.call_later(max(0.0, self._timer_at - now), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets
+from ..ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, NeverConnected, Path, Sockets, one_by_one
 from ..ice.agent import Credentials, RelayLoss, ignore
 from ..portal.messages import MAX_CANDIDATES, FromPeer, IceCandidates
 from ..timing import CONNECT_S, CONSENT_INTERVAL_S, LOST_AFTER_S, RELEASE_S, RESTART_S
@@ -60,7 +60,7 @@ class Paths:
             callbacks=Callbacks(
                 on_candidate=self._on_candidate,
                 on_withdrawn=self._on_withdrawn,
-                on_datagram=on_datagram,
+                on_datagrams=one_by_one(on_datagram),
                 on_path=on_path,
                 on_broken=on_broken,
                 on_lost=on_lost,

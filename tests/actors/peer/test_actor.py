@@ -5,6 +5,7 @@
 import asyncio
 import gc
 import time
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -114,7 +115,7 @@ class PlayedAgent:
 
     def take(self, datagram: bytes) -> None:
         if not self.closed:
-            self.callbacks.on_datagram(datagram)
+            self.callbacks.on_datagrams(memoryview(bytearray(datagram)), array("I", (0, len(datagram))), 0)
 
     def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
         self.remote.append((candidate, generation))
