@@ -94,9 +94,10 @@ soak: $(STAMP)
 endings: $(STAMP)
 	$(BIN)/python -m tests.endings $(ARGS)
 
-# 1,000 sign-outs on one gateway, and a gateway with 500 clients that leaves; `make test` has smaller numbers.
+# 1,000 sign-outs on one gateway, 1,000 idle clients, and a gateway with 500 that leaves; `make test` has smaller numbers.
 scale: $(STAMP)
 	EXEUNT_SCALE_SIGN_OUTS=$${EXEUNT_SCALE_SIGN_OUTS:-1000} EXEUNT_SCALE_CLIENTS=$${EXEUNT_SCALE_CLIENTS:-500} \
+	  EXEUNT_SCALE_IDLE=$${EXEUNT_SCALE_IDLE:-1000} \
 	  $(BIN)/python -m pytest -s --timeout 1800 tests/system/test_scale.py $(ARGS)
 
 clean:
