@@ -27,14 +27,15 @@ from exeunt.runtime.control import ControlClient, ControlError, ControlUnavailab
 
 from ..contract import Leftovers
 from ..lab import Lab, Namespace, NatKind
+from ..lab.internet import PORTAL_ADDRESS, RELAY_ADDRESSES
 from ..lab.namespace import occupants
-from ..lab.topology import INTERNET_ADDRESSES, RESOURCE_ADDRESS, RESOURCE_NETWORK
+from ..lab.topology import RESOURCE_ADDRESS, RESOURCE_NETWORK
 from ..paths import Paths, current
 from ..portal import administration
 from ..portal.store import Store
 from .home import remove
 
-PORTAL_ADDRESS: Final = INTERNET_ADDRESSES[0]
+RELAY_ADDRESS: Final = RELAY_ADDRESSES[0]
 PORTAL_PORT: Final = 8080
 RELAY_PORT: Final = 3478
 RESOURCE_NAME: Final = "files"
@@ -169,15 +170,16 @@ class Stage:
         client_nat: NatKind | str = NatKind.PORT_RESTRICTED,
         gateway_nat: NatKind | str = NatKind.PORT_RESTRICTED,
         keep_home: bool = False,
+        lab: Lab | None = None,
     ) -> None:
+        """Build it, or take a laboratory that is there, and is then closed with the stage."""
         self.home = home
         self._keep_home = keep_home
         self._before = set(network_leftovers())
-        self.lab = Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
+        self.lab = lab or Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
         self._identities = {namespace.identity: namespace.name for namespace in self.lab.namespaces}
-        internet = self.lab.internet
-        self.portal = Player("portal", internet, home / "portal")
-        self.relay = Player("relay", internet, home / "relay")
+        self.portal = Player("portal", self.lab.portal, home / "portal")
+        self.relay = Player("relay", self.lab.relay, home / "relay")
         self.gateways = [
             Player(f"gateway-{number}", place, home / f"gateway-{number}")
             for number, place in enumerate(self.lab.gateways, start=1)
@@ -207,7 +209,7 @@ class Stage:
                 added = administration.add_gateway(store, gateway.name, site=None, now_unix=now)
                 self._tokens[gateway.name] = added.token
             administration.add_resource(store, RESOURCE_NAME, RESOURCE_NETWORK, site=None)
-            administration.add_relay(store, f"{PORTAL_ADDRESS}:{RELAY_PORT}", self._secret)
+            administration.add_relay(store, f"{RELAY_ADDRESS}:{RELAY_PORT}", self._secret)
 
     @property
     def database(self) -> Path:
@@ -325,7 +327,7 @@ class Stage:
 
     def _start_relay(self) -> None:
         environ = {"EXEUNT_RELAY_SECRET": self._secret}
-        self.relay.start("relay", "run", "--listen", f"{PORTAL_ADDRESS}:{RELAY_PORT}", environ=environ)
+        self.relay.start("relay", "run", "--listen", f"{RELAY_ADDRESS}:{RELAY_PORT}", environ=environ)
 
     def _start_portal(self) -> None:
         listen = f"{PORTAL_ADDRESS}:{PORTAL_PORT}"
@@ -340,7 +342,7 @@ class Stage:
 
     def _portal_listens(self) -> bool:
         try:
-            self.lab.internet.run(lambda: socket.create_connection((PORTAL_ADDRESS, PORTAL_PORT), 0.5).close())
+            self.portal.place.run(lambda: socket.create_connection((PORTAL_ADDRESS, PORTAL_PORT), 0.5).close())
         except OSError:
             return False
         return True
