@@ -19,6 +19,7 @@ from exeunt.runtime.inheritance import DEADLINE_S as INHERITANCE_S
 
 from .ice.consent import PASSIVE_S, RESTS_S
 from .ice.relay import ALLOCATE_TIMEOUT_S
+from .ice.relay_client import FAREWELL_PAUSES_S
 from .portal.timing import (
     CONFIRM_LIMIT_S,
     FAREWELL_LIMIT_S,
@@ -154,6 +155,10 @@ GOODBYE_LATEST_S: Final = 1.8
 LINGER_S: Final = 2.3
 """Who was told goodbye stays so long to acknowledge repetitions: its first acknowledgement may be lost."""
 
+LINGER_LEAVING_S: Final = 0.3
+"""Who leaves has less time: he acknowledges for so long what is said again, since when he was told. Several repetitions
+on a path of 50 ms."""
+
 RELEASE_S: Final = 0.3
 """Closing the ICE agent: TURN allocations are released with lifetime 0, and their answers awaited so long."""
 
@@ -210,11 +215,13 @@ _INEQUALITIES: Final = (
     ("a repetition fits its deadline", GOODBYE_REPEAT_S * 10 < GOODBYE_DEADLINE_S),
     ("a goodbye among many has more time than one alone", GOODBYE_DEADLINE_S < GOODBYE_LATEST_S),
     ("who lingers outlasts who repeats", GOODBYE_LATEST_S < LINGER_S),
+    ("who leaves still hears some repetitions", GOODBYE_REPEAT_MAX_S * 2 <= LINGER_LEAVING_S < LINGER_S),
+    ("a relay is told several times before everybody has left", sum(FAREWELL_PAUSES_S) < RELEASE_S),
     ("closing a peer outlasts goodbye and release", GOODBYE_LATEST_S + RELEASE_S < PEER_CLOSE_S),
     ("the event loop outlasts portal and peers", PORTAL_LEAVE_S + PEER_CLOSE_S < EVENT_LOOP_LEAVE_S),
     ("the stream outlasts its loop and a slow user", EVENT_LOOP_LEAVE_S + 2 * LAST_DELIVERY_S < DRAIN_S),
     ("the supervisor outlasts the stream", DRAIN_S < APPLICATION_LEAVE_S),
-    ("a worker outlasts a peer", PEER_CLOSE_S < WORKER_LEAVE_S),
+    ("a worker outlasts a peer, told goodbye or telling", LINGER_LEAVING_S + PEER_CLOSE_S < WORKER_LEAVE_S),
     ("a worker outlasts its event loop", EVENT_LOOP_LEAVE_S < WORKER_LEAVE_S),
     ("a cut network is named before the handshake gives up", LOST_AFTER_S < ICE_REKEY_ATTEMPT_TIME_S),
     ("consent is asked for long before the verdict", CONSENT_INTERVAL_S * 4 < LOST_AFTER_S),

@@ -25,6 +25,8 @@ ALLOCATE_TIMEOUT_S = 10.0
 """TLS to a far relay takes five round trips; more than this and the session is over or connected otherwise."""
 ALLOCATE_ROUND_TRIPS = 2
 """The first request is refused with the nonce that the second one needs (RFC 8489 section 9.2)."""
+GIVE_BACK_S = 2.0
+"""How long a server is told that what it may have allocated is not wanted, when its answer has not come."""
 ALLOCATION_MISMATCH = 437
 """The server knows nothing of the allocation: it was restarted (RFC 8656 section 18.12)."""
 KEEPALIVE_S = 25.0
@@ -99,7 +101,8 @@ class Relay:
         """Ask a server for a relayed address. Raises OSError, TimeoutError or aioice's TransactionError.
 
         `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
-        ends by itself, `on_doubted` when ICMP says that nobody is there, which is being looked into.
+        ends by itself, `on_doubted` when ICMP says that nobody is there, which is being looked into. Cancelled, it
+        gives back what the server may have allocated; cancelled again, it does not wait for that.
         """
         async with asyncio.timeout(ALLOCATE_TIMEOUT_S) as limit:
             address = (await resolve(server.host, server.port))[0]
@@ -118,7 +121,7 @@ class Relay:
             finally:
                 client.on_gone = None
                 if not allocated:
-                    relay.abandon()
+                    await relay.give_back()
         if is_gone(client):
             raise ConnectionError("the TURN server closed the connection")
         relay._on_doubted = on_doubted
@@ -193,6 +196,18 @@ class Relay:
         self._is_released = True
         self._stop_tasks()
         await bid_farewell(self._client)
+
+    async def give_back(self) -> None:
+        """Release what the server may have allocated, though its answer has not come: that may have been lost.
+
+        Before the server has given us the nonce that an Allocate needs, it has allocated nothing: then close at once.
+        """
+        if self._client.integrity_key is None:
+            self.abandon()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self.release()
 
     def abandon(self) -> None:
         """Say that the allocation is not used any more, and close; a server that did not hear it waits for its end."""

@@ -78,6 +78,7 @@ class Relays:
         self._in_use: dict[int, Relay] = {}
         self._leaving: dict[int, asyncio.Event] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._seen_out: set[asyncio.Task[None]] = set()
         self._path_base: int | None = None
 
     @property
@@ -174,7 +175,9 @@ class Relays:
         kept = {_key(server) for server in servers}
         for tasks in (self._asking, self._asking_again):
             for key in [key for key in tasks if key not in kept]:
-                tasks.pop(key).cancel()
+                task = tasks.pop(key)
+                task.cancel()  # it gives back what it may have been given
+                self._see_out(task)
         for key in [key for key in self._bases if key not in kept]:
             base_id = self._bases.pop(key)
             moved = self._leaving[base_id] = asyncio.Event()
@@ -184,6 +187,11 @@ class Relays:
             task = asyncio.create_task(self._drain(base_id, moved))
             self._draining.add(task)
             task.add_done_callback(self._draining.discard)
+
+    def _see_out(self, task: asyncio.Task[None]) -> None:
+        """Keep a task that takes leave of a server, until it has."""
+        self._seen_out.add(task)
+        task.add_done_callback(self._seen_out.discard)
 
     def note_path(self, base_id: int) -> None:
         """The path goes over this base from now on."""
@@ -204,6 +212,9 @@ class Relays:
         if relay is None:
             return
         self._user.take_relay_gone(base_id, "relay_lost")
+        self._see_out(asyncio.create_task(self._release(relay)))
+
+    async def _release(self, relay: Relay) -> None:
         try:
             async with asyncio.timeout(RELEASE_S):
                 await relay.release()
@@ -218,7 +229,7 @@ class Relays:
         releases = {asyncio.create_task(relay.release()) for relay in self._in_use.values()}
         self._in_use.clear()
         self._bases.clear()
-        return tasks | releases
+        return tasks | self._seen_out | releases
 
 
 def _key(server: IceServer) -> Key:

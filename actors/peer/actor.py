@@ -98,7 +98,6 @@ class PeerConnection(Actor):
         self._gone: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._lingering: asyncio.Task[None] | None = None
         self._paths: Paths | None = None
         self._pings = Pings(self.config.peer)
         self._rtt_ms: float | None = None
@@ -140,7 +139,7 @@ class PeerConnection(Actor):
             return
         cause = Cause.SUPERVISOR_DIED if self.exit_reason == "supervisor_died" else Cause.SHUTTING_DOWN
         await self._close(cause, Initiator.SUPERVISOR, {"stopped": self.exit_reason})
-        await self._release()
+        await self._part()
 
     async def on_crash(self, failure: Failure) -> None:
         """Say goodbye for a handler that failed: the peer is told what happened."""
@@ -149,7 +148,7 @@ class PeerConnection(Actor):
                 self._pump.detach(self)
             return
         await self._close(Cause.WORKER_CRASHED, Initiator.SUPERVISOR, {"error": f"{failure.type}: {failure.message}"})
-        await self._release()
+        await self._part()
 
     # --- messages ---
 
@@ -194,8 +193,9 @@ class PeerConnection(Actor):
         """Say goodbye; answer when it is acknowledged or given up."""
         cause, by = Cause(message.cause), Initiator(message.initiated_by)
         ending = await self._close(cause, by, dict(message.evidence), message.text)
-        await self._release()
-        self.stop()
+        if self._machine.state != "lingering":  # else it has told us, and is still to be answered if it repeats that
+            await self._release()
+            self.stop()
         return PeerEnded(self.config.connection, ending)
 
     @receive(Terminated)
@@ -329,8 +329,9 @@ class PeerConnection(Actor):
                     self._want_restart(event)
                 case Ended():
                     self._ended(event)
-        if self._machine.state == "ended" and self._gone is not None:
+        if self._machine.state == "ended" and self._gone is not None and not self._gone.is_set():
             self._gone.set()
+            self.ref.stop("normal")  # nobody can need an acknowledgement any more
         self._set_timer(self._now())
 
     def _hand_over(self) -> bool:
@@ -396,16 +397,6 @@ class PeerConnection(Actor):
             self._ending.set_result(ending)
         self._pings.give_up()
         self._owner.tell(PeerEnded(self.config.connection, ending))
-        if self._machine.state != "ended":
-            self._lingering = self.node.loop.create_task(self._leave_later())
-        else:
-            self.ref.stop("normal")
-
-    async def _leave_later(self) -> None:
-        """Stop by ourselves once nobody can need an acknowledgement any more."""
-        assert self._gone is not None
-        await self._gone.wait()
-        self.ref.stop("normal")
 
     async def _close(self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any], text: str = "") -> Ending:
         """End the connection, or learn how it has ended already."""
@@ -414,13 +405,19 @@ class PeerConnection(Actor):
         self._drain()
         return await asyncio.wait_for(asyncio.shield(self._ending), GOODBYE_LATEST_S + 0.2)
 
+    async def _part(self) -> None:
+        """Release everything; before that, for a moment, acknowledge what the peer may say again."""
+        self._machine.handle_leaving(self._now())
+        self._drain()
+        if self._machine.state == "lingering" and self._gone is not None:
+            await self._gone.wait()
+        await self._release()
+
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""
         self._pump.detach(self)
         if self._paths is not None:
             await self._paths.release()
-        if self._lingering is not None:
-            self._lingering.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Our goodbye: said until it is acknowledged, or its deadline is over. Pure.
+"""Goodbyes: what a peer's says, and ours, said until it is acknowledged, or its deadline is over. Pure.
 
 Where many are said at once, by a gateway that leaves, their repetitions must not take the time in which the
 acknowledgements are read: the more are under way in this process, the longer each waits before it is said again, and
@@ -25,6 +25,16 @@ from .events import Ended
 
 LAST_WILL: Final = encode_control(Goodbye(reason="worker_crashed", last_will=True))
 """What is said for us if our worker dies. It is the same in every session: nothing is known yet of how it will end."""
+
+
+def said_by(goodbye: Goodbye) -> tuple[Cause, dict[str, Any]]:
+    """Return the cause that a peer's goodbye gives, and what is evidence of it."""
+    plain = goodbye.reason == "unspecified"
+    kind = "last will" if goodbye.last_will else "goodbye"
+    evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
+    if goodbye.text:
+        evidence["text"] = goodbye.text
+    return Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason), evidence
 
 
 class Farewells:

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from ..device.waiting import WaitingPackets
 from ..endings import Cause, Initiator
-from ..timing import HANDSHAKE_S, LINGER_S, LOST_AFTER_S
+from ..timing import HANDSHAKE_S, LINGER_LEAVING_S, LINGER_S, LOST_AFTER_S
 from ..wireguard import HandshakeCompleted, HandshakeFailed, Tunnel
 from .beginning import Beginning
 from .blame import initiator_of
@@ -41,7 +41,7 @@ from .control_packet import (
     is_control,
 )
 from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionChanged
-from .farewell import LAST_WILL, Farewell, Farewells
+from .farewell import LAST_WILL, Farewell, Farewells, said_by
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State
@@ -175,6 +175,12 @@ class Connection:
             self._deadline_at = self._farewell.deadline_at
             self._say_goodbye(now)
             self._drain_tunnel(now)
+
+    def handle_leaving(self, now: float) -> None:
+        """We are about to go, once, and linger no longer than there is time for."""
+        if self.state == "lingering" and self._deadline_at is not None:
+            self._deadline_at += LINGER_LEAVING_S - LINGER_S
+            self.handle_timeout(now)
 
     def handle_lost(self, cause: Cause, evidence: dict[str, Any], last_seen_s_ago: float, now: float) -> None:
         """The path is gone: nothing came from the peer for too long, or (`relay_lost`) its relay is gone."""
@@ -393,12 +399,7 @@ class Connection:
         if goodbye.wants_acknowledgement and self.state != "ended":
             self._seal(encode_control(GoodbyeAcknowledged(identifier=goodbye.identifier)), now)
         if self.state in ("connecting", "established"):
-            plain = goodbye.reason == "unspecified"
-            cause = Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason)
-            kind = "last will" if goodbye.last_will else "goodbye"
-            evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
-            if goodbye.text:
-                evidence["text"] = goodbye.text
+            cause, evidence = said_by(goodbye)
             self._end(
                 cause,
                 initiator_of(cause),

@@ -1,6 +1,6 @@
 """`exeunt admin`: setting up a portal, on its database.
 
-A portal that runs on the database notices by itself. What the commands do is in
+A portal that runs on the database notices at once. What the commands do is in
 `exeunt.clients.portal.administration`.
 """
 

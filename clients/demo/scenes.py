@@ -133,7 +133,7 @@ def access_revoked(stage: Stage, narrator: Narrator, size: int) -> Result:
     _told(stage.client, str(peer["peer"]))
     _told(stage.gateways[0], "client-1")
     took_ms = (time.monotonic() - began) * 1000
-    narrator.say(f"Both sides know, {took_ms:.0f} ms after the command; the portal looks every 100 ms.")
+    narrator.say(f"Both sides know, {took_ms:.0f} ms after the command.")
     _leave_client(stage, narrator, result)
     _expect(stage, result, {"access_revoked"}, "access_revoked")
     return result

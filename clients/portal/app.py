@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from exeunt.actors.portal.messages import MAX_PEER_FRAME_BYTES, PeerKind
 
+from .bell import Bell
 from .counters import PortalCounters
 from .events import ClosedHow, CloseSession
 from .io import PeerQueue, PortalIO
@@ -68,6 +69,7 @@ async def serve_until(
             Store(config.database),
             rng=random.Random(),  # noqa: S311  # spreads load; secrets come from the operating system
             authorization_lifetime_s=config.authorization_lifetime_s,
+            bell=Bell(config.database) if mark.held else None,
         )
         if count is not None:
             count(portal.counters)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from exeunt.actors.portal.codec import encode
 from exeunt.actors.portal.messages import Evidence, PeerKind
 
+from .bell import Bell
 from .counters import PortalCounters
 from .directory import Identity
 from .events import (
@@ -27,7 +28,9 @@ from .machine import PortalMachine
 from .store import Present, SessionEvent, Store
 
 POLL_INTERVAL_S = 0.1
-"""How often to look whether an administrator has changed something; a look costs a few microseconds."""
+"""How often to look whether an administrator has changed something; a look costs a few microseconds. Who rings the bell
+has us look at once.
+"""
 
 QUEUE_LIMIT = 512
 """Messages that wait for a slow reader. The longest lists are single messages, so this is a stuck peer."""
@@ -79,8 +82,10 @@ class PortalIO:
         rng: random.Random,
         now: Callable[[], float] = time.monotonic,
         authorization_lifetime_s: float | None = None,
+        bell: Bell | None = None,
     ) -> None:
         self._store = store
+        self._bell = bell
         self._now = now
         self._unix_offset_s = time.time() - now()
         # The number first: a change between the two is then seen as one, rather than missed.
@@ -104,6 +109,8 @@ class PortalIO:
     def start(self) -> None:
         """Begin to watch the database; nobody is present yet."""
         self._store.set_absent()
+        if self._bell is not None:
+            self._bell.listen(self._look_safely)
         self._watch()
 
     def stopping(self) -> None:
@@ -115,6 +122,8 @@ class PortalIO:
         for handle in (self._poll, self._timer):
             if handle is not None:
                 handle.cancel()
+        if self._bell is not None:
+            self._bell.close()
         self._store.set_absent()
         self._store.close()
 
@@ -153,6 +162,9 @@ class PortalIO:
 
     def _on_poll(self) -> None:
         self._watch()
+        self._look_safely()
+
+    def _look_safely(self) -> None:
         try:
             self._look()
         except sqlite3.OperationalError as error:  # locked, or a full disk: the next look may succeed

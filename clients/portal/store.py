@@ -2,8 +2,9 @@
 
 Several programs use one database at once: the running portal, and each `exeunt admin` command. Write-ahead
 logging lets them read while another writes, and `PRAGMA data_version` tells the portal, for the price of a
-function call, that somebody else has written. That is the whole notification: nothing can be lost, and an
-administrator's command needs neither the portal's address nor its permission.
+function call, that somebody else has written. Nothing can be lost that way, and an administrator's command needs
+neither the portal's address nor its permission. So that the portal need not wait for its next look, whoever has changed
+something rings its bell (`bell`) on closing.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import msgspec
 from exeunt.actors.portal.messages import PeerKind, Transport
 
 from .addresses import tunnel_addresses
+from .bell import ring
 from .directory import Directory, Identity, PeerRecord, RelayRecord, ResourceRecord, SiteRecord
 from .endings import EndingsTable
 from .errors import AlreadyExists, InvalidValue, NotFound
@@ -71,6 +73,7 @@ class Store:
         # The file holds hashes, relay secrets and who talks to whom: nobody else's business (0600).
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
+        self._path = path
         self._database = sqlite3.connect(path, timeout=BUSY_LIMIT_S, isolation_level=None)
         try:
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -83,8 +86,11 @@ class Store:
         self.endings = EndingsTable(self._database)
 
     def close(self) -> None:
-        """Close the database. Other methods then raise."""
+        """Close the database, and ring if it was changed. Other methods then raise."""
+        changed = self._database.total_changes > 0
         self._database.close()
+        if changed:
+            ring(self._path)
 
     def change_number(self) -> int:
         """A number that is another one after any other program has committed a change."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from .document import MatrixDocument, document, write
@@ -39,7 +43,14 @@ def main() -> int:
             print(outcome.trace, flush=True)
 
     lanes = min(options.lanes, len(work))
-    Matrix(work, on_outcome, lanes=lanes, busy=options.busy, keep=options.keep).play()
+    matrix = Matrix(work, on_outcome, lanes=lanes, busy=options.busy, keep=options.keep)
+    try:
+        with ended_by_signals():
+            matrix.play()
+    except Interrupted as interrupted:
+        print(f"{interrupted.number.name}: what runs is ended", flush=True)
+        matrix.abandon()
+        os._exit(128 + interrupted.number)  # a lane may be anywhere
     found = document(outcomes, began_unix=began, machine=machine(), lanes=lanes)
     write(options.output, found)
     everything = rows == all_rows() and len(options.variants) == len(Variant)
@@ -47,6 +58,28 @@ def main() -> int:
     if where is not None:
         where.write_text(page(found))
     return summary(found)
+
+
+class Interrupted(Exception):
+    """Somebody wants it to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Generator[None]:
+    """Have SIGINT and SIGTERM raise Interrupted here, once; a second one ends us as it would anybody."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def summary(found: MatrixDocument) -> int:

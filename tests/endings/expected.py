@@ -52,8 +52,6 @@ TOLD: Final = Limit("told", 50, round_trips=1, with_loss=False)
 WILL: Final = Limit("last will", 250)
 DIED: Final = Limit("process died", 2_000)
 LOST: Final = Limit("network lost", LOST_AFTER_S * 1000 + 1_500, at_least_ms=LOST_AFTER_S * 1000 - 1_500)
-POLLED: Final = Limit("told, after the portal has looked", 150, round_trips=1, with_loss=False)
-"""The portal looks into its database every 100 ms."""
 ASLEEP_S: Final = 60.0
 WOKEN: Final = Limit("on waking up", (ASLEEP_S + STALL_GRACE_S + PROBE_S) * 1000, at_least_ms=ASLEEP_S * 1000)
 """Who wakes up asks first, and concludes nothing before the probes could have been answered."""
@@ -116,6 +114,7 @@ _ROWS = (
     Row("sign-out", "The person signs out.", _said("signed_out"), _told("signed_out")),
     Row("SIGINT", "Ctrl-C, once.", _said("shutting_down"), _told("shutting_down")),
     Row("SIGTERM", "The service manager stops the client.", _said("shutting_down"), _told("shutting_down")),
+    Row("idle", "Nothing has passed for so long as the client was told to wait.", _said("idle"), _told("idle")),
     Row(
         "second signal",
         "SIGINT while the connection's worker hangs, so that nothing happens; then SIGTERM, which forces.",
@@ -209,8 +208,8 @@ _ROWS = (
     Row(
         "access revoked",
         "An administrator takes away the client's access to the resource.",
-        Cell("access_revoked", "portal", True, POLLED),
-        Cell("access_revoked", "portal", True, POLLED),
+        Cell("access_revoked", "portal", True, TOLD),
+        Cell("access_revoked", "portal", True, TOLD),
     ),
     Row(
         "access expired",
@@ -221,8 +220,8 @@ _ROWS = (
     Row(
         "token revoked",
         "An administrator revokes the client's token.",
-        Cell("access_revoked", "portal", True, POLLED),
-        Cell("access_revoked", "portal", True, POLLED),
+        Cell("access_revoked", "portal", True, TOLD),
+        Cell("access_revoked", "portal", True, TOLD),
     ),
     Row(
         "portal down during sign-out",

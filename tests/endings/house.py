@@ -80,12 +80,12 @@ class House(Stage):
 
     # --- the client ---
 
-    def enter(self, variant: Variant) -> None:
-        """Have a new client sign in, on a network as the variant has it."""
+    def enter(self, variant: Variant, options: tuple[str, ...] = ()) -> None:
+        """Have a new client, with these options, sign in, on a network as the variant has it."""
         self.variant = variant
         self.lab.lose(self.lab.client_site, LOSS_PERCENT if variant is Variant.LOSS else 0)
         self.client = self.client.again()
-        self.start_client(*(["--relay-only"] if variant is Variant.RELAY else []))
+        self.start_client(*options, *(["--relay-only"] if variant is Variant.RELAY else []))
         supervisor = psutil.Process(self.client.pid)
         self.tree = [supervisor, *supervisor.children(recursive=True)]
 

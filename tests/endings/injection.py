@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Generator
@@ -61,13 +62,21 @@ def kill_all(processes: list[psutil.Process]) -> float:
     return moment
 
 
-def send_all(processes: list[psutil.Process], number: signal.Signals) -> float:
-    """Send all of them a signal; return the moment, in Unix seconds."""
-    moment = time.time()
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-    return moment
+@contextmanager
+def asleep(processes: list[psutil.Process]) -> Generator[float]:
+    """Have them stand still, the first one first; yield the moment, in Unix seconds.
+
+    They are woken up, the last one first, by a process of its own when we are done or have died, however that was: who
+    stands still hears nobody, not even that it shall end.
+    """
+    pids = [str(process.pid) for process in reversed(processes)]
+    waker = ["sh", "-c", 'read -r _; for pid; do kill -s CONT "$pid"; done', "waker", *pids]
+    with subprocess.Popen(waker, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True):
+        moment = time.time()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+        yield moment
 
 
 def kill(pid: int) -> float:

@@ -7,8 +7,10 @@ a stage that stands idle takes its part.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -77,11 +79,14 @@ class Matrix:
         self._processor = Processor(shares)
         self._lively_lanes = min(lanes, shares * _LANES_A_SHARE)
         self._lock = threading.Lock()
+        self._houses: set[House] = set()
+        self._is_abandoned = False
 
     def play(self) -> None:
         """Play everything; returns when it has been played."""
         lanes = [
-            threading.Thread(target=self._lane, args=(number,), name=f"lane-{number}") for number in range(self._lanes)
+            threading.Thread(target=self._lane, args=(number,), name=f"lane-{number}", daemon=True)
+            for number in range(self._lanes)
         ]
         for lane in lanes:
             lane.start()
@@ -93,6 +98,18 @@ class Matrix:
         with self._lock:
             self._work.clear()
 
+    def abandon(self) -> None:
+        """End everything that was begun, wherever it is: processes that stand still, too. The lanes go no further."""
+        with self._lock:
+            self._is_abandoned = True
+            self._work.clear()
+            houses = list(self._houses)
+        closing = [threading.Thread(target=_give_up, args=(house,)) for house in houses]
+        for one in closing:
+            one.start()
+        for one in closing:
+            one.join()
+
     def _lane(self, number: int) -> None:
         house: House | None = None
         only_waits = number >= self._lively_lanes
@@ -102,7 +119,7 @@ class Matrix:
                 with self._lock:
                     self._on_outcome(outcome)
         if house is not None:
-            house.close()
+            self._close(house)
 
     def _next(self, standing: Needs | None, *, only_waits: bool) -> Turn | None:
         """Take the next turn; among those of its kind, one for the house that stands already."""
@@ -127,15 +144,13 @@ class Matrix:
                 outcome = perform(house, turn.row, turn.variant, self._processor)
                 self._keep_files(house, outcome)
                 if outcome.complaints or outcome.leftovers:  # what is wrong now must not be the next run's
-                    end_client(house)
-                    house.close()
+                    self._close(house)
                     house = None
             except Exception as error:  # noqa: BLE001 - whatever it was, it is this run's result
                 outcome.complaints = [f"not played: {error!r}"]
                 outcome.trace = traceback.format_exc()
                 if house is not None:
-                    end_client(house)
-                    house.close()
+                    self._close(house)
                     house = None
             else:
                 break
@@ -149,15 +164,32 @@ class Matrix:
 
     def _another(self, house: House | None, needs: Needs) -> House:
         if house is not None:
-            house.close()
+            self._close(house)
         with self._processor.share():
             house = House(needs)
+            with self._lock:
+                self._houses.add(house)
             try:
                 house.open()
             except BaseException:
-                house.close()
+                self._close(house)
                 raise
             return house
+
+    def _close(self, house: House) -> None:
+        """Take a house down, with its client; where that is done by somebody else, end the lane."""
+        with self._lock:
+            if self._is_abandoned:
+                sys.exit()
+            self._houses.discard(house)
+        end_client(house)
+        house.close()
+
+
+def _give_up(house: House) -> None:
+    with contextlib.suppress(Exception):
+        end_client(house)
+        house.close()
 
 
 def _no_file(directory: str, names: list[str]) -> list[str]:

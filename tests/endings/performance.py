@@ -89,7 +89,7 @@ def perform(house: House, name: str, variant: Variant, processor: Processor) -> 
     survives = row.survives_in(variant)
     with processor.share():
         before = set(leftovers.relayed_ports(house))
-        house.enter(variant)
+        house.enter(variant, played.options)
         link = house.connect()
         outcome.rtt_ms = link.rtt_ms
         trickle = Trickle(house.lab, CAREFUL if variant is Variant.LOSS else STEADY) if survives else None

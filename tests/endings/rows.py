@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
+import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,9 +29,17 @@ from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
 
+DEVICE: Final = "exeunt0"
+IDLE_S: Final = 2.0
+STRAGGLERS_S: Final = 20.0
+"""On a bad line TCP takes a while to close a connection, and packets of that are traffic, too."""
 CUT_S: Final = 5.0
 PORTAL_AWAY_S: Final = 15.0
 """Longer than the 10 s between two heartbeats: the next one shows the portal that the link is gone."""
+_ETH_P_ALL: Final = 3
+_SO_TIMESTAMPNS: Final = 35
+"""Of linux/if_ether.h and asm-generic/socket.h; Python has neither."""
+_TIMESPEC: Final = struct.Struct("@ll")
 _NONSENSE: Final = "no cause of anything"
 
 Play = Callable[[House, Link], float]
@@ -50,6 +61,8 @@ class Played:
     needs: Needs = field(default_factory=Needs)
     waits: bool = False
     """Most of its time is waiting: many stages may play it side by side."""
+    options: tuple[str, ...] = ()
+    """Of the client's command line."""
     client_ends: bool = False
     """The client's program ends by it."""
     files_stay: bool = False
@@ -86,6 +99,26 @@ def _second_signal(house: House, _link: Link) -> float:
     return moment
 
 
+def _idle(house: House, link: Link) -> float:
+    """The last packet that passed the client's device, whoever sent it, is what idleness is counted from."""
+    with house.lab.client.run(_packets_of_tunnel) as packets:
+        house.open_socket(3.0).close()
+        last, deadline = time.time(), time.monotonic() + IDLE_S + STRAGGLERS_S
+        while house.ending_of(house.client, link) is None and time.monotonic() < deadline:
+            if select.select([packets], [], [], 0.01)[0]:
+                ((_, _, stamp),) = packets.recvmsg(1, socket.CMSG_SPACE(_TIMESPEC.size))[1]
+                seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+                last = seconds + nanoseconds / 1e9
+    return last + IDLE_S
+
+
+def _packets_of_tunnel() -> socket.socket:
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    packets.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    packets.bind((DEVICE, _ETH_P_ALL))
+    return packets
+
+
 # --- crashes ---
 
 
@@ -118,9 +151,8 @@ def _kill_tree(house: House, _link: Link) -> float:
 
 
 def _sleep(house: House, _link: Link) -> float:
-    moment = injection.send_all(house.tree, signal.SIGSTOP)
-    time.sleep(ASLEEP_S)
-    injection.send_all(list(reversed(house.tree)), signal.SIGCONT)
+    with injection.asleep(house.tree) as moment:
+        time.sleep(ASLEEP_S)
     return moment
 
 
@@ -273,6 +305,7 @@ PLAYED: Final = MappingProxyType(
         "sign-out": Played(_sign_out, client_ends=True),
         "SIGINT": Played(_signal(signal.SIGINT), client_ends=True),
         "SIGTERM": Played(_signal(signal.SIGTERM), client_ends=True),
+        "idle": Played(_idle, options=("--idle-after", f"{IDLE_S:g}"), waits=True),
         "second signal": Played(_second_signal, client_ends=True, releases=False),
         "exception in a PeerConnection": Played(_connection_raises),
         "exception in the EventLoop": Played(_loop_raises, client_ends=True),

@@ -34,7 +34,7 @@ async def freed(turn_server: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("lost", [0, 1, 3])
+@pytest.mark.parametrize("lost", [0, 1, 5])
 async def test_leaving_is_said_again_until_it_is_heard(lost: int, turn_server: Any, make_pair: MakePair) -> None:
     a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
     await connect(a, b)
@@ -61,15 +61,59 @@ async def test_who_has_no_time_says_it_once(turn_server: Any) -> None:
     assert turn_server.requests[-1] == ("REFRESH", 0)
 
 
-async def test_an_allocation_whose_answer_nobody_waited_for_is_given_back(turn_server: Any) -> None:
-    turn_server.is_tacit = True
-    asking = asyncio.create_task(allocate(turn(turn_server.address)))
+async def allocated(turn_server: Any) -> None:
     async with asyncio.timeout(2.0):
         while not turn_server.allocations:  # noqa: ASYNC110 - another socket's server
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 4])
+async def test_an_allocation_whose_answer_was_lost_is_given_back(lost: int, turn_server: Any) -> None:
+    turn_server.is_tacit, turn_server.loses = True, lost
+    asking = asyncio.create_task(allocate(turn(turn_server.address)))
+    await allocated(turn_server)
     asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    await freed(turn_server)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert turn_server.allocations == {}
+
+
+@pytest.mark.parametrize("lost", [0, 4])
+async def test_whoever_leaves_while_a_relay_is_asked_gives_back_what_it_gave(
+    lost: int, turn_server: Any, make_pair: MakePair
+) -> None:
+    turn_server.is_tacit, turn_server.loses = True, lost
+    a, _ = make_pair(for_a={"servers": (turn(turn_server.address),)})
+    gathering = asyncio.create_task(a.agent.gather())
+    await allocated(turn_server)
+    await a.agent.close(LEAVING_S)
+    await gathering
+    assert turn_server.allocations == {}
+    assert a.agent.counters["relay_not_released"] == 0
+
+
+async def test_a_server_off_the_list_that_was_asked_gets_back_what_it_gave(
+    turn_server: Any, make_pair: MakePair
+) -> None:
+    turn_server.is_tacit, turn_server.loses = True, 2
+    a, _ = make_pair(for_a={"servers": (turn(turn_server.address),)})
+    gathering = asyncio.create_task(a.agent.gather())
+    await allocated(turn_server)
+    a.agent.set_servers(())
+    await a.agent.close(LEAVING_S)
+    await gathering
+    assert turn_server.allocations == {}
+
+
+async def test_a_server_that_never_answered_delays_nobody(turn_server: Any, make_pair: MakePair) -> None:
+    turn_server.is_mute = True
+    a, _ = make_pair(for_a={"servers": (turn(turn_server.address),)})
+    gathering = asyncio.create_task(a.agent.gather())
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    await a.agent.close(LEAVING_S)
+    await gathering
+    assert time.monotonic() - began < LEAVING_S
 
 
 async def test_a_connection_that_the_server_closes_ends_the_question_at_once() -> None:

@@ -42,7 +42,7 @@ from exeunt.actors.peer.messages import (
 )
 from exeunt.actors.portal.actor_messages import PortalSay
 from exeunt.actors.portal.messages import IceCandidates, RestartIce
-from exeunt.actors.timing import DOUBT_S, PROBE_S, STALL_S
+from exeunt.actors.timing import DOUBT_S, LINGER_S, PROBE_S, STALL_S
 from exeunt.actors.wireguard.testing import ipv4_packet, public_key
 from exeunt.runtime import Actor, Message, Refused, receive
 from exeunt.runtime.codec import Codec
@@ -264,6 +264,54 @@ async def test_whoever_was_told_goodbye_is_gone_after_a_while(sides: dict[str, S
     await gateway.over()
     assert gateway.peer.exit_reason == "normal"
     assert len(gateway.endings()) == 1
+
+
+async def close(side: Side, cause: Cause = Cause.ACCESS_REVOKED) -> Ending:
+    answer: PeerEnded = await side.ref.ask(Close(cause, Initiator.PORTAL))
+    return answer.ending
+
+
+async def told_without_being_heard(sides: dict[str, Side]) -> tuple[Side, asyncio.Task[Ending]]:
+    """The client says goodbye; what the gateway answered is lost, and the client will say it again."""
+    client, gateway = await connected(sides)
+    PlayedAgent.made["controlled"].cut = True
+    saying = asyncio.create_task(close(client))
+    await settle()
+    assert [one.cause for one in gateway.endings()] == [Cause.ACCESS_REVOKED]
+    assert not saying.done()
+    return gateway, saying
+
+
+async def test_whoever_is_to_close_what_has_ended_still_acknowledges(sides: dict[str, Side]) -> None:
+    gateway, saying = await told_without_being_heard(sides)
+    ending = await close(gateway)
+    await settle()
+    assert gateway.endings() == [ending]
+    assert gateway.peer.state == "running"
+    PlayedAgent.made["controlled"].cut = False
+    assert (await saying).acknowledged is True
+
+
+async def test_of_goodbyes_that_cross_both_are_acknowledged_though_one_answer_is_lost(sides: dict[str, Side]) -> None:
+    client, gateway = await connected(sides)
+    PlayedAgent.made["controlled"].cut = True
+    theirs, ours = [asyncio.create_task(close(side)) for side in (gateway, client)]
+    assert (await theirs).acknowledged is True
+    assert not ours.done()
+    PlayedAgent.made["controlled"].cut = False
+    assert (await ours).acknowledged is True
+
+
+async def test_whoever_stops_still_acknowledges_for_a_moment(sides: dict[str, Side]) -> None:
+    gateway, saying = await told_without_being_heard(sides)
+    began = time.monotonic()
+    gateway.ref.stop("shutdown")
+    await settle()
+    PlayedAgent.made["controlled"].cut = False
+    assert (await saying).acknowledged is True
+    await gateway.over()
+    assert time.monotonic() - began < LINGER_S / 2
+    assert PlayedAgent.made["controlled"].closed >= 1
 
 
 async def test_a_stop_is_a_leave_too(sides: dict[str, Side]) -> None:

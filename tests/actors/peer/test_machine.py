@@ -17,7 +17,7 @@ from exeunt.actors.peer.control_packet import (
     encode_control,
 )
 from exeunt.actors.peer.machine import WAITING_PACKETS
-from exeunt.actors.peer.states import TRANSITIONS
+from exeunt.actors.peer.states import TRANSITIONS, State
 from exeunt.actors.timing import (
     GOODBYE_DEADLINE_S,
     GOODBYE_LATEST_S,
@@ -25,6 +25,7 @@ from exeunt.actors.timing import (
     GOODBYE_REPEAT_S,
     GOODBYE_WORK_S,
     HANDSHAKE_S,
+    LINGER_LEAVING_S,
     LINGER_S,
 )
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
@@ -215,6 +216,24 @@ def test_a_lost_acknowledgement_is_said_again_while_lingering(pair: ConnectionPa
     assert pair.ending("client").acknowledged is True
     assert len(pair.endings("gateway")) == 1
     pair.advance(LINGER_S)
+    assert pair.gateway.state == "ended"
+
+
+def test_whoever_leaves_lingers_only_shortly_since_it_was_told(pair: ConnectionPair) -> None:
+    pair.close("client")
+    pair.advance(RTT_MS / 1000)
+    pair.gateway.handle_leaving(pair.now)
+    seen: list[State] = []
+    for seconds in (LINGER_LEAVING_S - RTT_MS / 1000, RTT_MS / 1000):
+        pair.advance(seconds)
+        seen.append(pair.gateway.state)
+    assert seen == ["lingering", "ended"]
+
+
+def test_whoever_was_told_a_while_ago_leaves_at_once(pair: ConnectionPair) -> None:
+    pair.close("client")
+    pair.advance(RTT_MS / 1000 + LINGER_LEAVING_S)
+    pair.gateway.handle_leaving(pair.now)
     assert pair.gateway.state == "ended"
 
 
