@@ -49,12 +49,13 @@ class Cable:
 
     def shout(self, *datagrams: bytes, source: str = STRANGER) -> None:
         """Send datagrams to theirs as they are, from an address that is not our end's."""
+        endpoint = self.theirs.endpoint
 
         def inside() -> None:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
                 stranger.bind((source, 0))
                 for datagram in datagrams:
-                    stranger.sendto(datagram, self.theirs.endpoint)
+                    stranger.sendto(datagram, endpoint)
 
         self.near.run(inside)
 

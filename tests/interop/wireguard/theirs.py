@@ -3,7 +3,6 @@
 import base64
 import os
 import secrets
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -33,15 +32,18 @@ class Theirs:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        self._wait()
-        self.port = self._free_port()
-        self._set("private-key", self._file("private", THEIR_KEY), "listen-port", str(self.port))
-        place.run(lambda: self._switch_on(inner))
+        try:
+            self._wait()
+            self._set("private-key", self._file("private", THEIR_KEY))
+            place.run(lambda: self._switch_on(inner))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def endpoint(self) -> tuple[str, int]:
         """Where it listens."""
-        return self.outer, self.port
+        return self.outer, int(_run("wg", "show", self.name, "listen-port"))
 
     def know_us(
         self,
@@ -63,8 +65,7 @@ class Theirs:
 
     def move(self) -> None:
         """Go on at another port. We are not told."""
-        self.port = self._free_port()
-        self._set("listen-port", str(self.port))
+        self._set("listen-port", "0")
 
     def show(self, what: str) -> str:
         """Return what `wg show` says of its peer: endpoints, transfer, latest-handshakes…"""
@@ -87,14 +88,6 @@ class Theirs:
         path = self._scratch / f"{self.name}.{name}"
         path.write_bytes(base64.b64encode(key))
         return str(path)
-
-    def _free_port(self) -> int:
-        def inside() -> int:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.bind(("0.0.0.0", 0))
-                return int(probe.getsockname()[1])
-
-        return self.place.run(inside)
 
     def _switch_on(self, addresses: tuple[str, ...]) -> None:
         with Links() as links:
