@@ -4,12 +4,17 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 
-.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray chaos soak fuzz endings scale clean
+.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray fuzz fuzz-native chaos soak endings scale clean
 
-$(STAMP): pyproject.toml .ci/requirements.lock
+NATIVE_SOURCES := actors/batch/_native.c actors/batch/_kernel.h
+
+# With a C compiler and Python's headers this builds the native kernel too; without, everything works, only slower.
+$(STAMP): pyproject.toml .ci/requirements.lock $(NATIVE_SOURCES)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r .ci/requirements.lock
+	rm -f actors/batch/_native.*.so
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'from exeunt.actors.batch.choice import choose, choose_why; print(choose().name, "data path:", choose_why())'
 	@touch $@
 
 demo: $(STAMP)
@@ -34,11 +39,11 @@ bench: bench-runtime bench-tunnel
 
 # Peers have a virtual environment of their own. With it goes the built wheel: an editable install costs each process
 # 18 ms at its start. Peers that cannot be installed here are left out of the table.
-$(BENCH_STAMP): $(STAMP) .ci/requirements-bench.lock $(shell find runtime actors clients -name '*.py')
+$(BENCH_STAMP): $(STAMP) .ci/requirements-bench.lock $(NATIVE_SOURCES) $(shell find runtime actors clients -name '*.py')
 	test -d .venv-bench || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --require-hashes -r .ci/requirements-bench.lock || \
 	  .venv-bench/bin/python -m pip install --quiet --require-hashes -r .ci/requirements.lock
-	rm -rf build/lib build/wheel && mkdir -p build
+	rm -rf build/lib* build/temp* build/wheel && mkdir -p build
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel.log
 	.venv-bench/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
@@ -46,8 +51,9 @@ $(BENCH_STAMP): $(STAMP) .ci/requirements-bench.lock $(shell find runtime actors
 bench-runtime: $(BENCH_STAMP)
 	.venv-bench/bin/python -m tests.bench runtime $(ARGS)
 
-bench-tunnel: $(STAMP)
-	$(BIN)/python -m tests.bench tunnel
+# Needs root; wireguard-go's newer package is fetched below build/, and coturn takes part where it is installed.
+bench-tunnel: $(BENCH_STAMP)
+	.venv-bench/bin/python -m tests.bench tunnel $(ARGS)
 
 # Every kind of NAT against every other, twenty connects each, about a quarter of an hour; writes build/nat.json and fails
 # if a cell is not as it must be. Needs root and coturn. The ordinary tests try eight of the pairs.
@@ -60,6 +66,18 @@ lock:
 	  --no-annotate -o .ci/requirements-bench.lock --quiet
 	uv pip compile pyproject.toml --group dev --extra ray --constraint .ci/requirements.lock --generate-hashes --universal --no-header \
 	  --no-annotate -o .ci/requirements-ray.lock --quiet
+
+# Hostile frames and bursts, thrown at the native kernel built under two sanitizers; ARGS: --cases N --first N.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+build/fuzz/_native.so: $(STAMP) $(NATIVE_SOURCES)
+	mkdir -p $(@D)
+	$(CC) -std=c11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Werror \
+	  $(SANITIZE) -shared -fPIC -I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') \
+	  actors/batch/_native.c -o $@ -ldl
+
+fuzz-native: build/fuzz/_native.so
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m tests.actors.batch.fuzz $< $(ARGS)
 
 # The tests of the runtime's reliability at length: 1,000 faults that hit a program of real processes, and 100 seeds of virtual
 # ones; and ten minutes of traffic and killed workers, in which no process may grow. Neither is part of `make test`.

@@ -27,7 +27,9 @@ NatName = Annotated[
 class Finding(Struct, frozen=True, kw_only=True):
     """What one examination found."""
 
-    examination: Annotated[str, Meta(examples=["udp", "nat", "ipv6", "relays", "mtu", "portal", "clock", "tun"])]
+    examination: Annotated[
+        str, Meta(examples=["udp", "nat", "ipv6", "relays", "mtu", "portal", "clock", "tun", "data_path"])
+    ]
     verdict: Verdict
     sentence: str
     hint: str | None = None
@@ -104,6 +106,14 @@ class Rights(Struct, frozen=True, kw_only=True):
     nftables: str | None = None
 
 
+class DataPath(Struct, frozen=True, kw_only=True):
+    """What seals and opens packets in this installation."""
+
+    kernel: Annotated[str, Meta(examples=["native", "pure"])]
+    why: str
+    """The library that does the native one's cipher, or why there is no native one."""
+
+
 class Measured(Struct, frozen=True, kw_only=True):
     """All that was measured."""
 
@@ -122,6 +132,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     clock: Clock | None = None
     instance: str | None = None
     """The running program that told the relays."""
+    data_path: DataPath | None = None
 
 
 class Check(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ that gets it check that address, and such a check makes the controlling side ass
 """
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 
 from aioice import stun
@@ -65,7 +65,7 @@ class IceMachine:
         self._lost_after_s = lost_after_s
         self._rng = rng
         self._counters = counters
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []  # an empty deque has 700 bytes
         self._started_at: float | None = None
         self._is_over = False
         self._local_end = self._remote_end = False
@@ -224,6 +224,22 @@ class IceMachine:
             self.handle_message(base_id, message, source, now)
         return True
 
+    def answer_consent(self, base_id: int, datagram: bytes, source: Address, now: float) -> bytes | None:
+        """Take a check on the selected pair, as each idle peer sends them: return the answer, which is all that follows
+        from it. None: it is something else, for `handle_datagram`.
+        """
+        pair, consent = self.selected, self._consent
+        if pair is None or consent is None or self._is_over or self.is_controlling or datagram[0]:
+            return None
+        if base_id != pair.base.id or source != pair.remote.address or pair.state is not PairState.SUCCEEDED:
+            return None
+        answer = self._checks.answer(pair, datagram)
+        if answer is None:
+            return None
+        self._take_sign(pair, now)
+        consent.handle_alive(now)
+        return answer[0]
+
     def _take_packed(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool | None:
         """Take a datagram on the selected pair the short way; None: it has to go the long way."""
         if datagram[0] == 0:
@@ -265,11 +281,11 @@ class IceMachine:
 
     def poll_transmit(self) -> Transmit | None:
         """Return the next datagram to send."""
-        return self._checks.transmits.popleft() if self._checks.transmits else None
+        return self._checks.transmits.pop(0) if self._checks.transmits else None
 
     def poll_event(self) -> Event | None:
         """Return the next fact."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """When `handle_timeout` wants to be called next, and why; None: not at all."""

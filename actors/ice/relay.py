@@ -9,7 +9,9 @@ server enforces.
 
 import asyncio
 import contextlib
+import os
 import struct
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +19,9 @@ from typing import Any
 
 from aioice import stun
 
-from .agent import Address, IceServer, Route
+from ..grid import on_grid
+from .agent import Address, IceServer, Route, ignore
+from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .hosts import resolve
 from .relay_client import Client, TcpClient, UdpClient, bid_farewell, connect_client, is_gone, leave_at_once
 
@@ -31,6 +35,11 @@ ALLOCATION_MISMATCH = 437
 """The server knows nothing of the allocation: it was restarted (RFC 8656 section 18.12)."""
 KEEPALIVE_S = 25.0
 """Some NATs forget a mapping after 30 s."""
+TRANSACTION_ID_BYTES = 12
+_BINDING_REQUEST = struct.pack("!HHI", 0x0001, 0, 0x2112A442)
+"""Without attributes (RFC 8489 section 5); the transaction id follows."""
+GREETING_S = 0.5
+"""After so long without an answer to what keeps the mapping, the server is questioned."""
 KEEPALIVE_ROUNDS, ROUND_REPETITIONS = 5, 1
 """Given up 7.5 s after the first question, or after one round, 1.5 s (0.5 s, then 1 s), if ICMP says that nobody is
 there."""
@@ -82,6 +91,10 @@ class Relay:
         self._heard_at = now()
         self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(KEEPALIVE_S, ignore)
+        self._greeted_at = 0.0
+        self._greeting = b""
         self.is_silent = False
         """It was given up since it did not answer, and nobody has said that it is not there."""
         self.rtt_ms = 0.0
@@ -93,20 +106,24 @@ class Relay:
         server: IceServer,
         *,
         on_datagram: Callable[[bytes, Address], None],
+        on_datagrams: Callable[[memoryview, "array[int]", Address, int], None],
         on_lost: Callable[[], None],
         on_doubted: Callable[[], None],
         counters: Counter[str],
         now: Callable[[], float],
+        buffer: memoryview,
     ) -> "Relay":
         """Ask a server for a relayed address. Raises OSError, TimeoutError or aioice's TransactionError.
 
-        `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
-        ends by itself, `on_doubted` when ICMP says that nobody is there, which is being looked into. Cancelled, it
-        gives back what the server may have allocated; cancelled again, it does not wait for that.
+        `on_datagram` gets STUN, and what came outside of channels, and the peer that it came from; `on_datagrams` gets
+        data of a burst: a buffer (`buffer`, into which it may be read), the spans, the peer, and their ECN field.
+        `on_lost` is called once if the allocation ends by itself, `on_doubted` when ICMP says that nobody is there,
+        which is being looked into. Cancelled, it gives back what the server may have allocated; cancelled again, it
+        does not wait for that.
         """
         async with asyncio.timeout(ALLOCATE_TIMEOUT_S) as limit:
             address = (await resolve(server.host, server.port))[0]
-            client = await connect_client(server, address, counters)
+            client = await connect_client(server, address, counters, buffer)
             relay = cls(client, counters, now)
             allocated = False
             # Nobody answers on a connection that is gone.
@@ -130,6 +147,17 @@ class Relay:
             relay._heard_at = now()
             on_datagram(data, source)
 
+        def received_burst(data: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+            relay._heard_at = now()
+            on_datagrams(data, spans, source, ecn)
+
+        def answered(message: bytes) -> None:
+            if message[8:20] == relay._greeting:
+                relay._heard_at = now()
+            else:
+                client.datagram_received(message, address)
+
+        client.burst.on_data, client.burst.on_message = received_burst, answered
         client.receiver = _Inbox(received, lambda: None if relay._is_released else on_lost())
         relay._keeping = asyncio.create_task(relay._keep())
         return relay
@@ -150,23 +178,48 @@ class Relay:
 
     def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
         """Send to a peer through the relay, now or, for a few, when its channel is bound; or drop, and say so."""
-        if self._is_released or is_gone(self._client):
-            return False
-        channel = self._channel_to(destination)
+        channel = self._ready_channel(destination)
         if channel is None:
-            self._counters["relay_channels_exhausted"] += 1
             return False
-        now = self._now()
-        if now >= channel.renew_at and channel.binding is None and now >= channel.bind_again_at:
-            channel.binding = asyncio.create_task(self._bind(channel, destination))
-        if now < channel.expires_at:
-            self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
-            return True
+        if self._now() < channel.expires_at:
+            return self._client.send_now(CHANNEL_HEADER.pack(channel.number, len(datagram)) + datagram)
         if len(channel.waiting) >= MAX_WAITING:
             self._counters["relay_waiting_full"] += 1
             return False
         channel.waiting.append(bytes(datagram))
         return True
+
+    def channel(self, destination: Address) -> int | None:
+        """Return the channel to a peer; None: none is bound, and a train has no headers."""
+        channel = self._channels.get(destination)
+        return None if channel is None or self._now() >= channel.expires_at else channel.number
+
+    def send_train(self, train: memoryview, stride: int, destination: Address, ecn: int) -> int:
+        """Send datagrams of `stride` bytes each, the last maybe shorter, with or without headers of a channel of ours;
+        return how many went.
+        """
+        channel = self._ready_channel(destination)
+        if channel is None:
+            return 0
+        is_framed = is_channel_data(train[0])
+        is_bound = self._now() < channel.expires_at
+        if is_bound and is_framed and CHANNEL_HEADER.unpack_from(train)[0] == channel.number:
+            return self._client.send_train(train, stride, ecn)
+        skip = CHANNEL_HEADER.size if is_framed else 0
+        return sum(self.sendto(train[at + skip : at + stride], destination) for at in range(0, len(train), stride))
+
+    def _ready_channel(self, destination: Address) -> _Channel | None:
+        """Return the channel to a peer, and see that it is bound or will be; None (counted): nothing can be sent."""
+        if self._is_released or is_gone(self._client):
+            return None
+        channel = self._channel_to(destination)
+        if channel is None:
+            self._counters["relay_channels_exhausted"] += 1
+            return None
+        now = self._now()
+        if now >= channel.renew_at and channel.binding is None and now >= channel.bind_again_at:
+            channel.binding = asyncio.create_task(self._bind(channel, destination))
+        return channel
 
     def route(self, name: str, destination: Address) -> Route | None:
         """Say how somebody else could send to a peer through this relay; None: it cannot be done."""
@@ -218,6 +271,7 @@ class Relay:
     def _stop_tasks(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
+        self._timer.cancel()
         for channel in self._channels.values():
             if channel.binding is not None:
                 channel.binding.cancel()
@@ -249,7 +303,7 @@ class Relay:
             channel.renew_at = started_at + CHANNEL_RENEWED_AFTER_S
             while channel.waiting:
                 datagram = channel.waiting.popleft()
-                self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
+                self._client.send_now(CHANNEL_HEADER.pack(channel.number, len(datagram)) + datagram)
         finally:
             channel.binding = None
 
@@ -266,9 +320,9 @@ class Relay:
     async def _keep(self) -> None:
         """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(KEEPALIVE_S):
-                    await self._doubted.wait()
+            self._sleep()
+            await self._doubted.wait()
+            self._timer.cancel()
             if not await self._is_there():
                 self.is_silent = not self._is_refused
                 self._counters["relay_silent" if self.is_silent else "relay_refused"] += 1
@@ -276,6 +330,22 @@ class Relay:
                 return
             self._doubted.clear()
             self._is_refused = False
+
+    def _sleep(self) -> None:
+        self._timer = self._loop.call_later(on_grid(self._now() + KEEPALIVE_S, self._now()) - self._now(), self._greet)
+
+    def _greet(self) -> None:
+        """Ask the server how it sees us, the cheap way: most relays are idle, and a gateway has thousands."""
+        self._greeted_at = self._now()
+        self._greeting = os.urandom(TRANSACTION_ID_BYTES)
+        self._client.send_now(_BINDING_REQUEST + self._greeting)
+        self._timer = self._loop.call_later(GREETING_S, self._look)
+
+    def _look(self) -> None:
+        if self._heard_at >= self._greeted_at:
+            self._sleep()
+        else:
+            self._doubted.set()
 
     async def _is_there(self) -> bool:
         asked_at = self._now()

@@ -212,6 +212,17 @@ def nftables(measured: Measured) -> Finding:
     return _finding("nftables", "warning", f"nf_tables cannot be used: {reason.rstrip('.')}.", hint)
 
 
+def data_path(measured: Measured) -> Finding | None:
+    """Say by what packets are sealed and opened. Either is well; one is faster."""
+    found = measured.data_path
+    if found is None:
+        return None
+    if found.kernel == "native":
+        return _finding("data_path", "ok", f"Packets are sealed by native code ({found.why}).")
+    hint = "Native code is faster: install with a C compiler and Python's headers there, without EXEUNT_NATIVE=0."
+    return _finding("data_path", "ok", f"Packets are sealed in pure Python: {found.why}.", hint)
+
+
 def _right(measured: Measured, examination: str, reason: str | None, *, good: str, bad: str, hint: str) -> Finding:
     if reason is None:
         return _finding(examination, "ok", good)
@@ -223,7 +234,7 @@ def _right(measured: Measured, examination: str, reason: str | None, *, good: st
 EXAMINATIONS: Final[tuple[Examination, ...]] = (
     *(udp, nat, nat_ipv6, addresses, ipv6, mtu, relays),
     *(portal, clock),
-    *(tun, net_admin, nftables),
+    *(tun, net_admin, nftables, data_path),
 )
 
 

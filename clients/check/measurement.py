@@ -11,9 +11,10 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
+from exeunt.actors.batch.choice import choose, choose_why
 from exeunt.actors.turn.codec import Address, family_of
 
-from ..check_contract import Clock, Measured, Nat, PathMtu, PortalReach, RelayReach
+from ..check_contract import Clock, DataPath, Measured, Nat, PathMtu, PortalReach, RelayReach
 from ..relay_sockets import outbound_host
 from .discovery import Behaviour, Comparison, Dependence, Discovery
 from .latency import Latency
@@ -61,6 +62,7 @@ async def measure(situation: Situation) -> Measured:
         portal=portal,
         clock=clock,
         instance=situation.instance,
+        data_path=DataPath(kernel=choose().name, why=choose_why()),
     )
 
 

@@ -20,7 +20,15 @@ MARKS: Final = {
     "unknown": ("○", "dim"),
 }
 _OF_THE_NETWORK: Final = ("udp", "nat", "nat_ipv6", "address", "ipv6", "mtu", "relays", "portal")
-_LABELS: Final = {"nat": "NAT", "nat_ipv6": "NAT, IPv6", "udp": "UDP", "ipv6": "IPv6", "mtu": "MTU", "tun": "TUN"}
+_LABELS: Final = {
+    "nat": "NAT",
+    "nat_ipv6": "NAT, IPv6",
+    "udp": "UDP",
+    "ipv6": "IPv6",
+    "mtu": "MTU",
+    "tun": "TUN",
+    "data_path": "data path",
+}
 
 
 def render(check: Check) -> RenderableType:

@@ -15,11 +15,13 @@ import resource
 import secrets
 import sys
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from exeunt.actors.batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
 from exeunt.actors.peer.events import Connected, Ended
@@ -43,6 +45,8 @@ class Visitor:
 
     def __init__(self, name: str, token: str, url: str) -> None:
         self.name = name
+        self.address = ""
+        """Its inner IPv4 address, once it has signed in."""
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._key = X25519PrivateKey.generate()
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -83,11 +87,23 @@ class Visitor:
             self._timer.cancel()
         await self._link.close()
 
+    # --- the inner packets ---
+
+    def send_packet(self, packet: bytes) -> None:
+        """Send an inner packet."""
+        assert self._machine is not None
+        self._machine.handle_packet(packet, time.monotonic())
+        self._drain()
+
+    def on_packet(self, packet: bytes) -> None:
+        """An inner packet has come. For those who send some."""
+
     # --- the portal ---
 
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkJoined(joined=joined):
+                self.address = joined.address_ipv4
                 self._servers = tuple(
                     IceServer(kind="stun", host=relay.host, port=relay.port) for relay in joined.relays
                 )
@@ -130,7 +146,7 @@ class Visitor:
     def _callbacks(self) -> Callbacks:
         return Callbacks(
             on_candidate=self._on_candidate,
-            on_datagram=self._on_datagram,
+            on_datagrams=self._on_datagrams,
             on_path=self._on_path,
             on_lost=self._on_lost,
         )
@@ -151,11 +167,13 @@ class Visitor:
         self._machine.handle_lost(Cause.NETWORK_LOST, {"ice": lost.reason}, lost.last_seen_s_ago, time.monotonic())
         self._drain()
 
-    def _on_datagram(self, datagram: bytes) -> None:
+    def _on_datagrams(self, buffer: memoryview, spans: array[int], _ecn: int) -> None:
         assert self._machine is not None
         assert self._agent is not None
         now = time.monotonic()
-        self._machine.handle_datagram(datagram, now)
+        out = memoryview(bytearray(spans[-2] + spans[-1] + OUT_BYTES_EACH * (len(spans) // 2)))
+        for start, end, _ in self._machine.handle_datagrams(buffer, spans, out, now, coalesce=False):
+            self.on_packet(bytes(out[start + VNET_BYTES : end]))
         if self._machine.tunnel.last_received_at == now:
             self._agent.note_alive()
         self._drain()
@@ -182,6 +200,9 @@ class Visitor:
     def _on_timer(self) -> None:
         self._timer = None
         assert self._machine is not None
+        assert self._agent is not None
+        if self._agent.last_alive is not None:  # as a client does: else silence would have it probe
+            self._machine.handle_alive(self._agent.last_alive)
         self._machine.handle_timeout(time.monotonic())
         self._drain()
 

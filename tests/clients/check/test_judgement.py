@@ -7,7 +7,18 @@ import pytest
 from exeunt.clients.check.discovery import Dependence
 from exeunt.clients.check.judgement import EXAMINATIONS, SEVERITY, judge
 from exeunt.clients.check.measurement import nat_name
-from exeunt.clients.check_contract import Check, Clock, Finding, Measured, Nat, PathMtu, PortalReach, RelayReach, Rights
+from exeunt.clients.check_contract import (
+    Check,
+    Clock,
+    DataPath,
+    Finding,
+    Measured,
+    Nat,
+    PathMtu,
+    PortalReach,
+    RelayReach,
+    Rights,
+)
 from exeunt.clients.output import DEFAULTS, show
 from exeunt.clients.views.check import MARKS, render
 
@@ -34,6 +45,7 @@ GOOD = Measured(
     path_mtus=[PathMtu(relay="relay.example:3478", family=4, packet_bytes=1500)],
     portal=PortalReach(url="wss://portal.example", connect_ms=20.0, answer_ms=10.0),
     clock=Clock(source="the portal's HTTP Date", offset_ms=-300.0, error_ms=1010.0),
+    data_path=DataPath(kernel="native", why="libcrypto 3.0.22"),
 )
 
 
@@ -204,6 +216,14 @@ def test_whatever_is_no_good_comes_with_a_hint() -> None:
     for each in judge(bad, 1.0).findings:
         assert each.hint or each.verdict in ("ok", "unknown"), each
     assert len(judge(bad, 1.0).findings) == len(EXAMINATIONS) - 1, "there is no second NAT"
+
+
+def test_the_data_path_is_named_and_never_a_problem() -> None:
+    assert "(libcrypto 3.0.22)" in finding("data_path").sentence
+    pure = finding("data_path", data_path=DataPath(kernel="pure", why="it has not been built"))
+    assert pure.verdict == "ok"
+    assert "pure Python: it has not been built." in pure.sentence
+    assert pure.hint
 
 
 def page(check: Check, capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -1,0 +1,295 @@
+/* The batch kernel in C, as Python sees it; `native` loads this and nobody else should. Begin with `_kernel.h`.
+ *
+ * Exceptions are for callers that break the contract. The interpreter's lock is free while packets are worked on; the
+ * buffers are held, so nobody resizes them meanwhile, and a key refuses a second thread.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000 /* 3.11, the first whose stable ABI has buffers */
+#include <Python.h>
+
+#include "_kernel.h"
+
+typedef struct {
+    PyObject_HEAD
+    void *context;
+    PyObject *result; /* the class of what is returned */
+    bool busy;
+    uint32_t remote_index;
+    Py_buffer window;
+} Key;
+
+static Key *new_key(PyTypeObject *type, const Py_buffer *bytes, PyObject *result, bool seals)
+{
+    if (bytes->len != KEY_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "a key has 32 bytes");
+        return NULL;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Key *key = (Key *)allocate(type, 0);
+    if (key == NULL)
+        return NULL;
+    key->result = Py_NewRef(result);
+    key->context = new_context(bytes->buf, seals);
+    if (key->context == NULL) {
+        Py_DECREF(key);
+        PyErr_SetString(PyExc_RuntimeError, "libcrypto refuses ChaCha20-Poly1305");
+        return NULL;
+    }
+    return key;
+}
+
+static void key_dealloc(PyObject *self)
+{
+    Key *key = (Key *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (key->context != NULL)
+        crypto.context_free(key->context);
+    if (key->window.obj != NULL)
+        PyBuffer_Release(&key->window);
+    Py_XDECREF(key->result);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static bool is_free(const Key *key)
+{
+    if (key->busy)
+        PyErr_SetString(PyExc_RuntimeError, "a key is used by one thread");
+    return !key->busy;
+}
+
+static bool overlap(const Py_buffer *one, const Py_buffer *other)
+{
+    uintptr_t a = (uintptr_t)one->buf, b = (uintptr_t)other->buf;
+    return a < b + (uintptr_t)other->len && b < a + (uintptr_t)one->len;
+}
+
+/* For PyArg_Parse: an integer of 64 bits, and nothing that would wrap around. */
+static int to_uint64(PyObject *object, void *to)
+{
+    unsigned long long value = PyLong_AsUnsignedLongLong(object);
+    *(uint64_t *)to = value;
+    return PyErr_Occurred() == NULL;
+}
+
+static PyObject *sealing_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    Py_buffer bytes;
+    uint64_t remote_index;
+    PyObject *result;
+    if (!PyArg_ParseTuple(args, "y*O&O", &bytes, to_uint64, &remote_index, &result))
+        return NULL;
+    Key *key = NULL;
+    if (remote_index > UINT32_MAX)
+        PyErr_SetString(PyExc_OverflowError, "an index has 32 bits");
+    else if ((key = new_key(type, &bytes, result, true)) != NULL)
+        key->remote_index = (uint32_t)remote_index;
+    PyBuffer_Release(&bytes);
+    return (PyObject *)key;
+}
+
+static PyObject *seal_into(Key *key, struct sealing *how, const Py_buffer *bytes, const Py_buffer *train)
+{
+    struct frame frame;
+    if (overlap(bytes, train))
+        return PyErr_Format(PyExc_ValueError, "a frame is not sealed into itself");
+    if (!read_frame(bytes->buf, (size_t)bytes->len, &frame))
+        return PyObject_CallFunction(key->result, "iii", 0, 0, 0);
+    size_t stride = datagram_bytes(how, segment_bytes(&frame, 0));
+    if (stride > MAX_STRIDE)
+        return PyObject_CallFunction(key->result, "iii", 0, 0, 0);
+    size_t total = (frame.datagrams - 1) * stride + datagram_bytes(how, segment_bytes(&frame, frame.datagrams - 1));
+    if (total > (size_t)train->len)
+        return PyErr_Format(PyExc_ValueError, "the train needs %zu bytes and has %zd", total, train->len);
+    if (how->counter > UINT64_MAX - frame.datagrams)
+        return PyErr_Format(PyExc_OverflowError, "there are no counters left");
+    bool sealed;
+    key->busy = true;
+    Py_BEGIN_ALLOW_THREADS
+    sealed = seal_frame(how, &frame, train->buf, stride);
+    Py_END_ALLOW_THREADS
+    key->busy = false;
+    if (!sealed)
+        return PyErr_Format(PyExc_RuntimeError, "libcrypto does not seal");
+    return PyObject_CallFunction(
+        key->result, "nnn", (Py_ssize_t)frame.datagrams, (Py_ssize_t)stride, (Py_ssize_t)total);
+}
+
+static PyObject *sealing_seal(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"frame", "train", "counter", "mtu", "channel", NULL};
+    Key *key = (Key *)self;
+    struct sealing how = {.context = key->context, .remote_index = key->remote_index, .channel = -1};
+    Py_buffer frame, train;
+    PyObject *channel = Py_None, *sealed = NULL;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "y*w*O&n|O", names, &frame, &train, to_uint64, &how.counter, &how.mtu, &channel))
+        return NULL;
+    if (!Py_IsNone(channel))
+        how.channel = (int)PyLong_AsLong(channel);
+    if (!PyErr_Occurred() && !Py_IsNone(channel) && (how.channel < 0 || how.channel > UINT16_MAX))
+        PyErr_SetString(PyExc_ValueError, "a channel has 16 bits");
+    if (!PyErr_Occurred() && is_free(key))
+        sealed = seal_into(key, &how, &frame, &train);
+    PyBuffer_Release(&frame);
+    PyBuffer_Release(&train);
+    return sealed;
+}
+
+static PyObject *opening_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    Py_buffer bytes;
+    PyObject *state, *result;
+    if (!PyArg_ParseTuple(args, "y*OO", &bytes, &state, &result))
+        return NULL;
+    Key *key = new_key(type, &bytes, result, false);
+    PyBuffer_Release(&bytes);
+    if (key == NULL)
+        return NULL;
+    if (PyObject_GetBuffer(state, &key->window, PyBUF_WRITABLE) < 0) {
+        Py_DECREF(key);
+        return NULL;
+    }
+    if (key->window.itemsize != 8 || key->window.len != 8 * (1 + WINDOW_WORDS) || (uintptr_t)key->window.buf % 8) {
+        Py_DECREF(key);
+        return PyErr_Format(PyExc_ValueError, "a window's state is an array('Q') of %d", 1 + WINDOW_WORDS);
+    }
+    return (PyObject *)key;
+}
+
+/* Return the number of spans, or -1 and an exception where they are not as agreed. */
+static Py_ssize_t check_spans(const Py_buffer *buffer, const Py_buffer *spans, const Py_buffer *out)
+{
+    const char *wrong = NULL;
+    Py_ssize_t number = spans->len / 8;
+    size_t needed = 0;
+    if (spans->itemsize != 4 || spans->len % 8 || number > MAX_DATAGRAMS)
+        wrong = "spans are an array('I') of at most 1024 pairs";
+    for (Py_ssize_t i = 0; wrong == NULL && i < number; i++) {
+        uint32_t span[2];
+        memcpy(span, (const char *)spans->buf + 8 * i, 8);
+        if (span[1] < HEADER_BYTES + TAG_BYTES || (uint64_t)span[0] + span[1] > (uint64_t)buffer->len)
+            wrong = "a span is too short, or outside the buffer";
+        needed += span[1] - HEADER_BYTES - TAG_BYTES + VNET_BYTES;
+    }
+    if (wrong == NULL && (needed > (size_t)out->len || overlap(buffer, out)))
+        wrong = "out has too little room, or overlaps the buffer";
+    if (wrong != NULL)
+        PyErr_SetString(PyExc_ValueError, wrong);
+    return wrong == NULL ? number : -1;
+}
+
+static PyObject *to_opened(const Key *key, const struct burst *burst)
+{
+    const struct counts *counts = &burst->counts;
+    PyObject *frames = PyList_New((Py_ssize_t)burst->groups);
+    Py_ssize_t start = 0;
+    for (size_t i = 0; frames != NULL && i < burst->groups; i++) {
+        const struct group *group = &burst->group[i];
+        Py_ssize_t end = start + VNET_BYTES + (Py_ssize_t)group->length;
+        PyObject *frame = Py_BuildValue("nni", start, end, (int)group->packets);
+        if (frame == NULL || PyList_SetItem(frames, (Py_ssize_t)i, frame) < 0)
+            Py_CLEAR(frames);
+        start = end;
+    }
+    if (frames == NULL)
+        return NULL;
+    return PyObject_CallFunction(
+        key->result, "Nnnnnnnn", frames, counts->datagrams, counts->octets, counts->keepalives, counts->replayed,
+        counts->forged, counts->malformed, counts->over_limit);
+}
+
+static PyObject *open_into(
+    Key *key, const Py_buffer *buffer, const Py_buffer *spans, const Py_buffer *out, uint64_t limit, bool coalesce)
+{
+    Py_ssize_t number = check_spans(buffer, spans, out);
+    if (number < 0)
+        return NULL;
+    struct burst burst; /* 44 kB of the stack; only what is used is written */
+    burst.bytes = buffer->buf;
+    burst.packets = burst.groups = burst.settled = 0;
+    burst.counts = (struct counts){0};
+    key->busy = true;
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t i = 0; i < number; i++) {
+        uint32_t span[2];
+        memcpy(span, (const char *)spans->buf + 8 * i, 8);
+        open_datagram(key->context, key->window.buf, limit, &burst, span[0], span[1]);
+    }
+    for (size_t i = 0; i < burst.packets; i++) {
+        if (coalesce && burst.packets > 1)
+            examine(burst.bytes + burst.packet[i].at, &burst.packet[i]);
+        group_packet(&burst, (uint16_t)i);
+    }
+    uint8_t *at = out->buf;
+    for (size_t i = 0; i < burst.groups; i++) {
+        write_group(&burst, &burst.group[i], at);
+        at += VNET_BYTES + burst.group[i].length;
+    }
+    Py_END_ALLOW_THREADS
+    key->busy = false;
+    return to_opened(key, &burst);
+}
+
+static PyObject *opening_open(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"buffer", "spans", "out", "limit", "coalesce", NULL};
+    Py_buffer buffer, spans, out;
+    uint64_t limit;
+    int coalesce = true;
+    PyObject *opened = NULL;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "w*y*w*O&|p", names, &buffer, &spans, &out, to_uint64, &limit, &coalesce))
+        return NULL;
+    if (is_free((Key *)self))
+        opened = open_into((Key *)self, &buffer, &spans, &out, limit, coalesce);
+    PyBuffer_Release(&buffer);
+    PyBuffer_Release(&spans);
+    PyBuffer_Release(&out);
+    return opened;
+}
+
+static PyMethodDef sealing_methods[] = {
+    {"seal", (PyCFunction)(void (*)(void))sealing_seal, METH_VARARGS | METH_KEYWORDS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef opening_methods[] = {
+    {"open", (PyCFunction)(void (*)(void))opening_open, METH_VARARGS | METH_KEYWORDS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot sealing_slots[] = {
+    {Py_tp_new, sealing_new}, {Py_tp_dealloc, key_dealloc}, {Py_tp_methods, sealing_methods}, {0, NULL}};
+static PyType_Slot opening_slots[] = {
+    {Py_tp_new, opening_new}, {Py_tp_dealloc, key_dealloc}, {Py_tp_methods, opening_methods}, {0, NULL}};
+
+static PyType_Spec specs[] = {
+    {"exeunt.actors.batch._native.Sealing", sizeof(Key), 0, Py_TPFLAGS_DEFAULT, sealing_slots},
+    {"exeunt.actors.batch._native.Opening", sizeof(Key), 0, Py_TPFLAGS_DEFAULT, opening_slots},
+};
+
+static int execute(PyObject *module)
+{
+    const char *missing = find_crypto();
+    if (missing != NULL) {
+        PyErr_SetString(PyExc_ImportError, missing);
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, &specs[i], NULL);
+        int failed = type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0;
+        Py_XDECREF(type);
+        if (failed)
+            return -1;
+    }
+    return PyModule_AddStringConstant(module, "LIBCRYPTO", crypto.version(0));
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, execute}, {0, NULL}};
+
+static PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_native", .m_doc = "The kernel in C; use `native`.", .m_slots = module_slots};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&module_definition); }
