@@ -3,9 +3,9 @@
     python -m tests.actors.wireguard.fuzzing --count 1000000 --seed 1
     python -m tests.actors.wireguard.fuzzing --atheris -runs=1000000     # with `pip install atheris`
 
-After each datagram: no exception, no packet for the device, nothing sent but by who is under load one cookie reply,
-which is smaller than the handshake message that it answers. And the tunnel is as it was, to the last bit of its replay
-windows and the last timer: its snapshot says so.
+They come one by one, or as bursts to the kernels that open many at once. After each there is no exception, no packet for
+the device, and nothing sent but by who is under load one cookie reply for a handshake message, which is longer. And the
+tunnel is as it was, to the last bit of its replay windows and the last timer: its snapshot says so.
 
 The attacker knows the public keys (so mac1 can be right), has recorded everything, and knows all indices. What he
 cannot do is authenticate. A handshake message that has not arrived yet is not among what is mutated: its sender's index
@@ -14,12 +14,16 @@ is covered by mac1 alone, so he could change that, to no other effect than that 
 
 import argparse
 import importlib
+import itertools
 import random
 import sys
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from exeunt.actors.batch import OUT_BYTES_EACH, Kernel, native
+from exeunt.actors.batch.pure import PureKernel
 from exeunt.actors.wireguard import CookieChecker, MessageType, Tunnel, classify, peek_static, receiver_index
 from exeunt.actors.wireguard.mac import mac1_key
 from exeunt.actors.wireguard.noise import keyed_mac
@@ -32,6 +36,9 @@ PRIVATE_KEYS: dict[Side, bytes] = {"client": b"\x11" * 32, "gateway": b"\x22" * 
 _HANDSHAKE_BYTES = {92, 148}
 _SIGNED = slice(0, -2 * MAC_BYTES)
 _MAC1 = slice(-2 * MAC_BYTES, -MAC_BYTES)
+_BURST, _LONGEST_BYTES = 32, 512
+_BURSTS = (1, 1, 1, 1, 1, 2, 5, _BURST)
+"""Most calls are for one datagram, most datagrams come in bursts."""
 _SNAPSHOT_EVERY = 512
 """A snapshot costs as much as twenty datagrams. Between two of them the cheap signs are looked at."""
 
@@ -45,6 +52,7 @@ class Receiver:
         self._mac1_key = mac1_key(public_key(PRIVATE_KEYS[side]))
         self._private_key = PRIVATE_KEYS[side]
         self._now = pair.now
+        self._out = memoryview(bytearray(_BURST * (_LONGEST_BYTES + OUT_BYTES_EACH)))
         self._before = self._whole()
         self._indices, self._drops = self.tunnel.local_indices, sum(self.tunnel.drops.values())
         self._handled = 0
@@ -60,15 +68,30 @@ class Receiver:
         classify(datagram)
         receiver_index(datagram)
         assert self.tunnel.handle_datagram(datagram, self._now, b"\xc0\0\2\1\x30\x39") is None, datagram.hex()
-        self._handled += 1
+        self._look(datagram, 1)
+
+    def take_burst(self, datagrams: Sequence[bytes]) -> None:
+        """Take in some at once that must change nothing. AssertionError: they did."""
+        spans, buffer = array("I"), bytearray()
+        for datagram in datagrams:
+            spans.extend((len(buffer), len(datagram)))
+            buffer += datagram
+        everything = bytes(buffer)
+        assert self.tunnel.handle_datagrams(memoryview(buffer), spans, self._out, self._now) == [], everything.hex()
+        self._look(everything, len(datagrams))
+
+    def _look(self, datagram: bytes, count: int) -> None:
+        """At the cheap signs; and now and then at everything."""
+        self._handled += count
+        sent = 0
         while (reply := self.tunnel.poll_transmit()) is not None:
             assert self.gated, datagram.hex()
             assert classify(reply) is MessageType.COOKIE_REPLY, datagram.hex()
-            assert len(reply) < len(datagram), datagram.hex()
-            assert self.tunnel.poll_transmit() is None, datagram.hex()
+            sent += len(reply)
+        assert sent < len(datagram) or not sent, datagram.hex()
         assert self.tunnel.poll_event() is None, datagram.hex()
         assert sum(self.tunnel.drops.values()) == self._drops + self._handled, datagram.hex()
-        if self._handled % _SNAPSHOT_EVERY == 0:
+        if self._handled % _SNAPSHOT_EVERY < count:
             self.check()
 
     def peek(self, datagram: bytes) -> None:
@@ -88,8 +111,8 @@ def receivers() -> tuple[list[Receiver], list[bytes]]:
     """Return tunnels that are in use, with several sessions and a handshake under way, and what was recorded."""
     found: list[Receiver] = []
     recorded: list[bytes] = []
-    for gated in (False, True):
-        pair, seen = _busy_pair(gated=gated)
+    for gated, kernel in itertools.product((False, True), _kernels()):
+        pair, seen = _busy_pair(kernel, gated=gated)
         recorded += seen
         unseen = [pair.tunnels[side].encapsulate(ipv4_packet(200), pair.now) for side in SIDES]
         recorded += [datagram for datagram in unseen if datagram is not None]
@@ -97,13 +120,19 @@ def receivers() -> tuple[list[Receiver], list[bytes]]:
     return found, recorded
 
 
-def _busy_pair(*, gated: bool) -> tuple[TunnelPair, list[bytes]]:
+def _kernels() -> list[Kernel]:
+    """All that exist: one in Python, and the one in C where it is built."""
+    compiled = native.load()
+    return [PureKernel(), *([] if compiled is None else [compiled])]
+
+
+def _busy_pair(kernel: Kernel, *, gated: bool) -> tuple[TunnelPair, list[bytes]]:
     """The gateway has a current and a next session, the client two and an initiation that was not answered. Gates are
     under load from the sixth message in a second on.
     """
     keys = [public_key(PRIVATE_KEYS[side]) for side in SIDES]
     gates = [CookieChecker(key, handshakes_per_second=5) if gated else None for key in keys]
-    pair = TunnelPair(client_gate=gates[0], gateway_gate=gates[1])
+    pair = TunnelPair(client_gate=gates[0], gateway_gate=gates[1], kernel=lambda: kernel)
     for _ in range(2):
         pair.connect()
         pair.send("client", ipv4_packet())
@@ -172,14 +201,20 @@ def bombard(count: int, seed: int) -> Counter[str]:
     targets, recorded = receivers()
     rng = random.Random(seed)
     mutator = Mutator(recorded, rng)
-    for number in range(count):
+    left = count
+    while left:
         target = rng.choice(targets)
-        datagram = mutator.next()
+        size = min(left, rng.choice(_BURSTS))
+        datagrams = [mutator.next() for _ in range(size)]
         if rng.random() < 0.25:
-            datagram = target.sign(datagram)
-        target.take(datagram)
-        if number % 100 == 0:
-            target.peek(datagram)
+            datagrams = [target.sign(datagram) for datagram in datagrams]
+        if size == 1:
+            target.take(datagrams[0])
+        else:
+            target.take_burst(datagrams)
+        if rng.random() < 0.01:
+            target.peek(datagrams[0])
+        left -= size
     fates: Counter[str] = Counter()
     for target in targets:
         target.check()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exeunt.actors.batch import OUT_BYTES_EACH, VNET_BYTES, Kernel, native
+from exeunt.actors.batch.pure import PureKernel
 from exeunt.actors.wireguard import DropReason, Limits, Tunnel
 from exeunt.actors.wireguard.snapshot import COUNTER_MARGIN
 from exeunt.actors.wireguard.testing import TunnelPair, ipv4_packet, public_key
@@ -17,6 +21,10 @@ from exeunt.actors.wireguard.wire import MessageType, classify, decode_transport
 PACKETS = 2_000
 CLIENT_KEY, GATEWAY_KEY = b"\x11" * 32, b"\x22" * 32
 COLLISION_S = 1.0
+COMPILED = native.load()
+KERNELS = pytest.mark.parametrize(
+    "kernel", [PureKernel(), *([] if COMPILED is None else [COMPILED])], ids=lambda one: one.name
+)
 
 
 def numbered(number: int) -> bytes:
@@ -56,6 +64,42 @@ def test_damaged_packets_cost_the_good_ones_nothing() -> None:
     drops = pair.gateway.drops  # a damaged one behind its original is refused before its tag is looked at
     assert drops[DropReason.BAD_TAG] + drops[DropReason.REPLAYED_PACKET] == PACKETS
     assert drops[DropReason.BAD_TAG] > 0
+
+
+def in_bursts(tunnel: Tunnel, datagrams: Sequence[bytes], now: float, rng: random.Random) -> list[bytes]:
+    """Have a tunnel open datagrams in bursts of any size; return the packets."""
+    packets: list[bytes] = []
+    at = 0
+    while at < len(datagrams):
+        burst = datagrams[at : at + rng.choice((1, 2, 7, 64, 500))]
+        at += len(burst)
+        spans, buffer = array("I"), bytearray()
+        for datagram in burst:
+            spans.extend((len(buffer), len(datagram)))
+            buffer += datagram
+        out = memoryview(bytearray(len(buffer) + OUT_BYTES_EACH * len(burst)))
+        frames = tunnel.handle_datagrams(memoryview(buffer), spans, out, now, coalesce=False)
+        packets += [bytes(out[start + VNET_BYTES : end]) for start, end, _ in frames]
+    return packets
+
+
+@pytest.mark.slow
+@KERNELS
+def test_so_are_bursts_of_them_with_damaged_ones_among_them(kernel: Kernel) -> None:
+    pair = TunnelPair(kernel=lambda: kernel)
+    pair.connect()
+    rng = random.Random(3)
+    sealed = [pair.client.encapsulate(numbered(number), pair.now) for number in range(PACKETS)]
+    genuine = [datagram for datagram in sealed if datagram is not None]
+    damaged = [datagram[:-1] + bytes([datagram[-1] ^ 1]) for datagram in genuine]
+    datagrams = genuine * 2 + damaged
+    rng.shuffle(datagrams)
+    packets = in_bursts(pair.gateway, datagrams, pair.now, rng)
+    assert sorted(packets) == sorted(numbered(number) for number in range(PACKETS))
+    drops = pair.gateway.drops
+    assert drops[DropReason.BAD_TAG] + drops[DropReason.REPLAYED_PACKET] == 2 * PACKETS
+    assert in_bursts(pair.gateway, genuine, pair.now, rng) == []
+    assert [pair.gateway.handle_datagram(datagram, pair.now) for datagram in genuine] == [None] * PACKETS
 
 
 class Nonces:
