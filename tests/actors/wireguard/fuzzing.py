@@ -3,9 +3,9 @@
     python -m tests.actors.wireguard.fuzzing --count 1000000 --seed 1
     python -m tests.actors.wireguard.fuzzing --atheris -runs=1000000     # with `pip install atheris`
 
-They come one by one, or as bursts to the kernels that open many at once. After each there is no exception, no packet for
-the device, and nothing sent but by who is under load one cookie reply for a handshake message, which is longer. And the
-tunnel is as it was, to the last bit of its replay windows and the last timer: its snapshot says so.
+They come one by one, or as bursts to the kernels that open many at once. After each there is no exception, no packet
+for the device, and nothing sent but by who is under load one cookie reply for a handshake message, which is longer. And
+the tunnel is as it was, to the last bit of its replay windows and the last timer: its snapshot says so.
 
 The attacker knows the public keys (so mac1 can be right), has recorded everything, and knows all indices. What he
 cannot do is authenticate. A handshake message that has not arrived yet is not among what is mutated: its sender's index

@@ -59,6 +59,10 @@ class Cable:
 
         self.near.run(inside)
 
+    def bad_segments(self) -> int:
+        """TCP segments that a kernel on either side has found damaged."""
+        return sum(place.run(_tcp_errors) for place in (self.near, self.far))
+
     def close(self) -> None:
         """Take everything down."""
         for ours in self._ours:
@@ -71,3 +75,9 @@ class Cable:
 
 def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{one}/{64 if ':' in one else 24}" for one in addresses)
+
+
+def _tcp_errors() -> int:
+    table = Path("/proc/thread-self/net/snmp").read_text()
+    names, values = (line.split() for line in table.splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("InErrs")])

@@ -5,12 +5,18 @@ came from (WireGuard paper, section 2.1).
 """
 
 import asyncio
+import contextlib
+import itertools
 import os
 import random
 import socket
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable
 
+from exeunt.actors.batch import OUT_BYTES_EACH, TRAIN_BYTES, Kernel
+from exeunt.actors.batch.choice import choose
+from exeunt.actors.device.frames import FrameDevice, packets_of
 from exeunt.actors.device.tun import open_tun
 from exeunt.actors.network.links import Links
 from exeunt.actors.wireguard import (
@@ -32,6 +38,7 @@ OUR_KEY, THEIR_KEY = b"\x21" * 32, b"\x42" * 32
 MTU = 1400
 PATIENCE_S = 15.0
 _BURST = 64
+_ROOM_BYTES = 2048 + OUT_BYTES_EACH
 _DEVICE = "tun0"
 
 
@@ -50,7 +57,9 @@ class Ours:
         persistent_keepalive_s: float | None = None,
         limits: Limits | None = None,
         gate: CookieChecker | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
+        """With a kernel, frames are sealed and bursts opened at once; without, packets go one by one."""
         self._loop = asyncio.get_running_loop()
         self._place = place
         self._news = asyncio.Event()
@@ -60,6 +69,8 @@ class Ours:
         self.events: list[TunnelEvent] = []
         self.came: Counter[MessageType | None] = Counter()
         """Datagrams that arrived, by what they seem to be."""
+        self.merged = 0
+        """Frames that stood for several packets."""
         self.sent: deque[bytes] = deque(maxlen=_BURST)
         """The latest datagrams that we sent to the peer."""
         self.tunnel = Tunnel(
@@ -72,8 +83,12 @@ class Ours:
             persistent_keepalive_s=persistent_keepalive_s,
             limits=limits,
             gate=gate,
+            kernel=choose if kernel is None else lambda: kernel,
         )
-        self._device = place.run(lambda: open_tun(_DEVICE, mtu=MTU))
+        self._batched = kernel is not None
+        self._device = place.run(lambda: open_tun(_DEVICE, mtu=MTU, offloads=self._batched))
+        self._frames = FrameDevice(self._device)
+        self._train, self._out = memoryview(bytearray(TRAIN_BYTES)), memoryview(bytearray(_BURST * _ROOM_BYTES))
         place.run(lambda: _switch_on(inner))
         self._socket = self._open(outer, 0)
         self._loop.add_reader(self._device, self._from_device)
@@ -144,28 +159,57 @@ class Ours:
     def _from_device(self) -> None:
         for _ in range(_BURST):
             try:
-                packet = os.read(self._device, MTU)
+                frame = self._frames.read()
             except BlockingIOError:
                 break
+            sealed = self.tunnel.seal_frame(frame, self._train, self._loop.time()) if self._batched else None
+            if sealed is None:
+                self._send_packets(packets_of(frame))
+            else:
+                for at in range(0, sealed.total, sealed.stride or 1):
+                    self.send(bytes(self._train[at : min(at + sealed.stride, sealed.total)]))
+        self._drain()
+
+    def _send_packets(self, packets: list[bytes]) -> None:
+        for packet in packets:
             datagram = self.tunnel.encapsulate(packet, self._loop.time())
             if datagram is not None:
                 self.send(datagram)
-        self._drain()
 
     def _from_network(self) -> None:
-        for _ in range(_BURST):
-            try:
-                datagram, source = self._socket.recvfrom(2048)
-            except (BlockingIOError, ConnectionRefusedError):
-                break
-            self.came[classify(datagram)] += 1
+        """Take a burst; those of one source are opened together, if there is a kernel."""
+        arrived: list[tuple[bytes, tuple[str, int]]] = []
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            while len(arrived) < _BURST:
+                arrived.append(self._socket.recvfrom(2048))
+        self.came.update(classify(datagram) for datagram, _ in arrived)
+        for source, burst in itertools.groupby(arrived, key=lambda one: one[1]):
             before = self.tunnel.rx_bytes
-            packet = self.tunnel.handle_datagram(datagram, self._loop.time(), pack_source(*source))
+            datagrams = [datagram for datagram, _ in burst]
+            if self._batched:
+                self._open_burst(datagrams)
+            else:
+                self._open_each(datagrams, source)
             if self.tunnel.rx_bytes != before:
                 self.endpoint = source
+            self._drain(source)
+
+    def _open_burst(self, datagrams: list[bytes]) -> None:
+        spans, buffer = array("I"), bytearray()
+        for datagram in datagrams:
+            spans.extend((len(buffer), len(datagram)))
+            buffer += datagram
+        for start, end, packets in self.tunnel.handle_datagrams(
+            memoryview(buffer), spans, self._out, self._loop.time(), coalesce=self._frames.merges
+        ):
+            self.merged += packets > 1
+            self._frames.write(self._out[start:end], packets)
+
+    def _open_each(self, datagrams: list[bytes], source: tuple[str, int]) -> None:
+        for datagram in datagrams:
+            packet = self.tunnel.handle_datagram(datagram, self._loop.time(), pack_source(*source))
             if packet is not None:
                 os.write(self._device, packet)
-            self._drain(source)
 
     def _on_timer(self) -> None:
         self._timer = None

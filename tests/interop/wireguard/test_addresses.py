@@ -20,11 +20,13 @@ async def test_they_follow_us_to_another_address(cable: Cable) -> None:
     with near, far:
         await carry(near, far, MEGABYTE)
         ours.move(cable.ELSEWHERE)
+        await echo(cable.near, cable.THEIR_INNER[0])  # they learn it from the first packet that we send
         await carry(far, near, MEGABYTE)
         host, port = ours.address
         assert host == cable.ELSEWHERE
         assert cable.theirs.show("endpoints") == f"{host}:{port}"
         ours.move(cable.OURS)
+        await echo(cable.near, cable.THEIR_INNER[0])
         await asyncio.gather(carry(near, far, MEGABYTE), carry(far, near, MEGABYTE))
     assert len(ours.handshakes) == 1
 
