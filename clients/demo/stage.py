@@ -27,15 +27,14 @@ from exeunt.runtime.control import ControlClient, ControlError, ControlUnavailab
 
 from ..contract import Leftovers
 from ..lab import Lab, Namespace, NatKind
-from ..lab.internet import PORTAL_ADDRESS, RELAY_ADDRESSES
 from ..lab.namespace import occupants
-from ..lab.topology import RESOURCE_ADDRESS, RESOURCE_NETWORK
+from ..lab.topology import INTERNET_ADDRESSES, RESOURCE_ADDRESS, RESOURCE_NETWORK
 from ..paths import Paths, current
 from ..portal import administration
 from ..portal.store import Store
 from .home import remove
 
-RELAY_ADDRESS: Final = RELAY_ADDRESSES[0]
+PORTAL_ADDRESS: Final = INTERNET_ADDRESSES[0]
 PORTAL_PORT: Final = 8080
 RELAY_PORT: Final = 3478
 RESOURCE_NAME: Final = "files"
@@ -178,8 +177,9 @@ class Stage:
         self._before = set(network_leftovers())
         self.lab = lab or Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
         self._identities = {namespace.identity: namespace.name for namespace in self.lab.namespaces}
-        self.portal = Player("portal", self.lab.portal, home / "portal")
-        self.relay = Player("relay", self.lab.relay, home / "relay")
+        place = self.lab.relay  # in the internet, or behind a wire of its own
+        self.portal = Player("portal", place, home / "portal")
+        self.relay = Player("relay", place, home / "relay")
         self.gateways = [
             Player(f"gateway-{number}", place, home / f"gateway-{number}")
             for number, place in enumerate(self.lab.gateways, start=1)
@@ -209,7 +209,7 @@ class Stage:
                 added = administration.add_gateway(store, gateway.name, site=None, now_unix=now)
                 self._tokens[gateway.name] = added.token
             administration.add_resource(store, RESOURCE_NAME, RESOURCE_NETWORK, site=None)
-            administration.add_relay(store, f"{RELAY_ADDRESS}:{RELAY_PORT}", self._secret)
+            administration.add_relay(store, f"{PORTAL_ADDRESS}:{RELAY_PORT}", self._secret)
 
     @property
     def database(self) -> Path:
@@ -327,7 +327,7 @@ class Stage:
 
     def _start_relay(self) -> None:
         environ = {"EXEUNT_RELAY_SECRET": self._secret}
-        self.relay.start("relay", "run", "--listen", f"{RELAY_ADDRESS}:{RELAY_PORT}", environ=environ)
+        self.relay.start("relay", "run", "--listen", f"{PORTAL_ADDRESS}:{RELAY_PORT}", environ=environ)
 
     def _start_portal(self) -> None:
         listen = f"{PORTAL_ADDRESS}:{PORTAL_PORT}"

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from exeunt.actors.network import leftovers
-from exeunt.clients.demo.stage import PORTAL_PORT, Stage
-from exeunt.clients.lab.internet import PORTAL_ADDRESS
+from exeunt.clients.demo.stage import PORTAL_ADDRESS, PORTAL_PORT, Stage
 from exeunt.runtime.trace import group, load
 
 APP = Path(__file__).with_name("embedded.py")

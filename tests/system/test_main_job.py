@@ -18,7 +18,6 @@ from exeunt.actors.endings import Ending
 from exeunt.clients.demo.resource import download
 from exeunt.clients.demo.scenes import current_peer, leave_trace
 from exeunt.clients.demo.stage import Player, Stage
-from exeunt.clients.lab.internet import PORTAL_ADDRESS
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.store import Store
@@ -228,7 +227,7 @@ def test_signing_in_again_begins_another_session_in_the_same_program(stage: Stag
     with contextlib.closing(Store(stage.database)) as store:
         token = administration.add_client(store, "client-2", now_unix=time.time()).token
     environ = {**os.environ, "EXEUNT_HOME": str(stage.client.home), "EXEUNT_TOKEN": token}
-    sign_in = [*stage_python(), "-m", "exeunt.clients", "sign-in", "--portal", f"ws://{PORTAL_ADDRESS}:8080"]
+    sign_in = [*stage_python(), "-m", "exeunt.clients", "sign-in", "--portal", "ws://192.0.2.1:8080"]
     subprocess.run(sign_in, env=environ, check=True, capture_output=True)
     ending = wait_for_ending(stage.gateways[0])
     assert (ending.peer, ending.cause, ending.acknowledged) == ("client-1", "replaced", True)
@@ -265,7 +264,7 @@ def test_nothing_is_left(stage: Stage) -> None:
 
 def test_two_programs_of_one_name_are_refused(stage: Stage) -> None:
     environ = {**os.environ, "EXEUNT_HOME": str(stage.client.home), "EXEUNT_TOKEN": "client.x"}
-    argv = [*stage_python(), "-m", "exeunt.clients", "client", "run", "--portal", f"ws://{PORTAL_ADDRESS}:8080"]
+    argv = [*stage_python(), "-m", "exeunt.clients", "client", "run", "--portal", "ws://192.0.2.1:8080"]
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 1
     assert "runs already" in done.stderr

@@ -24,8 +24,7 @@ from tests.endings.clock import unix
 from tests.endings.leftovers import relayed_ports
 from tests.system.kernel_tables import count_elements, count_flows
 
-from exeunt.clients.demo.stage import PORTAL_PORT, Player, Stage
-from exeunt.clients.lab.internet import PORTAL_ADDRESS
+from exeunt.clients.demo.stage import PORTAL_ADDRESS, PORTAL_PORT, Player, Stage
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.store import Store
 

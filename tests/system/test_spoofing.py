@@ -20,9 +20,8 @@ from tests.system.inner_packets import Listener, Tap, udp_packet, wait_until
 
 from exeunt.actors.network.firewall import table_name
 from exeunt.clients.demo.home import make_home
-from exeunt.clients.demo.stage import PORTAL_PORT, Player, Stage
+from exeunt.clients.demo.stage import PORTAL_ADDRESS, PORTAL_PORT, Player, Stage
 from exeunt.clients.lab import Namespace
-from exeunt.clients.lab.internet import PORTAL_ADDRESS
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.store import Store
