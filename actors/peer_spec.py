@@ -35,6 +35,7 @@ def peer_spec(
         private_key=config.private_key,
         servers=servers,
         networks=record.networks,
+        mtu=config.mtu,
         excluded_hosts=tuple(one for one in (joined.address_ipv4, joined.address_ipv6) if one),
         relay_only=config.relay_only,
         lost_after_s=config.lost_after_s,

@@ -21,10 +21,14 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from ..batch.contract import OUT_BYTES_EACH, VNET_BYTES
+from ..batch.vnet import NOTHING_LEFT
 from .ecn import NOT_ECT, carry_inward
 from .frames import FrameDevice, packets_of
+from .icmp import IcmpErrors
 from .intents import Intents
+from .mss import SYN_BYTES_MAX, clamp_mss
 from .packet import IpHeader, read_header, source_of
+from .reach import Reach, refused_mtu
 from .routes import AllowedIPs
 from .trains import Trains
 
@@ -38,6 +42,9 @@ is 64, which is as many as one datagram train has."""
 
 class Sink(Protocol):
     """Who carries packets to a peer."""
+
+    reach: Reach
+    """What gets through to it."""
 
     def send_frame(self, frame: memoryview) -> bool:
         """Carry a frame, or what it stands for; never blocks, drops if it must. False: it makes no sense.
@@ -75,10 +82,11 @@ class Pump:
         self._filling: Sink | None = None
         """Who may have put off sending."""
         self._out = memoryview(bytearray())
+        self._errors = IcmpErrors()
         self.trains = Trains()
         """Where frames are sealed, for every sink."""
         self.counters: Counter[str] = Counter()
-        """What was dropped, by reason."""
+        """What was dropped, by reason; and how many SYNs had to ask for less."""
 
     # --- the device ---
 
@@ -153,6 +161,8 @@ class Pump:
             elif ecn and not carry_inward(packet, ecn):
                 self.counters["congested_inbound"] += packets
             else:
+                if end - start <= VNET_BYTES + SYN_BYTES_MAX and clamp_mss(out[start:end], sink.reach.mtu):
+                    self.counters["mss_lowered"] += 1
                 try:
                     self._device.write(out[start:end], packets)
                 except OSError:
@@ -206,6 +216,14 @@ class Pump:
             return
         sink = self._sinks.lookup(header.destination)
         if sink is not None:
+            reach = sink.reach
+            if header.total_bytes <= SYN_BYTES_MAX:
+                if clamp_mss(frame, reach.mtu):
+                    self.counters["mss_lowered"] += 1
+            elif reach.limit and (mtu := refused_mtu(frame, header, reach.limit)):
+                self.counters["too_big"] += 1
+                self._answer(self._errors.too_big(packet, header, mtu, time.monotonic()))
+                return
             if sink is not self._filling:
                 self._fill(sink)
             if not sink.send_frame(frame):
@@ -213,6 +231,12 @@ class Pump:
             return
         for one in packets_of(frame):
             self._keep(one, header)
+
+    def _answer(self, error: bytes | None) -> None:
+        """Tell a sender, by ICMP, what became of its packet."""
+        if error is not None and self._device is not None:
+            with contextlib.suppress(OSError):
+                self._device.write(memoryview(NOTHING_LEFT + error), 1)
 
     def _fill(self, sink: Sink | None) -> None:
         """This sink is given frames now; the one before it sends what it has."""

@@ -42,6 +42,7 @@ from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
+from .whole import permit_fragments
 
 FAMILIES = {"udp4": socket.AF_INET, "udp6": socket.AF_INET6}
 _WILDCARDS = {"udp4": "0.0.0.0", "udp6": "::"}
@@ -323,6 +324,7 @@ def _open(name: str, family: socket.AddressFamily) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         prepare(sock)
+        permit_fragments(sock)
         sock.bind((_WILDCARDS[name], 0))
     except BaseException:
         sock.close()

@@ -16,6 +16,7 @@ from .ancillary import ANCILLARY_BYTES, UNREACHABLE, arrival_of, prepare_trains
 from .burst import MAX_DATAGRAM_BYTES, MAX_READS
 from .candidate import ip_version
 from .trains import Sender
+from .whole import permit_fragments
 
 SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 """Asked for in both directions; the kernel grants at most net.core.rmem_max and wmem_max."""
@@ -82,6 +83,7 @@ class UdpSocket:
             sock.setblocking(False)
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+            permit_fragments(sock)
             sock.connect(remote)
             return cls(sock, reader, buffer, counters, on_closed=on_closed, on_refused=on_refused)
         except BaseException:

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import secrets
 import time
 from array import array
@@ -33,10 +32,11 @@ from ..endings import Cause, Ending, EndingBook, Initiator
 from ..grid import on_grid
 from ..ice import Lost, Path
 from ..ice.agent import RelayLoss
+from ..ice.whole import send_whole
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
-from ..timing import GOODBYE_LATEST_S, HANDSHAKE_REPEAT_S, HANDSHAKE_S, SESSION_KEEPALIVE_S
-from ..wireguard import Limits, PrefixedIndices, Tunnel
+from ..timing import GOODBYE_LATEST_S
+from ..wireguard import PrefixedIndices
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
 from .machine import Connection
@@ -63,6 +63,7 @@ from .pings import Pings
 from .record import description_of, ending_of, last_seen_s_ago
 from .restarts import RestartWanted
 from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
+from .tunnel_of import tunnel_of
 from .will import Will
 
 logger = logging.getLogger(__name__)
@@ -79,23 +80,15 @@ class PeerConnection(Actor):
         self.config = msgspec.convert(config, PeerConfig, builtin_types=(bytes,))
         self._initiator = self.config.side == "client"
         self._indices = PrefixedIndices(secrets.randbits(24))
-        tunnel = Tunnel(
-            private_key=self.config.private_key,
-            peer_public_key=self.config.peer_public_key,
-            preshared_key=self.config.preshared_key,
-            initiator=self._initiator,
-            allocate_index=self._indices,
-            rng=random.Random(),  # noqa: S311 - timer jitter, not a key
-            persistent_keepalive_s=SESSION_KEEPALIVE_S if self._initiator else None,
-            limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
-        )
         self._machine = Connection(
-            tunnel,
+            tunnel_of(self.config, self._indices),
             initiator=self._initiator,
             identifier=lambda: os.urandom(8),
             lost_after_s=self.config.lost_after_s,
             idle_after_s=self.config.idle_after_s,
+            mtu=self.config.mtu,
         )
+        self.reach = self._machine.path_mtu.reach
         self._book = EndingBook(FilePath(self.config.endings_file))
         self._started_ns = time.time_ns()
         self._ending: asyncio.Future[Ending] | None = None
@@ -325,6 +318,8 @@ class PeerConnection(Actor):
     def _transmit(self) -> None:
         while (datagram := self._machine.poll_transmit()) is not None:
             self.paths.agent.send(datagram)
+        while (datagram := self._machine.path_mtu.poll_transmit()) is not None:
+            send_whole(self.paths.agent, datagram)
 
     def _drain(self) -> None:
         self._transmit()

@@ -8,8 +8,8 @@ that carries it authenticates it; nothing else does.
     0, 1   assigned IPs, domain   known from another data plane; recognised and ignored
     2      goodbye                empty, or version u8, reason u8, flags u16, identifier 8 B, elapsed_ms u32, text
     0x45   goodbye acknowledged   identifier 8 B
-    0x46   probe                  identifier 8 B, timestamp u64
-    0x47   probe reply            the same, echoed
+    0x46   probe                  identifier 8 B, timestamp u64, zeros up to the size that is probed
+    0x47   probe reply            identifier and timestamp, echoed
 
 All integers are big-endian. These are events, not requests: delivery is not guaranteed, so who needs it repeats, and
 receivers are idempotent by the identifier. Unknown types are ignored, so either side may be newer. Of the goodbye's
@@ -119,7 +119,7 @@ class GoodbyeAcknowledged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """Are you there? The timestamp is the sender's own business."""
+    """Are you there? The timestamp is the sender's own business; the packet may be longer than it need be."""
 
     identifier: bytes
     timestamp: int
@@ -170,8 +170,9 @@ def has_control_mark(buffer: memoryview, at: int) -> bool:
     return buffer[at + _NEXT_HEADER_AT] == _NEXT_HEADER
 
 
-def encode_control(event: ControlEvent) -> bytes:
-    """Return the inner packet that carries an event. A text too long for it is cut at a character.
+def encode_control(event: ControlEvent, size: int = 0) -> bytes:
+    """Return the inner packet that carries an event. A text too long for it is cut at a character; a probe's packet has
+    at least `size` bytes.
 
     Raises:
         ValueError: an identifier is not 8 bytes, a number does not fit, or the reason has no code.
@@ -182,7 +183,7 @@ def encode_control(event: ControlEvent) -> bytes:
         case GoodbyeAcknowledged():
             return _packet(EventType.GOODBYE_ACKNOWLEDGED, _checked(event.identifier))
         case Probe():
-            return _packet(EventType.PROBE, _encode_probe(event))
+            return _packet(EventType.PROBE, _encode_probe(event).ljust(size - _CONTROL_BYTES, b"\0"))
         case ProbeReply():
             return _packet(EventType.PROBE_REPLY, _encode_probe(event))
 
@@ -207,10 +208,12 @@ def decode_control(packet: bytes | memoryview) -> ControlPacket | None:
             return _decode_goodbye(payload)
         case EventType.GOODBYE_ACKNOWLEDGED if len(payload) == IDENTIFIER_BYTES:
             return GoodbyeAcknowledged(identifier=payload)
-        case EventType.PROBE | EventType.PROBE_REPLY if len(payload) == _PROBE.size:
+        case EventType.PROBE if len(payload) >= _PROBE.size:
+            identifier, timestamp = _PROBE.unpack_from(payload)
+            return Probe(identifier=identifier, timestamp=timestamp)
+        case EventType.PROBE_REPLY if len(payload) == _PROBE.size:
             identifier, timestamp = _PROBE.unpack(payload)
-            kind = Probe if event_type == EventType.PROBE else ProbeReply
-            return kind(identifier=identifier, timestamp=timestamp)
+            return ProbeReply(identifier=identifier, timestamp=timestamp)
         case EventType.GOODBYE_ACKNOWLEDGED | EventType.PROBE | EventType.PROBE_REPLY:
             return Malformed(event_type=event_type, evidence="payload has the wrong size")
         case _:

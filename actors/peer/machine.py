@@ -47,6 +47,7 @@ from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionC
 from .farewell import LAST_WILL, Farewell, Farewells, told_ending
 from .idle import Idle
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
+from .path_mtu import BASE_MTU, PathMtu
 from .probes import Probes
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State
@@ -63,9 +64,10 @@ class Connection:
         identifier: Callable[[], bytes],
         lost_after_s: float = LOST_AFTER_S,
         idle_after_s: float | None = None,
+        mtu: int = BASE_MTU,
     ) -> None:
         """`identifier` draws the 8 random bytes that a goodbye or a probe is recognised by. Without traffic for
-        `idle_after_s` we end the connection; None: never.
+        `idle_after_s` we end the connection; None: never. `mtu` is the device's, in bytes.
         """
         self.tunnel = tunnel
         self.state: State = "connecting"
@@ -88,6 +90,7 @@ class Connection:
         self._farewell: Farewell | None = None
         self._deadline_at: float | None = None
         self._probes = Probes(identifier)
+        self.path_mtu = PathMtu(identifier, most=mtu)
 
     # --- in ---
 
@@ -97,6 +100,7 @@ class Connection:
         first, self.has_path = not self.has_path, True
         if self._liveness is not None:
             self._liveness.handle_path(rtt_ms / 1000, now)
+            self.path_mtu.handle_path(rtt_ms / 1000, now)
         if first and self.state == "connecting":
             if self._initiator:
                 self.tunnel.connect(now)
@@ -286,20 +290,17 @@ class Connection:
         """Return when to call `handle_timeout`, and why; None when nothing is due ever."""
         if self.state == "ended":
             return None
-        due = [timeout for timeout in (self.tunnel.poll_timeout(),) if timeout is not None]
+        due: list[tuple[float, str] | None] = [self.tunnel.poll_timeout()]
         if self.state == "closing" and self._farewell is not None:
             due.append((self._farewell.repeat_at, "goodbye is repeated"))
         if self._deadline_at is not None:
             due.append((self._deadline_at, DEADLINES[self.state]))
-        if self.state == "connecting" and (overdue := self._beginning.poll_timeout()) is not None:
-            due.append(overdue)
+        if self.state == "connecting":
+            due += [self._beginning.poll_timeout(), self.restarts.poll_timeout()]
         if self.state == "established" and self._liveness is not None:
-            due.append(self._liveness.poll_timeout())
-            if (idle := self._idle.poll_timeout()) is not None:
-                due.append(idle)
-        if (again := self.restarts.poll_timeout()) is not None and self.state in ("connecting", "established"):
-            due.append(again)
-        return min(due, default=None)
+            due += [self._liveness.poll_timeout(), self._idle.poll_timeout(), self.restarts.poll_timeout()]
+            due.append(self.path_mtu.poll_timeout())
+        return min((one for one in due if one is not None), default=None)
 
     # --- inside ---
 
@@ -312,6 +313,7 @@ class Connection:
         if self._liveness is not None:
             self._liveness.handle_timeout(now)
             self._drain_liveness(now)
+        self.path_mtu.handle_timeout(self.tunnel, now)
 
     def _establish(self, handshake: HandshakeCompleted, now: float) -> None:
         self._move("handshake")
@@ -327,6 +329,7 @@ class Connection:
         self.rtt_ms = rtt_ms
         self._liveness = Liveness(lost_after_s=self._lost_after_s, now=now)
         self._liveness.handle_rtt(self.rtt_ms / 1000)
+        self.path_mtu.handle_path(self.rtt_ms / 1000, now)
         self._idle.begin(now)
 
     def _drain_liveness(self, now: float) -> None:
@@ -351,8 +354,7 @@ class Connection:
             self._move("lost")
 
     def _drain_restarts(self) -> None:
-        while (wanted := self.restarts.poll_event()) is not None:
-            self._events.append(wanted)
+        self._events.extend(iter(self.restarts.poll_event, None))
 
     def _seal(self, packet: bytes, now: float) -> None:
         datagram = self.tunnel.encapsulate(packet, now)
@@ -362,8 +364,7 @@ class Connection:
             self._liveness.handle_sent(now)
 
     def _drain_tunnel(self, now: float) -> None:
-        while (datagram := self.tunnel.poll_transmit()) is not None:
-            self._transmits.append(datagram)
+        self._transmits.extend(iter(self.tunnel.poll_transmit, None))
         while (event := self.tunnel.poll_event()) is not None:
             if isinstance(event, HandshakeCompleted):
                 if self.state == "connecting":
@@ -408,6 +409,7 @@ class Connection:
     def _probe_answered(self, identifier: bytes, now: float) -> None:
         answered = self._probes.answered(identifier, now)
         if answered is None:
+            self.path_mtu.handle_reply(identifier, now)
             return
         token, rtt_s = answered
         self.rtt_ms = rtt_s * 1000

@@ -42,6 +42,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[RelayServer, ...] = ()
     networks: tuple[str, ...] = ()
     """Inner networks that this peer may send from, and that lead to it."""
+    mtu: int = 1280
+    """Of the device, in bytes."""
     excluded_hosts: tuple[str, ...] = ()
     """Our own tunnel addresses: never offered as candidates."""
     relay_only: bool = False

@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.actors.batch.oracle import Tcp, frame_of
+from tests.actors.batch.oracle import packets_of as cut_up
+from tests.actors.device.test_mss import mss, syn
 
 from exeunt.actors.batch.contract import VNET_BYTES
 from exeunt.actors.device.frames import packets_of
 from exeunt.actors.device.packet import read_header
 from exeunt.actors.device.pump import Pump
+from exeunt.actors.device.reach import Reach, refused_mtu
 from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.wireguard.testing import ipv4_packet
 
@@ -34,7 +38,8 @@ def cut_short(size: int) -> bytes:
 class Sink:
     """Takes frames apart, and notes when it was told to send them."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Reach | None = None) -> None:
+        self.reach = reach or Reach()
         self.packets: list[bytes] = []
         self.flushed: list[int] = []
 
@@ -212,6 +217,63 @@ async def test_a_full_device_drops(bench: Bench) -> None:
     for _ in range(5_000):
         bench.deliver(sink, packet("10.0.0.1", US, bytes(1200)))
     assert bench.pump.counters["device_full"] > 0
+
+
+async def test_syns_in_both_directions_ask_for_what_the_path_takes(bench: Bench) -> None:
+    sink = Sink(Reach(1232, 1232))
+    bench.pump.attach(sink, ("0.0.0.0/0", "::/0"))
+    for version, fitting in ((4, 1192), (6, 1172)):
+        await bench.send(syn(mss(1240), version=version))
+        assert sink.packets.pop() == syn(mss(fitting), version=version)
+        bench.deliver(sink, syn(mss(1460), version=version))
+        assert bench.received() == [syn(mss(fitting), version=version)]
+    assert bench.pump.counters["mss_lowered"] == 4
+
+
+async def test_what_is_too_long_for_the_path_is_answered(bench: Bench) -> None:
+    sink = Sink(Reach(1232, 1232))
+    bench.pump.attach(sink, ("0.0.0.0/0", "::/0"))
+    fitting, too_long = (bytearray(packet(US, "10.0.0.1", bytes(size))) for size in (1212, 1213))
+    for one in (fitting, too_long):
+        one[6] = 0x40  # not to be fragmented
+    await bench.send(bytes(fitting), bytes(too_long))
+    assert sink.packets == [bytes(fitting)]
+    (error,) = bench.received()
+    assert (error[9], error[20], error[21], error[26:28]) == (1, 3, 4, (1232).to_bytes(2, "big"))
+    assert error[28:] == too_long[: len(error) - 28]
+    assert bench.pump.counters["too_big"] == 1
+
+
+async def test_what_may_be_fragmented_or_is_no_longer_than_every_link_takes_goes_as_it_is(bench: Bench) -> None:
+    sink = Sink(Reach(1232, 1232))
+    bench.pump.attach(sink, ("0.0.0.0/0", "::/0"))
+    ours = [packet(US, "10.0.0.1", bytes(1240)), packet("fd65::1", "fd00::7", bytes(1240))]
+    await bench.send(*ours)
+    assert sink.packets == ours
+    await bench.send(packet("fd65::1", "fd00::7", bytes(1241)))
+    assert sink.packets == ours
+    (error,) = bench.received()
+    assert (error[40], error[44:48]) == (2, (1280).to_bytes(4, "big"))
+
+
+async def test_a_path_that_takes_all_of_the_device_refuses_nothing(bench: Bench) -> None:
+    sink = Sink(Reach(1400))
+    bench.pump.attach(sink, ("0.0.0.0/0",))
+    long = bytearray(packet(US, "10.0.0.1", bytes(1400)))
+    long[6] = 0x40
+    await bench.send(bytes(long))
+    assert sink.packets == [bytes(long)]
+
+
+def test_of_frames_the_packets_in_them_count() -> None:
+    whole = Tcp(payload=bytes(9000))
+    frame = bytearray(frame_of(whole, 1000))
+    frame[VNET_BYTES + 6] |= 0x40
+    header = read_header(memoryview(frame)[VNET_BYTES:])
+    assert header is not None
+    longest = len(cut_up(whole, 1000)[0])
+    assert refused_mtu(memoryview(frame), header, longest) == 0
+    assert refused_mtu(memoryview(frame), header, longest - 1) == longest - 1
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnec
 from exeunt.actors.ice import Path as IcePath
 from exeunt.actors.ice.agent import Credentials
 from exeunt.actors.messages import MESSAGES
-from exeunt.actors.peer import farewell, paths
+from exeunt.actors.peer import farewell, path_mtu, paths
 from exeunt.actors.peer.actor import PeerConnection
 from exeunt.actors.peer.messages import (
     AddCandidates,
@@ -483,7 +483,10 @@ async def test_marks_of_congestion_go_out_and_come_in(sides: dict[str, Side]) ->
             side.pump.close()
 
 
-async def test_a_packet_that_needs_an_earlier_timer_gets_one(sides: dict[str, Side]) -> None:
+async def test_a_packet_that_needs_an_earlier_timer_gets_one(
+    sides: dict[str, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path_mtu, "BEGIN_S", path_mtu.SEARCH_AGAIN_S)
     client, _ = await connected(sides)
     PlayedAgent.made["controlling"].cut = True
     client.peer._on_timer()  # the handshake's; nothing is due before the peer would have been quiet for long
