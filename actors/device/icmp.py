@@ -4,8 +4,9 @@ The sender is on this host, or behind it; the error goes back through the device
 packet was for: it leads to the peer, as the kernel's reverse path filter wants, and a gateway's firewall permits it
 exactly where it permits the packet.
 
-Nobody is told of an error about an ICMP error, a fragment other than the first, or a source that is not one host
-(RFC 1122 section 3.2.2, RFC 4443 section 2.4); and of no more errors than `ERRORS_PER_S` (RFC 1812 section 4.3.2.8).
+Nobody is told of an error about an ICMP error, a fragment other than the first, or a packet that is not from one host
+to another (RFC 1122 section 3.2.2, RFC 4443 section 2.4); and of no more errors than `ERRORS_PER_S` (RFC 1812 section
+4.3.2.8).
 """
 
 from __future__ import annotations
@@ -63,15 +64,15 @@ class IcmpErrors:
 
 
 def _may_be_told(packet: memoryview, header: IpHeader) -> bool:
-    source = header.source
+    source, destination = header.source, header.destination
     if header.version == 6:
         is_error = header.protocol == _ICMPV6 and len(packet) > IPV6_HEADER_BYTES and packet[IPV6_HEADER_BYTES] < 128
-        return not (is_error or source[0] == 0xFF or not any(source))
+        return not (is_error or 0xFF in (source[0], destination[0]) or not any(source))
     if packet[6] & 0x1F or packet[7]:
         return False  # a fragment, but not the first
     at = (packet[0] & 0x0F) * 4
     is_error = header.protocol == _ICMP and len(packet) > at and packet[at] in _V4_ERRORS
-    return not (is_error or source[0] in (0, 127) or source[0] >= 224)
+    return not (is_error or source[0] in (0, 127) or max(source[0], destination[0]) >= 224)
 
 
 def _v4(header: IpHeader, said: tuple[int, int, int], quoted: bytes) -> bytes:

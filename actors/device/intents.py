@@ -30,6 +30,11 @@ class Intents:
         self._waiting = {one: packets for one, packets in self._waiting.items() if one in wanted}
         self._asked_at = {one: at for one, at in self._asked_at.items() if one in wanted}
 
+    @property
+    def has_resources(self) -> bool:
+        """Whether any are known: without them it cannot be said that a packet leads nowhere."""
+        return len(self._resources) > 0
+
     def keep(self, packet: bytes, header: IpHeader, now: float) -> tuple[str | None, bool]:
         """Keep a packet that nobody can carry. Return its resource (None: it wants none of ours), and whether to
         ask for it.

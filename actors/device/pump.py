@@ -254,8 +254,11 @@ class Pump:
             sink.send_packet(packet)
 
     def _keep(self, packet: bytes, header: IpHeader) -> None:
-        resource_id, ask = self._intents.keep(packet, header, time.monotonic())
+        now = time.monotonic()
+        resource_id, ask = self._intents.keep(packet, header, now)
         if resource_id is None:
             self.counters["unroutable"] += 1
+            if self._intents.has_resources:
+                self._answer(self._errors.unreachable(memoryview(packet), header, now))
         elif ask:
             self._on_intent(resource_id)

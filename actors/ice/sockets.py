@@ -192,7 +192,8 @@ class Sockets:
     def _begin(self, name: str) -> None:
         sock = self._sockets[name]
         # A refusal that an earlier datagram met, to whomever, is reported by the next call: read it and try again.
-        sender = Sender(sock, self.counters, lambda e: e.errno in UNREACHABLE and self._drain_errors(name), self.now)
+        icmp = UNREACHABLE | {errno.EMSGSIZE}
+        sender = Sender(sock, self.counters, lambda e: e.errno in icmp and self._drain_errors(name), self.now)
         self._senders[name] = sender
         self._lulls[name] = Lull(self.now())
         if not prepare_trains(sock):

@@ -99,8 +99,9 @@ class Sender:
         try:
             self._sock.sendmsg((data,), ancillary, 0, destination)
         except OSError as error:
-            if isinstance(error, (BlockingIOError, InterruptedError)) or error.errno in _NEVER | _NOT_THERE:
+            if isinstance(error, (BlockingIOError, InterruptedError)) or error.errno in _NEVER | {errno.EINVAL}:
                 return error
+            # EMSGSIZE may be said of an earlier datagram, a probe of the path that ICMP has answered.
             if not self._take_error(error):
                 return error
             try:

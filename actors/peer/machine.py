@@ -27,6 +27,7 @@ from typing import Any
 
 from ..batch.contract import VNET_BYTES, Sealed
 from ..device.frames import packets_of
+from ..device.reach import BASE_MTU
 from ..device.waiting import WAITING_PACKETS, WaitingPackets
 from ..endings import Cause, Initiator
 from ..timing import HANDSHAKE_S, LINGER_LEAVING_S, LINGER_S, LOST_AFTER_S
@@ -47,7 +48,7 @@ from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionC
 from .farewell import LAST_WILL, Farewell, Farewells, told_ending
 from .idle import Idle
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
-from .path_mtu import BASE_MTU, PathMtu
+from .path_mtu import PathMtu
 from .probes import Probes
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State

@@ -57,6 +57,8 @@ def test_nobody_there() -> None:
         (LONG_V4[:9] + b"\1" + LONG_V4[10:20] + b"\3" + LONG_V4[21:], "it is an error itself"),
         (LONG_V4[:6] + b"\x20\x10" + LONG_V4[8:], "a later fragment"),
         (LONG_V4[:12] + b"\xe0\0\0\1" + LONG_V4[16:], "the source is a group"),
+        (LONG_V4[:16] + b"\xef\xff\xff\xfa" + LONG_V4[20:], "it is for a group"),
+        (LONG_V6[:24] + b"\xff" + LONG_V6[25:], "it is for a group"),
         (LONG_V4[:12] + bytes(4) + LONG_V4[16:], "nobody sent it"),
         (LONG_V4[:12] + b"\xff" * 4 + LONG_V4[16:], "all sent it"),
         (LONG_V6[:6] + b"\x3a" + LONG_V6[7:40] + b"\1" + LONG_V6[41:], "it is an error itself"),

@@ -265,6 +265,19 @@ async def test_a_path_that_takes_all_of_the_device_refuses_nothing(bench: Bench)
     assert sink.packets == [bytes(long)]
 
 
+async def test_who_sends_to_nobody_is_told_so_once_resources_are_known(bench: Bench) -> None:
+    await bench.send(syn(mss(1240)))
+    assert bench.received() == [], "there may be one, as far as we know"
+    bench.pump.set_resources({"10.9.0.0/16": "r-1"})
+    await bench.send(syn(mss(1240)))
+    (error,) = bench.received()
+    assert (error[9], error[20], error[21]) == (1, 3, 1)
+    assert error[28:] == syn(mss(1240))
+    await bench.send(packet(US, "224.0.0.251"), packet(US, "10.9.0.1"))
+    assert bench.received() == []
+    assert bench.pump.counters["unroutable"] == 3
+
+
 def test_of_frames_the_packets_in_them_count() -> None:
     whole = Tcp(payload=bytes(9000))
     frame = bytearray(frame_of(whole, 1000))

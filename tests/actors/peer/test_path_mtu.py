@@ -140,7 +140,7 @@ def test_an_mtu_that_changes_is_found_out_in_time() -> None:
     path.takes = 1400
     path.search_all()
     assert path.mtu == 1400
-    assert path.waits.count(pytest.approx(SEARCH_AGAIN_S)) == 2
+    assert sum(wait > SEARCH_AGAIN_S - 1 for wait in path.waits) == 2
 
 
 def test_another_path_is_begun_with_what_always_works() -> None:
