@@ -26,7 +26,7 @@ from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, Rel
 from .peer_spec import peer_spec
 from .portal import EndingReport
 from .portal import messages as portal
-from .portal.actor_messages import PortalClaim, PortalSay
+from .portal.actor_messages import PortalClaim, PortalLinkStarted, PortalSay
 from .timing import PEER_CLOSE_S, TAKE_OVER_S
 
 logger = logging.getLogger(__name__)
@@ -262,6 +262,11 @@ class Connections(Actor):
         if not self._claiming:
             self._claiming = True
             self.ref.tell(ClaimDue())
+
+    @receive(PortalLinkStarted)
+    def on_portal_link_started(self, _message: PortalLinkStarted) -> None:
+        """Another portal link than the one that was told: tell this one, before it can have joined."""
+        self._claim()
 
     @receive(ClaimDue)
     def on_claim_due(self, _message: ClaimDue) -> None:

@@ -20,6 +20,7 @@ from .actor_messages import (
     PortalJoined,
     PortalLeave,
     PortalLeft,
+    PortalLinkStarted,
     PortalLost,
     PortalReset,
     PortalSaid,
@@ -46,8 +47,8 @@ class PortalLink(Actor):
     def __init__(
         self, *, url: str, token_file: str, name: str, external_id: str, public_key: bytes, owner: str
     ) -> None:
-        """`token_file` holds the bearer token; `owner` is told `PortalJoined`, `PortalSaid`, `PortalLost`,
-        `PortalDenied`.
+        """`token_file` holds the bearer token; `owner` is told `PortalLinkStarted`, `PortalJoined`, `PortalSaid`,
+        `PortalLost`, `PortalDenied`.
         """
         super().__init__()
         self._url = url
@@ -65,6 +66,8 @@ class PortalLink(Actor):
             self._claim(left.connections)
             for message in left.unsaid:
                 self._link.send(message)
+        else:  # perhaps a predecessor crashed: joining without a claim would have the portal end what lives
+            self.node.ref(self._owner).tell(PortalLinkStarted())
         if left is None or left.wanted:
             self._link.start()
 
