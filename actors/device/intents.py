@@ -7,15 +7,10 @@ most every INTENT_REPEAT_S.
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..timing import INTENT_REPEAT_S
 from .packet import IpHeader
 from .routes import AllowedIPs
-from .waiting import WaitingPackets
-
-WAITING_PACKETS: Final = 128
-"""Per resource; beyond it the oldest goes. At 1,280 bytes each this is 160 kB."""
+from .waiting import WAITING_PACKETS, WaitingPackets
 
 
 class Intents:

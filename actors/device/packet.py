@@ -54,3 +54,8 @@ def read_header(packet: _BytesLike) -> IpHeader | None:
             return None
         return IpHeader(6, bytes(packet[8:24]), bytes(packet[24:40]), packet[6], total_bytes)
     return None
+
+
+def source_of(packet: memoryview) -> bytes:
+    """Return the source address of an IP packet that is known to have a whole header."""
+    return bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])

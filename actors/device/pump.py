@@ -3,6 +3,10 @@
 It runs as reader callbacks on the worker's own loop. A packet from the device goes to the peer whose network is the
 longest prefix of its destination; one from a peer goes to the device only if its source leads back to that peer
 (WireGuard paper, section 2). Packets never cross a process.
+
+What moves are frames (`batch.contract`): up to 64 kB of one flow, looked up once. The buffers are the worker's: one to
+read into, one for what is sealed (`trains`), one for what is opened. Whoever fills one empties it before the loop goes
+on, so that no connection needs any of its own.
 """
 
 from __future__ import annotations
@@ -13,24 +17,40 @@ import ipaddress
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from ..batch.contract import OUT_BYTES_EACH, VNET_BYTES
+from .ecn import NOT_ECT, carry_inward
+from .frames import FrameDevice, packets_of
 from .intents import Intents
-from .packet import read_header
+from .packet import IpHeader, read_header, source_of
 from .routes import AllowedIPs
+from .trains import Trains
 
-_READ_BUDGET: Final = 64
-"""Packets read a wake-up; then timers, sockets and actors get their turn."""
-
-_PACKET_BYTES: Final = 65_535
+READ_FRAMES: Final = 64
+"""Frames read a wake-up at most, and"""
+READ_S: Final = 0.001
+"""so long: then timers, sockets and actors get their turn, a message to an actor within a few such turns. A frame of
+64 kB takes a few hundred microseconds to seal in Python, so there a turn is three or four of them; of single packets it
+is 64, which is as many as one datagram train has."""
 
 
 class Sink(Protocol):
     """Who carries packets to a peer."""
 
+    def send_frame(self, frame: memoryview) -> bool:
+        """Carry a frame, or what it stands for; never blocks, drops if it must. False: it makes no sense.
+
+        The frame is the callee's until it returns. It may put off sending until `flush`.
+        """
+        ...
+
     def send_packet(self, packet: bytes) -> None:
         """Carry one inner packet; never blocks, drops if it must."""
+
+    def flush(self) -> None:
+        """Send now what was put off."""
 
 
 class Pump:
@@ -49,9 +69,14 @@ class Pump:
         self._loop = loop
         self._on_intent = on_intent
         self._on_failed = on_failed
-        self._fd: int | None = None
+        self._device: FrameDevice | None = None
         self._sinks: AllowedIPs[Sink] = AllowedIPs()
         self._intents = Intents()
+        self._filling: Sink | None = None
+        """Who may have put off sending."""
+        self._out = memoryview(bytearray())
+        self.trains = Trains()
+        """Where frames are sealed, for every sink."""
         self.counters: Counter[str] = Counter()
         """What was dropped, by reason."""
 
@@ -59,23 +84,35 @@ class Pump:
 
     def set_device(self, fd: int | None) -> None:
         """Pump this TUN descriptor from now on (None: none); the former one is closed."""
-        if self._fd is not None:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-        self._fd = fd
-        if fd is not None:
+        former, self._device = self._device, None
+        if former is not None:
+            self._loop.remove_reader(former.fd)
+            os.close(former.fd)
+        if fd is None:
+            return
+        try:
             os.set_blocking(fd, False)
+            self._device = FrameDevice(fd)
+        except OSError as error:
+            os.close(fd)
+            self._failed(str(error))
+        else:
             self._loop.add_reader(fd, self._readable)
 
     @property
     def descriptor(self) -> int | None:
         """The device's descriptor; it stays ours."""
-        return self._fd
+        return None if self._device is None else self._device.fd
+
+    @property
+    def merges(self) -> bool:
+        """Whether the device takes several packets of a flow as one."""
+        return self._device is not None and self._device.merges
 
     def pause(self) -> None:
         """Read nothing more from the device; what comes waits in the kernel. For a worker that is to be succeeded."""
-        if self._fd is not None:
-            self._loop.remove_reader(self._fd)
+        if self._device is not None:
+            self._loop.remove_reader(self._device.fd)
 
     # --- the peers ---
 
@@ -86,7 +123,7 @@ class Pump:
             self._sinks.insert(ipaddress.ip_network(network), sink)
         if networks:
             for packet in self._intents.take_all():
-                self._from_device(packet)
+                self._from_intents(packet)
 
     def detach(self, sink: Sink) -> None:
         """Give the sink nothing any more, and take nothing from it. Idempotent."""
@@ -96,20 +133,30 @@ class Pump:
         """Know these resources: network to id."""
         self._intents.set_resources(resources)
 
-    def deliver(self, sink: Sink, packet: bytes) -> None:
-        """Write a peer's packet to the device, if the peer may send from its source address."""
-        header = read_header(packet)
-        if header is None:
-            self.counters["malformed_inbound"] += 1
-        elif self._sinks.lookup(header.source) is not sink:
-            self.counters["spoofed_inbound"] += 1
-        elif self._fd is None:
-            self.counters["no_device"] += 1
-        else:
-            try:
-                os.write(self._fd, packet[: header.total_bytes])
-            except OSError:
-                self.counters["device_full"] += 1
+    def out(self, buffer: memoryview, datagrams: int) -> memoryview:
+        """Return where a burst of so many datagrams, which is in this buffer, can be opened, until the next one is."""
+        needed = len(buffer) + datagrams * OUT_BYTES_EACH
+        if len(self._out) < needed:
+            self._out = memoryview(bytearray(needed))
+        return self._out
+
+    def deliver(self, sink: Sink, out: memoryview, frames: Iterable[tuple[int, int, int]], ecn: int = NOT_ECT) -> None:
+        """Write a peer's frames to the device: (start, end, packets) of each in `out`. Each is of whole IP packets, and
+        is dropped unless the peer may send from its source address. `ecn` is the mark that they came with.
+        """
+        for start, end, packets in frames:
+            packet = out[start + VNET_BYTES : end]
+            if self._sinks.lookup(source_of(packet)) is not sink:
+                self.counters["spoofed_inbound"] += packets
+            elif self._device is None:
+                self.counters["no_device"] += packets
+            elif ecn and not carry_inward(packet, ecn):
+                self.counters["congested_inbound"] += packets
+            else:
+                try:
+                    self._device.write(out[start:end], packets)
+                except OSError:
+                    self.counters["device_full"] += packets
 
     def close(self) -> None:
         """Let go of the device."""
@@ -119,36 +166,70 @@ class Pump:
     # --- inside ---
 
     def _readable(self) -> None:
-        fd = self._fd
-        for _ in range(_READ_BUDGET):
-            if fd is None or fd != self._fd:
-                return
-            try:
-                packet = os.read(fd, _PACKET_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._failed(str(error))
-                return
-            if not packet:
-                self._failed("end of file")
-                return
-            self._from_device(packet)
+        until = time.monotonic() + READ_S
+        try:
+            for _ in range(READ_FRAMES):
+                frame = self._read()
+                if frame is None:
+                    break
+                self._from_device(frame)
+                if time.monotonic() > until:
+                    break
+        finally:
+            self._fill(None)
+
+    def _read(self) -> memoryview | None:
+        if self._device is None:
+            return None
+        try:
+            frame = self._device.read()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._failed(str(error))
+            return None
+        if not frame:
+            self._failed("end of file")
+            return None
+        return frame
 
     def _failed(self, reason: str) -> None:
         self.counters["device_failed"] += 1
         self.set_device(None)
         self._on_failed(reason)
 
-    def _from_device(self, packet: bytes) -> None:
+    def _from_device(self, frame: memoryview) -> None:
+        packet = frame[VNET_BYTES:]
         header = read_header(packet)
         if header is None:
             self.counters["malformed_outbound"] += 1
             return
         sink = self._sinks.lookup(header.destination)
         if sink is not None:
-            sink.send_packet(packet)
+            if sink is not self._filling:
+                self._fill(sink)
+            if not sink.send_frame(frame):
+                self.counters["malformed_outbound"] += 1
             return
+        for one in packets_of(frame):
+            self._keep(one, header)
+
+    def _fill(self, sink: Sink | None) -> None:
+        """This sink is given frames now; the one before it sends what it has."""
+        former, self._filling = self._filling, sink
+        if former is not None:
+            former.flush()
+
+    def _from_intents(self, packet: bytes) -> None:
+        header = read_header(packet)
+        assert header is not None
+        sink = self._sinks.lookup(header.destination)
+        if sink is None:
+            self._keep(packet, header)
+        else:
+            sink.send_packet(packet)
+
+    def _keep(self, packet: bytes, header: IpHeader) -> None:
         resource_id, ask = self._intents.keep(packet, header, time.monotonic())
         if resource_id is None:
             self.counters["unroutable"] += 1

@@ -5,6 +5,11 @@ lives exactly as long as a descriptor to it is open (it is never made persistent
 process removes it. IFF_TUN_EXCL asks for an interface that did not exist before: without it, opening the
 name of somebody's persistent interface would silently adopt it.
 
+With IFF_VNET_HDR a header of ten bytes stands before each packet (`batch.contract` calls the two a frame), and the
+kernel may then leave work to us: checksums, and the cutting of up to 64 kB of one flow into packets. What it may leave
+is asked for from the most to the least, since older kernels refuse what they do not know. A descriptor says by itself
+whether it is of this kind, so whoever is given one need not be told.
+
 Source: Linux, Documentation/networking/tuntap.rst and include/uapi/linux/if_tun.h.
 """
 
@@ -13,22 +18,43 @@ import fcntl
 import os
 import socket
 import struct
-from typing import NoReturn
+from typing import Final, NoReturn
 
+from ..batch.contract import VNET_BYTES
 from .errors import DeviceBusy, DeviceError, DeviceUnavailable, InvalidDeviceName, PermissionDenied
 
 TUN_NODE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA  # _IOW('T', 202, int)
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000  # no 4-byte packet information in front of each packet
+IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
+TUNSETOFFLOAD = 0x400454D0  # _IOW('T', 208, unsigned int)
+TUNGETIFF = 0x800454D2  # _IOR('T', 210, unsigned int)
+TUNGETVNETHDRSZ = 0x800454D7  # _IOR('T', 215, int)
+TUNSETVNETHDRSZ = 0x400454D8  # _IOW('T', 216, int)
+TUN_F_CSUM = 0x01
+TUN_F_TSO4 = 0x02
+TUN_F_TSO6 = 0x04
+TUN_F_TSO_ECN = 0x08
+TUN_F_USO4 = 0x20
+TUN_F_USO6 = 0x40
 SIOCSIFMTU = 0x8922
 NAME_BYTES_MAX = 15  # IFNAMSIZ, less the closing NUL
 MTU_MIN = 576  # RFC 791: what every IPv4 host must be able to receive
 MTU_MAX = 65_535  # the drivers' own MAX_MTU for TUN
 
+_TCP: Final = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
+OFFLOADS: Final = (
+    _TCP | TUN_F_TSO_ECN | TUN_F_USO4 | TUN_F_USO6,  # Linux 6.2, which has the two for UDP only together
+    _TCP | TUN_F_TSO_ECN,
+    _TCP,
+    TUN_F_CSUM,
+)
+"""What the kernel is asked to leave to us, until it agrees."""
 
-def open_tun(name: str, *, mtu: int) -> int:
+
+def open_tun(name: str, *, mtu: int, offloads: bool = False) -> int:
     """Create the interface ``name`` and return its descriptor (non-blocking, close-on-exec).
 
     One packet a read, one a write. The interface is down and has no address yet. Closing every copy of the
@@ -37,6 +63,8 @@ def open_tun(name: str, *, mtu: int) -> int:
     Args:
         name: at most 15 bytes, without ``/``, ``:``, ``%`` or white space.
         mtu: bytes of the largest inner packet, header included.
+        offloads: reads and writes are of frames, each up to 64 kB of one flow, if the kernel can do that;
+            `has_frames` tells.
 
     Raises:
         InvalidDeviceName: the name cannot be an interface's.
@@ -53,7 +81,7 @@ def open_tun(name: str, *, mtu: int) -> int:
     except OSError as error:
         _explain(error, name)
     try:
-        _attach(fd, name)
+        _attach(fd, name, offloads=offloads)
         _set_mtu(name, mtu)
     except BaseException:
         os.close(fd)
@@ -70,13 +98,56 @@ def _check_name(name: str) -> None:
         raise InvalidDeviceName(f"{name!r} has a character that no interface name may have")
 
 
-def _attach(fd: int, name: str) -> None:
-    # struct ifreq: char ifr_name[16]; short ifr_flags; the rest of the 40 bytes is a union we leave zero.
-    request = struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL)
+def has_frames(fd: int) -> bool:
+    """Say whether a header stands before each packet, and see to it that it has `VNET_BYTES`.
+
+    Anything that is no TUN descriptor is taken for something that carries bare packets.
+
+    Raises:
+        OSError: there is a header, but of another length that cannot be changed.
+    """
     try:
-        fcntl.ioctl(fd, TUNSETIFF, request)
+        request = fcntl.ioctl(fd, TUNGETIFF, bytes(40))
+    except OSError:
+        return False
+    (flags,) = struct.unpack_from("16xH", request)
+    if not flags & IFF_VNET_HDR:
+        return False
+    if fcntl.ioctl(fd, TUNGETVNETHDRSZ, bytes(4)) != struct.pack("i", VNET_BYTES):
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
+    return True
+
+
+def _attach(fd: int, name: str, *, offloads: bool) -> None:
+    flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL
+    try:
+        if not offloads or not _attached_with_frames(fd, name, flags):
+            fcntl.ioctl(fd, TUNSETIFF, _interface(name, flags))
     except OSError as error:
         _explain(error, name)
+
+
+def _attached_with_frames(fd: int, name: str, flags: int) -> bool:
+    """Have frames, and as much work left to us as the kernel can; False: it knows no frames, and nothing was done."""
+    try:
+        fcntl.ioctl(fd, TUNSETIFF, _interface(name, flags | IFF_VNET_HDR))
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
+    for wanted in OFFLOADS:
+        try:
+            fcntl.ioctl(fd, TUNSETOFFLOAD, wanted)
+        except OSError:
+            continue
+        break
+    return True
+
+
+def _interface(name: str, flags: int) -> bytes:
+    # struct ifreq: char ifr_name[16]; short ifr_flags; the rest of the 40 bytes is a union we leave zero.
+    return struct.pack("16sH22x", name.encode(), flags)
 
 
 def _set_mtu(name: str, mtu: int) -> None:

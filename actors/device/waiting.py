@@ -13,6 +13,9 @@ from typing import Final
 
 from .packet import IPV6_HEADER_BYTES
 
+WAITING_PACKETS: Final = 128
+"""For one resource or one connection; beyond it the oldest goes. Enough for the first requests of a browser, and at
+1,280 bytes each 160 kB."""
 _TCP: Final = 6
 _TCP_HEADER_BYTES: Final = 20
 _FLAGS_AT: Final = 13

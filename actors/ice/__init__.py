@@ -16,6 +16,7 @@ from .agent import (
     PathAgent,
     Route,
     new_username_and_password,
+    one_by_one,
 )
 from .ice_agent import IceAgent
 from .sockets import Sockets
@@ -34,4 +35,5 @@ __all__ = [
     "Route",
     "Sockets",
     "new_username_and_password",
+    "one_by_one",
 ]

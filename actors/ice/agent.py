@@ -18,6 +18,7 @@ Errors, by whose fault they are:
 
 import re
 import secrets
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -191,6 +192,17 @@ def ignore(*_: object) -> None:
     """What is called where nobody listens, or nobody any more."""
 
 
+def one_by_one(take: Callable[[bytes], object]) -> Callable[[memoryview, "array[int]", int], None]:
+    """Return an `on_datagrams` for who wants each datagram by itself."""
+
+    def take_all(buffer: memoryview, spans: "array[int]", _ecn: int) -> None:
+        places = iter(spans)
+        for at, length in zip(places, places, strict=True):
+            take(bytes(buffer[at : at + length]))
+
+    return take_all
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
     """What an agent calls, on the event loop that it runs on. None of them may block or raise."""
@@ -198,8 +210,10 @@ class Callbacks:
     on_candidate: Callable[[str, int], object]
     """One SDP candidate line as it is found, and the generation of the session that it belongs to (0: the first, then
     what `restart` was given); once in each generation, after the last: the empty string (end of candidates)."""
-    on_datagram: Callable[[bytes], object]
-    """One datagram that is not STUN, from whatever path and unauthenticated. No queue lies between."""
+    on_datagrams: Callable[[memoryview, "array[int]", int], object]
+    """Datagrams that are not STUN, of one burst and one source, unauthenticated: a buffer, their places in it in order
+    of arrival ('I': offset, length, offset, length…), and the ECN field (RFC 3168) of their outer headers. The buffer
+    is overwritten after the call, and may be during it. No queue lies between. See `one_by_one`."""
     on_path: Callable[[Path], object]
     """The path was first agreed on, or changed, and the route with it."""
     on_lost: Callable[[Lost], object]
@@ -224,6 +238,7 @@ class PathAgent(Protocol):
     def counters(self) -> Counter[str]:
         """What was dropped or went wrong, by kind, since the agent was made.
 
+        `segmentation_refused` says how often the kernel would not send a train at once, and was sent it one by one.
         `path_refused` and `path_unreachable`: ICMP said of the path in use that nobody listens at its other end, or
         that it cannot be reached. Anybody can say so: evidence beside other, no proof.
         """
@@ -251,10 +266,26 @@ class PathAgent(Protocol):
         """Send on the agreed pair, never blocking; drops, counted, if there is none or its buffer is full."""
         ...
 
+    @property
+    def channel(self) -> int | None:
+        """The channel of a relay whose header (RFC 8656 section 12.4) may stand before each datagram of a train, so
+        that it need not be put there; None: the path in use has none. Ask for each train.
+        """
+        ...
+
+    def send_train(self, train: memoryview, stride: int, total: int, ecn: int = 0) -> int:
+        """Send a train on the agreed pair, never blocking, with as few calls as the kernel allows.
+
+        Its datagrams lie in the first `total` bytes, `stride` from one to the next, the last one maybe shorter; each
+        with the header of `channel` before it, or none has it. `ecn` is the ECN field of the outer headers. Returns
+        how many were handed over; the others are dropped and counted (`send_buffer_full`, `too_big`, `send_failed`).
+        """
+        ...
+
     def note_alive(self) -> None:
         """Say that an authenticated packet of the peer has just arrived. Cheap enough for every packet.
 
-        Called from within `on_datagram` it also tells which address the peer sends from now.
+        Called from within `on_datagrams` it also tells which address the peer sends from now.
         """
         ...
 

@@ -82,11 +82,22 @@ class Checks:
         pair = self.list.pairs.get((base_id, source))
         if pair is None or pair.state is not PairState.SUCCEEDED:
             return None
+        answer = self.answer(pair, datagram)
+        if answer is None:
+            return None
+        self.transmits.append(Transmit(base_id, source, answer[0]))
+        return Asked(pair, answer[1])
+
+    def answer(self, pair: Pair, datagram: bytes) -> tuple[bytes, bool] | None:
+        """Return the answer to a check on a pair that works, and whether it nominates. None: it has to go the long way.
+
+        It came from the pair's remote address.
+        """
         request = self._packing.read_request(datagram)
         if request is None or request.role.controlling == self.role.controlling:
             return None
-        self._answer(base_id, request.transaction_id, source)
-        return Asked(pair, self._nominates(pair, request.transaction_id, request.nominates))
+        nominates = self._nominates(pair, request.transaction_id, request.nominates)
+        return self._packing.success(request.transaction_id, pair.remote.address), nominates
 
     def _answer(self, base_id: int, transaction_id: bytes, source: Address) -> None:
         self.transmits.append(Transmit(base_id, source, self._packing.success(transaction_id, source)))

@@ -7,10 +7,12 @@ set for the next moment that it names. A restart makes a new session; `IceAgent`
 import asyncio
 import random
 import secrets
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..grid import on_grid
 from . import binding
 from .agent import (
     Address,
@@ -26,6 +28,7 @@ from .agent import (
     ignore,
 )
 from .candidate import Candidate
+from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .check_list import Base
 from .gathering import Gathering
 from .machine import IceMachine
@@ -37,9 +40,6 @@ from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
 MIN_TIMER_S = 0.001
-COARSE_AFTER_S, COARSE_S = 1.0, 0.25
-"""A controlled session, of which a gateway has thousands, puts a distant timer on a grid, a little too early: mostly
-it is put off again, and so many sessions are looked after in one wake-up of the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ class SessionCallbacks:
 
     on_candidate: Callable[[str, int], object]
     on_withdrawn: Callable[[str, int], object]
-    on_datagram: Callable[[int, bytes, Address], object]
-    """Data from a relay: the base, the datagram, and the peer's address at the relay."""
+    on_batch: Callable[[int, memoryview, "array[int]", Address, int], object]
+    """Data from a relay: the base, a buffer and spans in it, the peer's address at the relay, and the ECN field."""
     on_proven: Callable[[Address], object]
     """The peer has authenticated itself from this address."""
     on_path: Callable[[Path], object]
@@ -60,7 +60,7 @@ class SessionCallbacks:
 _NOBODY = SessionCallbacks(
     on_candidate=ignore,
     on_withdrawn=ignore,
-    on_datagram=ignore,
+    on_batch=ignore,
     on_proven=ignore,
     on_path=ignore,
     on_lost=ignore,
@@ -245,6 +245,30 @@ class IceConnection:
         if self._machine.handle_sent(self._now()):
             self._set_timer()
 
+    @property
+    def channel(self) -> int | None:
+        """The channel of a relay that a train's datagrams may bear the headers of; None: they bear none."""
+        pair = self._machine.selected
+        channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
+        return channel.channel(pair.remote.address) if pair is not None and isinstance(channel, Relay) else None
+
+    def send_train(self, train: memoryview, stride: int, ecn: int) -> int:
+        """Send a train on the selected pair, or drop it; return how many datagrams went."""
+        pair = self._machine.selected
+        channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
+        if pair is None or channel is None:
+            self._counters["send_without_path"] += -(-len(train) // stride)
+            return 0
+        there = pair.remote.address
+        if isinstance(channel, HostBase) and is_channel_data(train[0]):  # sealed for a relay that was left just now
+            pieces = (train[at + CHANNEL_HEADER.size : at + stride] for at in range(0, len(train), stride))
+            sent = sum(channel.sendto(piece, there) for piece in pieces)
+        else:
+            sent = channel.send_train(train, stride, there, ecn)
+        if self._machine.handle_sent(self._now()):
+            self._set_timer()
+        return sent
+
     def note_alive(self) -> None:
         """An authenticated packet arrived."""
         self._machine.handle_alive(self._now())
@@ -269,10 +293,15 @@ class IceConnection:
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         """Take STUN that arrived at a local address."""
         base_id = self._gathering.hosts.get(host)
-        if base_id is None:
+        channel = None if base_id is None else self._gathering.channels.get(base_id)
+        if base_id is None or channel is None:
             self._counters["stun_to_other_address"] += 1
-        else:
-            self.take_datagram(base_id, datagram, source)
+        elif not self._is_closed:
+            answer = self._machine.answer_consent(base_id, datagram, source, self._now())
+            if answer is None:
+                self.take_datagram(base_id, datagram, source)
+            else:
+                channel.sendto(answer, source)
 
     @property
     def last_alive(self) -> float | None:
@@ -291,7 +320,7 @@ class IceConnection:
     def take_datagram(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Take a datagram from a socket or relay: data goes up, STUN goes to whom it concerns."""
         if not binding.is_stun(datagram):
-            self._callbacks.on_datagram(base_id, datagram, source)
+            self.take_batch(base_id, memoryview(bytearray(datagram)), array("I", (0, len(datagram))), source, 0)
             return
         if self._is_closed:
             return
@@ -301,6 +330,10 @@ class IceConnection:
             self.pump()
         else:
             self._transmit(self._machine)
+
+    def take_batch(self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+        """Take data from a relay."""
+        self._callbacks.on_batch(base_id, buffer, spans, source, ecn)
 
     def _never_connected(self, reason: NeverReason) -> NeverConnected:
         pairs = self._machine.pairs
@@ -364,8 +397,8 @@ class IceConnection:
             return
         if self._timer is not None:
             self._timer.cancel()
-        if due - now > COARSE_AFTER_S and not self._machine.is_controlling:
-            due -= due % COARSE_S
+        if not self._machine.is_controlling:  # a gateway, which has thousands of sessions
+            due = on_grid(due, now)
         self._timer_at = due
         self._timer = self._loop.call_later(max(MIN_TIMER_S, due - now), self._wake)
 

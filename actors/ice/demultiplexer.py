@@ -11,6 +11,7 @@ only told it as a candidate. An initiation goes to agents for which its source i
 those that expect it; who gets one that is not its own finds that it does not decrypt. Everything is bounded.
 """
 
+from array import array
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -39,8 +40,12 @@ class StunReceiver(Protocol):
 class DataReceiver(Protocol):
     """An agent: what takes everything else."""
 
-    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
-        """Take a datagram that is not STUN."""
+    def take_batch(self, host: str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+        """Take datagrams that are not STUN and were sent to the local address `host`.
+
+        They lie at `spans` ('I': offset, length, offset, length…) in a buffer that is overwritten after the call, and
+        may be during it. `ecn` is the ECN field of their outer headers.
+        """
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Somebody on the way says that a destination cannot be reached; refused: it can, and nobody listens there."""
@@ -142,6 +147,10 @@ class Demultiplexer:
         if session is None:
             self._counters["request_for_nobody"] += 1
         return session
+
+    def owner_of(self, prefix: bytes) -> DataReceiver | None:
+        """Return whose the WireGuard indices are that have these upper 24 bits (little-endian)."""
+        return self._prefixes.get(prefix)
 
     def agents_for(self, datagram: bytes, source: Address) -> tuple[DataReceiver, ...]:
         """Return who takes a datagram that is not STUN; empty (counted): nobody."""

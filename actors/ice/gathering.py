@@ -11,6 +11,7 @@ is if the server has died.
 
 import asyncio
 import itertools
+from array import array
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Protocol
@@ -55,6 +56,9 @@ class Session(Protocol):
     def take_datagram(self, base_id: int, datagram: bytes, source: Address) -> None:
         """Something arrived at a base."""
 
+    def take_batch(self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+        """Data arrived at a base."""
+
     def pump(self) -> None:
         """There are questions to send in `queries`."""
 
@@ -86,7 +90,7 @@ class Gathering:
         self._public_hosts: set[str] = set()
         """The NAT's addresses, as relays saw them, also those that have gone since."""
         self._server_tasks: set[asyncio.Task[None]] = set()
-        self._relays = Relays(config, self, counters=counters, now=now)
+        self._relays = Relays(config, self, counters=counters, now=now, buffer=sockets.buffer)
         self._is_done = asyncio.Event()
         self._servers = config.servers
         self._has_begun = False
@@ -203,6 +207,13 @@ class Gathering:
         """Something arrived through a relay."""
         if not self._is_closed:
             self._session.take_datagram(base_id, datagram, source)
+
+    def take_relayed_batch(
+        self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int
+    ) -> None:
+        """Data arrived through a relay."""
+        if not self._is_closed:
+            self._session.take_batch(base_id, buffer, spans, source, ecn)
 
     def take_relay_outcome(self) -> None:
         """One more server has answered or failed."""

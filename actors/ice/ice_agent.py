@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +46,7 @@ OLD_SESSION_LINGER_S = 2.0
 """More than a round trip on any path that is of use."""
 
 
-_NOBODY = Callbacks(on_candidate=ignore, on_datagram=ignore, on_path=ignore, on_lost=ignore)
+_NOBODY = Callbacks(on_candidate=ignore, on_datagrams=ignore, on_path=ignore, on_lost=ignore)
 
 
 class IceAgent:
@@ -141,6 +142,15 @@ class IceAgent:
         """Send on the path in use, or drop."""
         self._current.send(datagram)
 
+    @property
+    def channel(self) -> int | None:
+        """The channel whose header may stand before each datagram of a train; None: the path in use has none."""
+        return self._current.channel
+
+    def send_train(self, train: memoryview, stride: int, total: int, ecn: int = 0) -> int:
+        """Send a train on the path in use; return how many of its datagrams were handed over."""
+        return self._current.send_train(train[:total], stride, ecn) if total else 0
+
     def note_alive(self) -> None:
         """Say that an authenticated packet of the peer has just arrived."""
         if self._arrived is None:
@@ -156,20 +166,20 @@ class IceAgent:
         """
         self._sockets.table.claim(prefix, self)
 
-    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
-        """Take a datagram from the shared sockets. `Sockets` calls this."""
-        self._deliver(host, datagram, source)
+    def take_batch(self, host: str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+        """Take datagrams from the shared sockets. `Sockets` calls this."""
+        self._deliver(host, buffer, spans, source, ecn)
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Look after a destination of which ICMP says that it cannot be reached. `Sockets` calls this."""
         self._current.take_unreachable(destination, refused=refused)
 
-    def _deliver(self, base: int | str, datagram: bytes, source: Address) -> None:
+    def _deliver(self, base: int | str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
         if self._is_closed:
             return
         self._arrived = base, source
         try:
-            self._callbacks.on_datagram(datagram)
+            self._callbacks.on_datagrams(buffer, spans, ecn)
         finally:
             self._arrived = None
 
@@ -281,14 +291,14 @@ class IceAgent:
             if session is self._current and not self._is_closed:
                 self._callbacks.on_broken(reason)
 
-        def datagram(base_id: int, data: bytes, source: Address) -> None:
+        def batch(base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
             # A relay of another session numbers its bases otherwise, and says nothing of the selected pair.
-            self._deliver(base_id if session is self._current else "", data, source)
+            self._deliver(base_id if session is self._current else "", buffer, spans, source, ecn)
 
         callbacks = SessionCallbacks(
             on_candidate=self._callbacks.on_candidate,
             on_withdrawn=self._callbacks.on_withdrawn,
-            on_datagram=datagram,
+            on_batch=batch,
             on_proven=self._prove,
             on_path=path_changed,
             on_broken=broken,

@@ -224,6 +224,22 @@ class IceMachine:
             self.handle_message(base_id, message, source, now)
         return True
 
+    def answer_consent(self, base_id: int, datagram: bytes, source: Address, now: float) -> bytes | None:
+        """Take a check on the selected pair, as each idle peer sends them: return the answer, which is all that follows
+        from it. None: it is something else, for `handle_datagram`.
+        """
+        pair, consent = self.selected, self._consent
+        if pair is None or consent is None or self._is_over or self.is_controlling or datagram[0]:
+            return None
+        if base_id != pair.base.id or source != pair.remote.address or pair.state is not PairState.SUCCEEDED:
+            return None
+        answer = self._checks.answer(pair, datagram)
+        if answer is None:
+            return None
+        self._take_sign(pair, now)
+        consent.handle_alive(now)
+        return answer[0]
+
     def _take_packed(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool | None:
         """Take a datagram on the selected pair the short way; None: it has to go the long way."""
         if datagram[0] == 0:

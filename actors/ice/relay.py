@@ -10,6 +10,7 @@ server enforces.
 import asyncio
 import contextlib
 import struct
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 from aioice import stun
 
 from .agent import Address, IceServer, Route
+from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .hosts import resolve
 from .relay_client import Client, TcpClient, UdpClient, bid_farewell, connect_client, is_gone, leave_at_once
 
@@ -93,20 +95,24 @@ class Relay:
         server: IceServer,
         *,
         on_datagram: Callable[[bytes, Address], None],
+        on_datagrams: Callable[[memoryview, "array[int]", Address, int], None],
         on_lost: Callable[[], None],
         on_doubted: Callable[[], None],
         counters: Counter[str],
         now: Callable[[], float],
+        buffer: memoryview,
     ) -> "Relay":
         """Ask a server for a relayed address. Raises OSError, TimeoutError or aioice's TransactionError.
 
-        `on_datagram` gets each datagram and the peer that it came from, `on_lost` is called once if the allocation
-        ends by itself, `on_doubted` when ICMP says that nobody is there, which is being looked into. Cancelled, it
-        gives back what the server may have allocated; cancelled again, it does not wait for that.
+        `on_datagram` gets STUN, and what came outside of channels, and the peer that it came from; `on_datagrams` gets
+        data of a burst: a buffer (`buffer`, into which it may be read), the spans, the peer, and their ECN field.
+        `on_lost` is called once if the allocation ends by itself, `on_doubted` when ICMP says that nobody is there,
+        which is being looked into. Cancelled, it gives back what the server may have allocated; cancelled again, it
+        does not wait for that.
         """
         async with asyncio.timeout(ALLOCATE_TIMEOUT_S) as limit:
             address = (await resolve(server.host, server.port))[0]
-            client = await connect_client(server, address, counters)
+            client = await connect_client(server, address, counters, buffer)
             relay = cls(client, counters, now)
             allocated = False
             # Nobody answers on a connection that is gone.
@@ -130,6 +136,11 @@ class Relay:
             relay._heard_at = now()
             on_datagram(data, source)
 
+        def received_burst(data: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+            relay._heard_at = now()
+            on_datagrams(data, spans, source, ecn)
+
+        client.burst.on_data = received_burst
         client.receiver = _Inbox(received, lambda: None if relay._is_released else on_lost())
         relay._keeping = asyncio.create_task(relay._keep())
         return relay
@@ -150,23 +161,48 @@ class Relay:
 
     def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
         """Send to a peer through the relay, now or, for a few, when its channel is bound; or drop, and say so."""
-        if self._is_released or is_gone(self._client):
-            return False
-        channel = self._channel_to(destination)
+        channel = self._ready_channel(destination)
         if channel is None:
-            self._counters["relay_channels_exhausted"] += 1
             return False
-        now = self._now()
-        if now >= channel.renew_at and channel.binding is None and now >= channel.bind_again_at:
-            channel.binding = asyncio.create_task(self._bind(channel, destination))
-        if now < channel.expires_at:
-            self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
-            return True
+        if self._now() < channel.expires_at:
+            return self._client.send_now(CHANNEL_HEADER.pack(channel.number, len(datagram)) + datagram)
         if len(channel.waiting) >= MAX_WAITING:
             self._counters["relay_waiting_full"] += 1
             return False
         channel.waiting.append(bytes(datagram))
         return True
+
+    def channel(self, destination: Address) -> int | None:
+        """Return the channel to a peer; None: none is bound, and a train has no headers."""
+        channel = self._channels.get(destination)
+        return None if channel is None or self._now() >= channel.expires_at else channel.number
+
+    def send_train(self, train: memoryview, stride: int, destination: Address, ecn: int) -> int:
+        """Send datagrams of `stride` bytes each, the last maybe shorter, with or without headers of a channel of ours;
+        return how many went.
+        """
+        channel = self._ready_channel(destination)
+        if channel is None:
+            return 0
+        is_framed = is_channel_data(train[0])
+        is_bound = self._now() < channel.expires_at
+        if is_bound and is_framed and CHANNEL_HEADER.unpack_from(train)[0] == channel.number:
+            return self._client.send_train(train, stride, ecn)
+        skip = CHANNEL_HEADER.size if is_framed else 0
+        return sum(self.sendto(train[at + skip : at + stride], destination) for at in range(0, len(train), stride))
+
+    def _ready_channel(self, destination: Address) -> _Channel | None:
+        """Return the channel to a peer, and see that it is bound or will be; None (counted): nothing can be sent."""
+        if self._is_released or is_gone(self._client):
+            return None
+        channel = self._channel_to(destination)
+        if channel is None:
+            self._counters["relay_channels_exhausted"] += 1
+            return None
+        now = self._now()
+        if now >= channel.renew_at and channel.binding is None and now >= channel.bind_again_at:
+            channel.binding = asyncio.create_task(self._bind(channel, destination))
+        return channel
 
     def route(self, name: str, destination: Address) -> Route | None:
         """Say how somebody else could send to a peer through this relay; None: it cannot be done."""
@@ -249,7 +285,7 @@ class Relay:
             channel.renew_at = started_at + CHANNEL_RENEWED_AFTER_S
             while channel.waiting:
                 datagram = channel.waiting.popleft()
-                self._client.send_now(struct.pack("!HH", channel.number, len(datagram)) + datagram)
+                self._client.send_now(CHANNEL_HEADER.pack(channel.number, len(datagram)) + datagram)
         finally:
             channel.binding = None
 

@@ -1,5 +1,6 @@
 """aioice's TURN client (RFC 8656) on connections of ours: what is sent on them is sent now or dropped.
 
+- data from channels is taken in bursts (`channel_burst`), and sent in trains;
 - a full buffer drops instead of queueing without bound, over UDP as over TCP;
 - a malformed message from the server is counted instead of raised;
 - nothing is written to a connection that is gone: aioice's transactions repeat themselves by timers, and a closed
@@ -17,8 +18,10 @@ from typing import cast
 from aioice import stun, turn
 
 from .agent import Address, IceServer
+from .channel_burst import CHANNEL_HEADER, ChannelBurst, is_channel_data
 from .udp import UdpSocket
 
+STUN_HEADER_BYTES = 20
 MAX_TCP_BUFFER_BYTES = 64 * 1024
 """More would only be delay: at 10 Mbit/s this is 50 ms."""
 FAREWELL_PAUSES_S = (0.06, 0.05, 0.05, 0.05, 0.05)
@@ -30,6 +33,7 @@ class UdpClient(turn.TurnClientUdpProtocol):
     """aioice's client over a socket of ours."""
 
     counters: Counter[str]
+    burst: ChannelBurst
     is_lost = False
     on_gone: Callable[[], None] | None = None
     """Called once the connection is gone."""
@@ -55,15 +59,25 @@ class UdpClient(turn.TurnClientUdpProtocol):
         except (ValueError, struct.error, IndexError, KeyError, TypeError):
             self.counters["malformed_turn"] += 1
 
-    def send_now(self, data: bytes) -> None:
-        """Send a framed message, or drop it."""
-        self._send(data)
+    def send_now(self, data: bytes) -> bool:
+        """Send a framed message, or drop it; tell which."""
+        return self._socket.sendto(data)
+
+    def send_train(self, train: memoryview, stride: int, ecn: int) -> int:
+        """Send framed messages of `stride` bytes each, the last maybe shorter; return how many went."""
+        return self._socket.send_train(train, stride, ecn)
+
+    @property
+    def _socket(self) -> UdpSocket:
+        return cast("UdpSocket", self.transport)
 
 
 class TcpClient(turn.TurnClientTcpProtocol):
     """aioice's client over TCP or TLS, with a bounded send buffer."""
 
     counters: Counter[str]
+    burst: ChannelBurst
+    _unread = bytearray()
     is_lost = False
     on_gone: Callable[[], None] | None = None
     """Called once the connection is gone."""
@@ -82,12 +96,38 @@ class TcpClient(turn.TurnClientTcpProtocol):
         except (ValueError, struct.error, IndexError, KeyError, TypeError):
             self.counters["malformed_turn"] += 1
 
-    def send_now(self, data: bytes) -> None:
-        """Send a framed message, or drop it."""
+    def data_received(self, data: bytes) -> None:
+        """Cut what arrived into messages; the beginning of another one waits for its end."""
+        stream, at = self._unread + data, 0
+        view = memoryview(stream)
+        while (end := at + _length_of(stream, at)) <= len(stream):
+            self.burst.take(view, at, end - at, 0, 0)
+            at = end
+        self._unread = stream[at:]
+        self.burst.deliver()
+
+    def send_now(self, data: bytes | memoryview) -> bool:
+        """Send a framed message, or drop it; tell which."""
         if self.transport.get_write_buffer_size() > MAX_TCP_BUFFER_BYTES:
             self.counters["send_buffer_full"] += 1
-        else:
-            self._send(data)
+            return False
+        self._send(bytes(data))
+        return True
+
+    def send_train(self, train: memoryview, stride: int, _ecn: int) -> int:
+        """Send framed messages of `stride` bytes each, the last maybe shorter; return how many went.
+
+        In a stream each is padded to a multiple of 4 bytes (RFC 8656 section 12.5): where they are that long already,
+        they are written at once.
+        """
+        total = len(train)
+        if (stride | total) % 4 == 0:
+            datagrams = -(-total // stride)
+            if self.send_now(train):
+                return datagrams
+            self.counters["send_buffer_full"] += datagrams - 1
+            return 0
+        return sum(self.send_now(train[at : at + stride]) for at in range(0, total, stride))
 
     def _send(self, data: bytes) -> None:
         if not is_gone(self):
@@ -95,6 +135,14 @@ class TcpClient(turn.TurnClientTcpProtocol):
 
 
 Client = UdpClient | TcpClient
+
+
+def _length_of(stream: bytearray, at: int) -> int:
+    """Return the length of the message that begins here, with its padding; large if its header is not here yet."""
+    if len(stream) - at < CHANNEL_HEADER.size:
+        return CHANNEL_HEADER.size
+    length: int = CHANNEL_HEADER.unpack_from(stream, at)[1]
+    return length + -length % 4 + (CHANNEL_HEADER.size if is_channel_data(stream[at]) else STUN_HEADER_BYTES)
 
 
 def is_gone(client: Client) -> bool:
@@ -142,8 +190,10 @@ def _farewell() -> stun.Message:
     return stun.Message(stun.Method.REFRESH, stun.Class.REQUEST, attributes={"LIFETIME": 0})
 
 
-async def connect_client(server: IceServer, address: Address, counters: Counter[str]) -> UdpClient | TcpClient:
-    """Open a connection to a server and aioice's client on it. Raises OSError."""
+async def connect_client(
+    server: IceServer, address: Address, counters: Counter[str], buffer: memoryview
+) -> UdpClient | TcpClient:
+    """Open a connection to a server and aioice's client on it, which may read into the buffer. Raises OSError."""
     client_class = UdpClient if server.transport == "udp" else TcpClient
     client = client_class(
         address,
@@ -153,11 +203,13 @@ async def connect_client(server: IceServer, address: Address, counters: Counter[
         channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
     )
     client.counters = counters
+    client.burst = ChannelBurst(client.channel_to_peer, lambda m: client.datagram_received(m, address), counters)
     if isinstance(client, UdpClient):
         sock = UdpSocket.open(
-            client.datagram_received,
+            address,
+            client.burst,
+            buffer,
             counters,
-            remote=address,
             on_closed=lambda: client.connection_lost(None),
             on_refused=client.take_refusal,
         )

@@ -11,6 +11,7 @@ retransmits what the flows inside retransmit too.
 
 import asyncio
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -58,7 +59,12 @@ class RelayUser(Protocol):
         """It is given up, or left."""
 
     def take_relayed(self, base_id: int, datagram: bytes, source: Address) -> None:
-        """Something arrived through it."""
+        """STUN, or something that was sent outside of channels, arrived through it."""
+
+    def take_relayed_batch(
+        self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int
+    ) -> None:
+        """Data arrived through it."""
 
     def take_relay_outcome(self) -> None:
         """One more server has answered or failed."""
@@ -67,11 +73,20 @@ class RelayUser(Protocol):
 class Relays:
     """All of them, from the question to the release."""
 
-    def __init__(self, config: IceConfig, user: RelayUser, *, counters: Counter[str], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: IceConfig,
+        user: RelayUser,
+        *,
+        counters: Counter[str],
+        now: Callable[[], float],
+        buffer: memoryview,
+    ) -> None:
         self._config = config
         self._user = user
         self._counters = counters
         self._now = now
+        self._buffer = buffer
         self._asking: dict[Key, asyncio.Task[None]] = {}
         self._asking_again: dict[Key, asyncio.Task[None]] = {}
         self._bases: dict[Key, int] = {}
@@ -111,6 +126,10 @@ class Relays:
             if base_id is not None:
                 self._user.take_relayed(base_id, data, source)
 
+        def received_batch(buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+            if base_id is not None:
+                self._user.take_relayed_batch(base_id, buffer, spans, source, ecn)
+
         def lost() -> None:
             if base_id is not None and base_id in self._in_use:
                 self._lose(server, base_id, again_s)
@@ -125,10 +144,12 @@ class Relays:
                 relay = await Relay.allocate(
                     server,
                     on_datagram=received,
+                    on_datagrams=received_batch,
                     on_lost=lost,
                     on_doubted=doubted,
                     counters=self._counters,
                     now=self._now,
+                    buffer=self._buffer,
                 )
                 break
             except (OSError, TimeoutError, stun.TransactionError) as error:

@@ -11,6 +11,9 @@ one. Where the host has no IPv6, there is just no such socket.
 ICMP errors arrive through the error queue. It has to be emptied: else the descriptor stays readable for ever, the next
 datagram to somebody else fails in place of the one that was refused, and libuv stops looking at the descriptor
 altogether, so that watching it is begun anew after each error.
+
+A wake-up reads until the socket is empty, burst by burst (`burst`), and sends whole trains (`trains`), as far as the
+kernel helps.
 """
 
 import asyncio
@@ -20,18 +23,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from .agent import Address, Route
-from .ancillary import ANCILLARY_BYTES, ERROR_BYTES, MSG_ERRQUEUE, UNREACHABLE, arrived_at, prepare, reported, sent_from
-from .binding import is_stun
+from .agent import Address, Route, ignore
+from .ancillary import (
+    ANCILLARY_BYTES,
+    ERROR_BYTES,
+    MSG_ERRQUEUE,
+    UNREACHABLE,
+    Arrival,
+    arrival_of,
+    prepare,
+    prepare_trains,
+    reported,
+    sent_from,
+)
+from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
-from .udp import BUFFER_BYTES, BURST, MAX_DATAGRAM_BYTES
+from .trains import Sender
+from .udp import SOCKET_BUFFER_BYTES
 
 FAMILIES = {"udp4": socket.AF_INET, "udp6": socket.AF_INET6}
 _WILDCARDS = {"udp4": "0.0.0.0", "udp6": "::"}
-BURST_S, LONGEST_BURST_S = 0.01, 0.1
+BURST_S, LONGEST_BURST_S = 0.005, 0.1
 """A wake-up reads for so long, or for as long as others have had since the last one, if that is more. When a thousand
 sessions begin at once, reading must not fall behind the timers that repeat what was not answered: the answers wait
 here, and each repetition would add to them."""
+LONELY_S = 0.001
+"""After so long without anything to read, a check comes alone: that of an idle peer."""
 MAX_ERRORS = 64
 """So many entries of the error queue are read at once; the next wake-up goes on."""
 
@@ -53,7 +70,13 @@ class HostBase:
 
     def sendto(self, datagram: bytes | memoryview, destination: Address) -> bool:
         """Send now or drop; tell which."""
-        return self._sockets.send(self._channel, datagram, self._ancillary, destination)
+        sender = self._sockets.sender(self._channel)
+        return sender is not None and sender.send(datagram, self._ancillary, destination)
+
+    def send_train(self, train: memoryview, stride: int, destination: Address, ecn: int) -> int:
+        """Send datagrams of `stride` bytes each, the last maybe shorter; return how many went."""
+        sender = self._sockets.sender(self._channel)
+        return 0 if sender is None else sender.send_train(train, stride, self._ancillary, destination, ecn)
 
     def route(self, destination: Address) -> Route:
         """Say how somebody else could send the same way."""
@@ -78,7 +101,14 @@ class Sockets:
         self.now = now
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
+        self.on_too_big: Callable[[Address, int], object] = ignore
+        """Called when the way to a destination (its port may be 0: unknown) takes no packet of more than so many bytes
+        (0: unknown). ICMP says it, so anybody can: it is a hint."""
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
+        """What all sockets of the process read into, these and those of relays, one after another."""
+        self._burst = Burst(self.table, self.counters)
         self._sockets: dict[str, socket.socket] = {}
+        self._senders: dict[str, Sender] = {}
         self._unreachable: dict[Address, bool] = {}
         """Of whom ICMP spoke; True: refused."""
         self._users = 0
@@ -105,7 +135,7 @@ class Sockets:
                 self._sockets = _open_all(self.counters)
             self._loop = asyncio.get_running_loop()
             for name in self._sockets:
-                self._watch(name)
+                self._begin(name)
         self._users += 1
         self.table.add_agent(agent)
 
@@ -136,37 +166,25 @@ class Sockets:
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
+        self._senders.clear()
         self.table.clear()
 
     # Sending
 
-    def send(
-        self,
-        name: str,
-        datagram: bytes | memoryview,
-        ancillary: list[tuple[int, int, bytes]],
-        destination: Address,
-    ) -> bool:
-        """Send now or drop; tell which."""
-        sock = self._sockets.get(name)
-        if sock is None:
-            return False
-        try:
-            sock.sendmsg((datagram,), ancillary, 0, destination)
-        except (BlockingIOError, InterruptedError):
-            self.counters["send_buffer_full"] += 1
-            return False
-        except OSError as error:
-            # A refusal that an earlier datagram met, to whomever, is reported by the next call: read it and try again.
-            if error.errno not in UNREACHABLE or not self._drain_errors(name):
-                self.counters["send_failed"] += 1
-                return False
-            try:
-                sock.sendmsg((datagram,), ancillary, 0, destination)
-            except OSError:
-                self.counters["send_failed"] += 1
-                return False
-        return True
+    def sender(self, name: str) -> Sender | None:
+        """Return what sends on one of the sockets; None: there is no such socket, or nobody uses it any more."""
+        return self._senders.get(name)
+
+    def _begin(self, name: str) -> None:
+        sock = self._sockets[name]
+        # A refusal that an earlier datagram met, to whomever, is reported by the next call: read it and try again.
+        sender = Sender(sock, self.counters, lambda e: e.errno in UNREACHABLE and self._drain_errors(name), self.now)
+        self._senders[name] = sender
+        if not prepare_trains(sock):
+            self.counters[f"{name}_reads_no_trains"] += 1
+        if not sender.is_segmenting:
+            self.counters[f"{name}_sends_no_trains"] += 1
+        self._watch(name)
 
     # Receiving
 
@@ -177,39 +195,40 @@ class Sockets:
 
     def _read(self, name: str) -> None:
         began_at = self.now()
-        until = began_at + min(max(BURST_S, began_at - self._read_until), LONGEST_BURST_S)
-        while self._read_burst(name) and self.now() < until:
+        rested_s = began_at - self._read_until
+        until = began_at + min(max(BURST_S, rested_s), LONGEST_BURST_S)
+        while self._read_burst(name, lonely=rested_s > LONELY_S) and self.now() < until:
             pass
         self._read_until = self.now()
 
-    def _read_burst(self, name: str) -> bool:
-        """Read some datagrams; True: there may be more."""
-        sock = self._sockets.get(name)
-        for _ in range(BURST):
-            if sock is None or sock.fileno() < 0:  # closed by what the last datagram brought about
-                return False
+    def _read_burst(self, name: str, *, lonely: bool) -> bool:
+        """Read until the socket is empty or the buffer full; True: there may be more. When it is lonely, a datagram
+        that is no data is expected to be the only one; if it is not, the next wake-up comes at once, and is not lonely.
+        """
+        sock, buffer, at, is_empty = self._sockets.get(name), self.buffer, 0, False
+        before: list[tuple[int, int, bytes]] | None = None
+        arrival = Arrival(None)
+        for _ in range(MAX_READS):
+            # STUN is answered at once, and what that brings about may close the socket.
+            if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock is None or sock.fileno() < 0:
+                break
             try:
-                datagram, ancillary, _, source = sock.recvmsg(MAX_DATAGRAM_BYTES, ANCILLARY_BYTES)
+                size, ancillary, _, source = sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
-                return False
+                is_empty = True
+                break
             except OSError:
                 self._drain_errors(name)
                 continue
-            host = arrived_at(ancillary)
-            if host is None:
-                self.counters["arrived_nowhere"] += 1
-            else:
-                self._take(host, datagram, (source[0], source[1]))
-        return True
-
-    def _take(self, host: str, datagram: bytes, source: Address) -> None:
-        if is_stun(datagram):
-            session = self.table.session_for(datagram)
-            if session is not None:
-                session.take_stun(host, datagram, source)
-            return
-        for agent in self.table.agents_for(datagram, source):
-            agent.take_data(host, datagram, source)
+            if ancillary != before:
+                before, arrival = ancillary, arrival_of(tuple(ancillary))
+            is_data = self._burst.take(buffer, at, size, arrival, (source[0], source[1]))
+            at += size
+            if lonely and not is_data and at == size:
+                is_empty = True
+                break
+        self._burst.deliver()
+        return not is_empty and self._sockets.get(name) is not None
 
     def _drain_errors(self, name: str) -> bool:
         """Read the error queue, and go on watching; True: there was something in the queue."""
@@ -220,10 +239,17 @@ class Sockets:
             except OSError:
                 self._watch(name)
                 return count > 0
-            error = reported(ancillary)
-            if error in UNREACHABLE and destination:
+            error = reported(tuple(ancillary))
+            if error is None or not destination:
+                continue
+            there: Address = (destination[0], destination[1])
+            if error.errno in UNREACHABLE:
                 self.counters["icmp_unreachable"] += 1
-                self._tell_unreachable_soon((destination[0], destination[1]), refused=error == errno.ECONNREFUSED)
+                self._tell_unreachable_soon(there, refused=error.errno == errno.ECONNREFUSED)
+            elif error.errno == errno.EMSGSIZE:
+                self.counters["icmp_too_big"] += 1
+                if self._loop is not None:
+                    self._loop.call_soon(self.on_too_big, there, error.info)
         self._watch(name)
         return True
 
@@ -260,7 +286,7 @@ def _open(name: str, family: socket.AddressFamily) -> socket.socket:
     try:
         sock.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         prepare(sock)

@@ -1,28 +1,38 @@
-"""A non-blocking UDP socket on the event loop, without asyncio's datagram transport.
+"""A connected, non-blocking UDP socket on the event loop, without asyncio's datagram transport.
 
 The transport queues without bound when the kernel's buffer is full, and reads one datagram per turn of the loop. For
 packets of a tunnel a full buffer must mean a dropped packet, now: the flows inside have their own congestion control.
-Reading goes on for a burst per wake-up, then lets others run.
+A wake-up reads one burst, then lets others run.
 """
 
 import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from .agent import Address
-from .ancillary import UNREACHABLE
+from .ancillary import ANCILLARY_BYTES, UNREACHABLE, arrival_of, prepare_trains
+from .burst import MAX_DATAGRAM_BYTES, MAX_READS
 from .candidate import ip_version
+from .trains import Sender
 
-BUFFER_BYTES = 4 * 1024 * 1024
+SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 """Asked for in both directions; the kernel grants at most net.core.rmem_max and wmem_max."""
-BURST = 64
-MAX_DATAGRAM_BYTES = 65535
+
+
+class Reader(Protocol):
+    """Who takes what arrives."""
+
+    def take(self, buffer: memoryview, at: int, size: int, segment: int, ecn: int) -> None:
+        """Take a datagram, or, with a segment, a train of datagrams of that length, the last one maybe shorter."""
+
+    def deliver(self) -> None:
+        """The burst is over, and the buffer will be overwritten."""
 
 
 class UdpSocket:
-    """Reads into a callback and sends or drops.
+    """Reads into a buffer and sends or drops.
 
     It also has the few methods of an asyncio transport that aioice's TURN client calls.
     """
@@ -30,83 +40,61 @@ class UdpSocket:
     def __init__(
         self,
         sock: socket.socket,
-        on_datagram: Callable[[bytes, Address], None],
+        reader: Reader,
+        buffer: memoryview,
         counters: Counter[str],
-        on_closed: Callable[[], None] | None = None,
-        on_refused: Callable[[], None] | None = None,
+        *,
+        on_closed: Callable[[], None] | None,
+        on_refused: Callable[[], None] | None,
     ) -> None:
         self._sock = sock
         self._on_closed = on_closed
         self._on_refused = on_refused
-        self._on_datagram = on_datagram
+        self._reader = reader
+        self._buffer = buffer
         self._counters = counters
         self._is_closed = False
+        prepare_trains(sock)
+        self._sender = Sender(sock, counters, self._take_error)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
 
     @classmethod
     def open(
         cls,
-        on_datagram: Callable[[bytes, Address], None],
+        remote: Address,
+        reader: Reader,
+        buffer: memoryview,
         counters: Counter[str],
         *,
-        local: Address | None = None,
-        remote: Address | None = None,
         on_closed: Callable[[], None] | None = None,
         on_refused: Callable[[], None] | None = None,
     ) -> Self:
-        """Bind to a local address (port 0: any), or connect to a remote one. Raises OSError.
+        """Connect to a remote address. Raises OSError.
 
+        `buffer` is read into; it has room for a train, and may be shared with others that read on the same loop.
         `on_closed` is called once, on the loop's next turn after `close`, as an asyncio transport would; `on_refused`
         whenever ICMP reports that nobody listens at the remote address. Anybody can say so.
         """
-        address = local or remote
-        assert address is not None
-        family = socket.AF_INET if ip_version(address[0]) == 4 else socket.AF_INET6
+        family = socket.AF_INET if ip_version(remote[0]) == 4 else socket.AF_INET6
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-            if local is not None:
-                sock.bind(local)
-            if remote is not None:
-                sock.connect(remote)
-            return cls(sock, on_datagram, counters, on_closed, on_refused)
+                sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+            sock.connect(remote)
+            return cls(sock, reader, buffer, counters, on_closed=on_closed, on_refused=on_refused)
         except BaseException:
             sock.close()
             raise
 
-    @property
-    def address(self) -> Address:
-        """The local address."""
-        host, port = self._sock.getsockname()[:2]
-        return host, port
+    def sendto(self, datagram: bytes | memoryview, _destination: Address | None = None) -> bool:
+        """Send now or drop; tell which."""
+        return not self._is_closed and self._sender.send(datagram, (), None)
 
-    def sendto(self, datagram: bytes | memoryview, destination: Address | None = None) -> bool:
-        """Send now or drop; tell which. The destination is None only on a connected socket."""
-        if self._is_closed:
-            return False
-        try:
-            self._send(datagram, destination)
-        except (BlockingIOError, InterruptedError):
-            self._counters["send_buffer_full"] += 1
-            return False
-        except OSError as error:
-            # No route, too long, or what ICMP reported of an earlier datagram: then this one was not sent. Try again.
-            self._take_error(error)
-            try:
-                self._send(datagram, destination)
-            except OSError:
-                self._counters["send_failed"] += 1
-                return False
-        return True
-
-    def _send(self, datagram: bytes | memoryview, destination: Address | None) -> None:
-        if destination is None:
-            self._sock.send(datagram)
-        else:
-            self._sock.sendto(datagram, destination)
+    def send_train(self, train: memoryview, stride: int, ecn: int) -> int:
+        """Send datagrams of `stride` bytes each, the last maybe shorter; return how many went."""
+        return 0 if self._is_closed else self._sender.send_train(train, stride, (), None, ecn)
 
     def close(self) -> None:
         """Stop reading and close. Idempotent."""
@@ -126,23 +114,28 @@ class UdpSocket:
         return self._sock if name == "socket" else default
 
     def _read(self) -> None:
-        for _ in range(BURST):
+        buffer, at = self._buffer, 0
+        for _ in range(MAX_READS):
+            if self._is_closed or len(buffer) - at < MAX_DATAGRAM_BYTES:
+                break
             try:
-                datagram, source = self._sock.recvfrom(MAX_DATAGRAM_BYTES)
+                size, ancillary, _, _ = self._sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError as error:
                 # An ICMP error on a connected socket, delivered once. Forgeable, so it ends nothing.
                 self._counters["receive_failed"] += 1
                 self._take_error(error)
-                return
-            self._on_datagram(datagram, (source[0], source[1]))
-            if self._is_closed:
-                return
+                break
+            arrival = arrival_of(tuple(ancillary))
+            self._reader.take(buffer, at, size, arrival.segment, arrival.ecn)
+            at += size
+        self._reader.deliver()
 
-    def _take_error(self, error: OSError) -> None:
+    def _take_error(self, error: OSError) -> bool:
         """Go on watching: libuv stops when a descriptor reports an error, and only begins anew when asked to."""
         self._loop.remove_reader(self._sock.fileno())
         self._loop.add_reader(self._sock.fileno(), self._read)
         if self._on_refused is not None and error.errno in UNREACHABLE:
             self._on_refused()
+        return True

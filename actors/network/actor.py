@@ -6,9 +6,11 @@ undoes (a device goes with its last descriptor, the firewall table with its netl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from exeunt.runtime import BlockingActor, Refused, receive
 
@@ -26,6 +28,9 @@ from .messages import (
     RoutesSet,
     SetRoutes,
 )
+
+OFFLOADS_VARIABLE: Final = "EXEUNT_OFFLOADS"
+"""0: the device gives and takes one packet at a time, as on a kernel that can do no more."""
 
 
 class Network(BlockingActor):
@@ -52,7 +57,9 @@ class Network(BlockingActor):
             if message.name in self._open:
                 self._host.set_addresses(message.name, message.addresses)
             else:
-                self._open[message.name] = self._host.open_device(message.name, message.addresses, message.mtu)
+                self._open[message.name] = self._host.open_device(
+                    message.name, message.addresses, message.mtu, offloads=os.environ.get(OFFLOADS_VARIABLE) != "0"
+                )
             hand_over(Path(message.hand_over), self._open[message.name])
         return DeviceOpened(message.name)
 

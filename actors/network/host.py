@@ -49,10 +49,11 @@ class HostNetwork:
     ) -> None:
         self.close()
 
-    def open_device(self, name: str, addresses: Sequence[str], mtu: int) -> int:
+    def open_device(self, name: str, addresses: Sequence[str], mtu: int, *, offloads: bool = True) -> int:
         """Create a TUN device, give it its addresses (``100.96.0.2/32``), switch it on, return its descriptor.
 
-        The descriptor stays ours: hand a duplicate to whoever pumps packets (passing it over a socket makes one).
+        With ``offloads`` it takes and gives up to 64 kB of a flow at once, if the kernel can do that. The descriptor
+        stays ours: hand a duplicate to whoever pumps packets (passing it over a socket makes one).
 
         Raises:
             DeviceError: by its kinds, see `exeunt.actors.device.open_tun`.
@@ -60,7 +61,7 @@ class HostNetwork:
             PermissionDenied, NetworkRefused: the kernel did not take an address.
         """
         wanted = [checked_address(address) for address in addresses]
-        fd = open_tun(name, mtu=mtu)
+        fd = open_tun(name, mtu=mtu, offloads=offloads)
         try:
             _quieten_ipv6(name)
             with Links() as links:

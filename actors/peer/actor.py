@@ -1,6 +1,6 @@
 """The peer-connection actor: ties a connection's machine to its path, its device and its owner.
 
-Packets don't pass through its mailbox: the device's pump calls `send_packet`, the ICE agent calls back with
+Packets don't pass through its mailbox: the device's pump calls `send_frame`, the ICE agent calls back with bursts of
 datagrams, both on this worker's loop, between messages. Messages are for candidates, closing, and questions.
 
 Whatever ends it (a `Close`, a stop, its owner's death, its own exception), the same road is taken: goodbye, ending
@@ -16,6 +16,7 @@ import os
 import random
 import secrets
 import time
+from array import array
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -25,8 +26,11 @@ from exeunt.runtime import Actor, Later, Refused, Terminated, receive
 from exeunt.runtime.errors import Failure
 from exeunt.runtime.inheritance import HAND_OVER
 
+from ..batch.contract import VNET_BYTES
+from ..device.ecn import ecn_of
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
+from ..grid import on_grid
 from ..ice import Lost, Path
 from ..ice.agent import RelayLoss
 from ..portal.actor_messages import PortalSay
@@ -56,7 +60,7 @@ from .messages import (
 )
 from .paths import Paths
 from .pings import Pings
-from .record import description_of, ending_of
+from .record import description_of, ending_of, last_seen_s_ago
 from .restarts import RestartWanted
 from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
 from .will import Will
@@ -118,7 +122,7 @@ class PeerConnection(Actor):
             shared_sockets(self.node),
             resume=None if left is None else left.ice,
             say=self._say,
-            on_datagram=self._on_datagram,
+            on_datagrams=self._on_datagrams,
             on_path=self._on_path,
             on_broken=self._on_broken,
             on_lost=self._on_lost,
@@ -226,22 +230,36 @@ class PeerConnection(Actor):
 
     # --- the pump's side ---
 
+    def send_frame(self, frame: memoryview) -> bool:
+        """Send what the device has read: at `flush`, or before. The pump calls this, as what follows."""
+        agent, trains, ecn = self.paths.agent, self._pump.trains, ecn_of(frame[VNET_BYTES:])
+        sealed = self._machine.handle_frame(frame, trains.room(), self._now(), agent.channel)
+        if sealed is None:
+            self.flush()
+        elif sealed.datagrams:
+            trains.add(sealed, ecn, agent.send_train)
+        return sealed is None or sealed.datagrams > 0
+
     def send_packet(self, packet: bytes) -> None:
-        """Send an inner packet to the peer. The pump calls this."""
-        now = self._now()
-        self._machine.handle_packet(packet, now)
+        """Send an inner packet; from the start, when there is nothing yet that could."""
+        self._machine.handle_packet(packet, self._now())
+        if self._paths is not None:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits for more of its kind."""
+        self._pump.trains.flush(self.paths.agent.send_train)
         self._transmit()
-        self._set_timer(now)
+        self._set_timer(self._now())
 
     # --- the agent's side ---
 
-    def _on_datagram(self, datagram: bytes) -> None:
-        now = self._now()
-        packet = self._machine.handle_datagram(datagram, now)
+    def _on_datagrams(self, buffer: memoryview, spans: array[int], ecn: int) -> None:
+        now, pump, out = self._now(), self._pump, self._pump.out(buffer, len(spans) // 2)
+        frames = self._machine.handle_datagrams(buffer, spans, out, now, coalesce=pump.merges)
         if self._machine.tunnel.last_received_at == now:
             self.paths.agent.note_alive()
-        if packet is not None:
-            self._pump.deliver(self, packet)
+        pump.deliver(self, out, frames, ecn)
         self._drain()
 
     def _on_path(self, path: Path) -> None:
@@ -299,14 +317,8 @@ class PeerConnection(Actor):
     def _say(self, message: FromPeer) -> None:
         self.node.ref(self.config.portal_link).tell(PortalSay(message))
 
-    def _last_seen_at(self) -> float | None:
-        """When the last authenticated sign of life came: a packet, or one of ICE's."""
-        seen = (self._machine.tunnel.last_received_at, self.paths.agent.last_alive)
-        return max((one for one in seen if one is not None), default=None)
-
     def _last_seen_s_ago(self) -> float | None:
-        seen_at = self._last_seen_at()
-        return None if seen_at is None else round(self._now() - seen_at, 3)
+        return last_seen_s_ago(self._machine.tunnel, self.paths.agent, self._now())
 
     def _transmit(self) -> None:
         while (datagram := self._machine.poll_transmit()) is not None:
@@ -380,17 +392,8 @@ class PeerConnection(Actor):
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
         Will(self.node.deposits, self.config.connection).withdraw()
-        sent_at, counters = self._machine.tunnel.last_sent_at, self.paths.agent.counters
-        ending = ending_of(
-            self.config,
-            ended,
-            self._machine.tunnel,
-            self._path,
-            since_ns=self._started_ns,
-            seen_s_ago=self._last_seen_s_ago(),
-            sent_s_ago=None if sent_at is None else self._now() - sent_at,
-            unreachable=counters["path_refused"] + counters["path_unreachable"],
-        )
+        tunnel, agent, now = self._machine.tunnel, self.paths.agent, self._now()
+        ending = ending_of(self.config, ended, tunnel, agent, self._path, since_ns=self._started_ns, now=now)
         self._book.write(ending)
         assert self._ending is not None
         if not self._ending.done():
@@ -433,8 +436,8 @@ class PeerConnection(Actor):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = timeout[0]
-        self._timer = self.node.loop.call_later(max(0.0, timeout[0] - now), self._on_timer)
+        self._timer_at = timeout[0] if self.config.side == "client" else on_grid(timeout[0], now)
+        self._timer = self.node.loop.call_later(max(0.0, self._timer_at - now), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -20,21 +20,12 @@ from ..timing import (
     GOODBYE_REPEAT_S,
     GOODBYE_WORK_S,
 )
+from .blame import initiator_of
 from .control_packet import Goodbye, encode_control, goodbye_reason
 from .events import Ended
 
 LAST_WILL: Final = encode_control(Goodbye(reason="worker_crashed", last_will=True))
 """What is said for us if our worker dies. It is the same in every session: nothing is known yet of how it will end."""
-
-
-def said_by(goodbye: Goodbye) -> tuple[Cause, dict[str, Any]]:
-    """Return the cause that a peer's goodbye gives, and what is evidence of it."""
-    plain = goodbye.reason == "unspecified"
-    kind = "last will" if goodbye.last_will else "goodbye"
-    evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
-    if goodbye.text:
-        evidence["text"] = goodbye.text
-    return Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason), evidence
 
 
 class Farewells:
@@ -118,3 +109,22 @@ class Farewell:
         return Ended(
             cause=cause, initiated_by=initiated_by, evidence=evidence, detection_ms=0.0, acknowledged=acknowledged
         )
+
+
+def told_ending(goodbye: Goodbye, rtt_ms: float) -> Ended:
+    """Return the ending that a goodbye of the other side is."""
+    plain = goodbye.reason == "unspecified"
+    cause = Cause.SHUTTING_DOWN if plain else Cause(goodbye.reason)
+    kind = "last will" if goodbye.last_will else "goodbye"
+    evidence: dict[str, Any] = {"told": f"{kind} without a reason" if plain else f"{kind}: {goodbye.reason}"}
+    if goodbye.text:
+        evidence["text"] = goodbye.text
+    return Ended(
+        cause=cause,
+        initiated_by=initiator_of(cause),
+        evidence=evidence,
+        # No synchronised clocks: the sender says how long it has been saying it, and half a round trip came on top. A
+        # last will does not know.
+        detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + rtt_ms / 2,
+        acknowledged=None if goodbye.last_will else True,
+    )

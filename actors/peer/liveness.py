@@ -214,6 +214,7 @@ class Liveness:
         """Do what is due. The caller has told the latest sign of life before."""
         late_s = now - self._wake_at
         if late_s < 0:
+            self._wake_at = self._next_wake(now)  # the peer may have been heard: sleep on
             return
         if late_s > STALL_S:
             self._was_stopped(late_s, now)

@@ -20,16 +20,18 @@ One `Ended` is reported, exactly once, when the ending is known: on the way into
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ..device.waiting import WaitingPackets
+from ..batch.contract import VNET_BYTES, Sealed
+from ..device.frames import packets_of
+from ..device.waiting import WAITING_PACKETS, WaitingPackets
 from ..endings import Cause, Initiator
 from ..timing import HANDSHAKE_S, LINGER_LEAVING_S, LINGER_S, LOST_AFTER_S
-from ..wireguard import HandshakeCompleted, HandshakeFailed, Tunnel
+from ..wireguard import Frame, HandshakeCompleted, HandshakeFailed, Tunnel
 from .beginning import Beginning
-from .blame import initiator_of
 from .control_packet import (
     Goodbye,
     GoodbyeAcknowledged,
@@ -38,17 +40,16 @@ from .control_packet import (
     ProbeReply,
     decode_control,
     encode_control,
+    has_control_mark,
     is_control,
 )
 from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionChanged
-from .farewell import LAST_WILL, Farewell, Farewells, said_by
+from .farewell import LAST_WILL, Farewell, Farewells, told_ending
+from .idle import Idle
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
+from .probes import Probes
 from .restarts import Restarts
 from .states import DEADLINES, TRANSITIONS, State
-
-WAITING_PACKETS: Final = 128
-"""Inner packets kept until the first handshake; beyond it the oldest goes. Enough for the first requests of a browser.
-"""
 
 
 class Connection:
@@ -73,9 +74,7 @@ class Connection:
         self._initiator = initiator
         self._identifier = identifier
         self._lost_after_s = lost_after_s
-        self._idle_after_s = idle_after_s
-        self._idle_at: float | None = None
-        self._last_traffic_at = 0.0
+        self._idle = Idle(idle_after_s)
         self._beginning = Beginning()
         self._liveness: Liveness | None = None
         self.restarts = Restarts()
@@ -88,7 +87,7 @@ class Connection:
         """Those of all connections of this process: to be replaced by the one that they share."""
         self._farewell: Farewell | None = None
         self._deadline_at: float | None = None
-        self._probes: dict[bytes, tuple[int, float]] = {}
+        self._probes = Probes(identifier)
 
     # --- in ---
 
@@ -108,28 +107,49 @@ class Connection:
     def handle_packet(self, packet: bytes, now: float) -> None:
         """An inner packet from the device is to go to the peer. It waits, bounded, for the first handshake."""
         if self.state == "established":
-            self._last_traffic_at = now
+            self._idle.last_traffic_at = now
             self._seal(packet, now)
             self._drain_tunnel(now)
         elif self.state == "connecting":
             self._waiting.put(packet)
 
-    def handle_datagram(self, datagram: bytes, now: float) -> bytes | None:
-        """Take in a datagram of the path; return the inner packet for the device, if it carried one."""
+    def handle_frame(
+        self, frame: memoryview, train: memoryview, now: float, channel: int | None = None
+    ) -> Sealed | None:
+        """A frame from the device is to go to the peer; return the train that it has become.
+
+        None: its packets go, or wait, one by one, as `handle_packet` has it.
+        """
+        sealed = self.tunnel.seal_frame(frame, train, now, channel) if self.state == "established" else None
+        if sealed is not None:
+            self._idle.last_traffic_at = now
+            if self._liveness is not None:
+                self._liveness.handle_sent(now)
+            self._drain_tunnel(now)
+        elif self.state in ("connecting", "established"):
+            for packet in packets_of(frame):
+                self.handle_packet(packet, now)
+        return sealed
+
+    def handle_datagrams(
+        self, buffer: memoryview, spans: array[int], out: memoryview, now: float, *, coalesce: bool = True
+    ) -> Sequence[Frame]:
+        """Take in a burst of datagrams of the path (see `Tunnel.handle_datagrams`); return the frames for the device
+        that are in `out` now.
+        """
         if self.state == "ended":
-            return None
-        packet = self.tunnel.handle_datagram(datagram, now)
+            return ()
+        frames = self.tunnel.handle_datagrams(buffer, spans, out, now, coalesce=coalesce)
         if self._liveness is not None and self.tunnel.last_received_at == now:
             self._liveness.handle_alive(now)
         self._drain_tunnel(now)
-        if packet is None:
-            return None
-        if is_control(packet):
-            self._handle_control(packet, now)
-            self._drain_tunnel(now)
-            return None
-        self._last_traffic_at = now
-        return packet if self.state in ("established", "connecting") else None
+        if any(has_control_mark(out, start + VNET_BYTES) for start, _, _ in frames):
+            frames = self._without_control(out, frames, now)
+        elif self.state not in ("established", "connecting"):
+            return ()
+        if frames:
+            self._idle.last_traffic_at = now
+        return frames
 
     def handle_alive(self, at: float) -> None:
         """ICE has had an answer from the peer, or an authenticated request of it, at that time."""
@@ -161,7 +181,7 @@ class Connection:
     ) -> None:
         """End it: say goodbye if anybody can hear it, with a `text` for people. Idempotent."""
         if self.state == "connecting":
-            self._end(cause, initiated_by, evidence, detection_ms=0.0, acknowledged=None)
+            self._end(cause, initiated_by, evidence, 0.0)
             self._move("close")
         elif self.state == "established":
             is_theirs = cause is Cause.REPLACED and initiated_by is Initiator.PEER
@@ -205,14 +225,14 @@ class Connection:
         """No path, or no handshake on it, could be had in time."""
         if self.state in ("connecting", "established"):
             cause = Cause.NEVER_CONNECTED if self.state == "connecting" else Cause.PROTOCOL_ERROR
-            self._end(cause, Initiator.NETWORK, evidence, detection_ms=None, acknowledged=None)
+            self._end(cause, Initiator.NETWORK, evidence, None)
             self._move("failed")
 
     def handle_ping(self, token: int, now: float) -> bool:
         """Send a probe; `PongReceived` tells its round trip. False while nothing can be sent."""
         if self.state != "established":
             return False
-        self._probe(token, now)
+        self._seal(self._probes.begin(token, now), now)
         self._drain_tunnel(now)
         return True
 
@@ -275,8 +295,8 @@ class Connection:
             due.append(overdue)
         if self.state == "established" and self._liveness is not None:
             due.append(self._liveness.poll_timeout())
-            if self._idle_at is not None:
-                due.append((self._idle_at, "idle"))
+            if (idle := self._idle.poll_timeout()) is not None:
+                due.append(idle)
         if (again := self.restarts.poll_timeout()) is not None and self.state in ("connecting", "established"):
             due.append(again)
         return min(due, default=None)
@@ -285,11 +305,10 @@ class Connection:
 
     def _tend(self, now: float) -> None:
         """See whether the peer is alive, and whether anybody needs it."""
-        if self._idle_at is not None and self._idle_after_s is not None and now >= self._idle_at:
-            self._idle_at = self._last_traffic_at + self._idle_after_s
-            if now >= self._idle_at:
-                self.handle_close(Cause.IDLE, Initiator.US, {"idle_s": round(now - self._last_traffic_at, 3)}, now)
-                return
+        idle_s = self._idle.handle_timeout(now)
+        if idle_s is not None:
+            self.handle_close(Cause.IDLE, Initiator.US, {"idle_s": round(idle_s, 3)}, now)
+            return
         if self._liveness is not None:
             self._liveness.handle_timeout(now)
             self._drain_liveness(now)
@@ -308,9 +327,7 @@ class Connection:
         self.rtt_ms = rtt_ms
         self._liveness = Liveness(lost_after_s=self._lost_after_s, now=now)
         self._liveness.handle_rtt(self.rtt_ms / 1000)
-        self._last_traffic_at = now
-        if self._idle_after_s is not None:
-            self._idle_at = now + self._idle_after_s
+        self._idle.begin(now)
 
     def _drain_liveness(self, now: float) -> None:
         while self._liveness is not None and (event := self._liveness.poll_event()) is not None:
@@ -318,7 +335,7 @@ class Connection:
                 continue
             match event:
                 case ProbeWanted(first=first):
-                    self._probe(0, now)
+                    self._seal(self._probes.begin(0, now), now)
                     if first:
                         self._events.append(PathDoubted())
                 case PathWanted(reason=reason):
@@ -336,14 +353,6 @@ class Connection:
     def _drain_restarts(self) -> None:
         while (wanted := self.restarts.poll_event()) is not None:
             self._events.append(wanted)
-
-    def _probe(self, token: int, now: float) -> None:
-        """Send a probe; token 0 is ours, and answered to nobody."""
-        identifier = self._identifier()
-        self._probes[identifier] = (token, now)
-        while len(self._probes) > 64:  # unanswered ones: the oldest are forgotten
-            del self._probes[next(iter(self._probes))]
-        self._seal(encode_control(Probe(identifier=identifier, timestamp=int(now * 1e9))), now)
 
     def _seal(self, packet: bytes, now: float) -> None:
         datagram = self.tunnel.encapsulate(packet, now)
@@ -366,6 +375,18 @@ class Connection:
                 evidence = {"reason": "no handshake was answered", "initiations": event.initiations}
                 self.handle_failed(evidence, now)
 
+    def _without_control(self, out: memoryview, frames: Sequence[Frame], now: float) -> list[Frame]:
+        """Act on the control packets, and return what came before the connection's end."""
+        left: list[Frame] = []
+        for frame in frames:
+            packet = out[frame[0] + VNET_BYTES : frame[1]]
+            if is_control(packet):
+                self._handle_control(bytes(packet), now)
+                self._drain_tunnel(now)
+            elif self.state in ("established", "connecting"):
+                left.append(frame)
+        return left
+
     def _handle_control(self, packet: bytes, now: float) -> None:
         match decode_control(packet):
             case Goodbye() as goodbye:
@@ -385,12 +406,13 @@ class Connection:
                 pass  # another data plane's, or a later version's
 
     def _probe_answered(self, identifier: bytes, now: float) -> None:
-        token, sent_at = self._probes.pop(identifier, (None, 0.0))
-        if token is None:
+        answered = self._probes.answered(identifier, now)
+        if answered is None:
             return
-        self.rtt_ms = (now - sent_at) * 1000
+        token, rtt_s = answered
+        self.rtt_ms = rtt_s * 1000
         if self._liveness is not None:
-            self._liveness.handle_rtt(now - sent_at)
+            self._liveness.handle_rtt(rtt_s)
             self._liveness.handle_alive(now, answers_probe=True)
         if token:
             self._events.append(PongReceived(token, self.rtt_ms))
@@ -399,16 +421,7 @@ class Connection:
         if goodbye.wants_acknowledgement and self.state != "ended":
             self._seal(encode_control(GoodbyeAcknowledged(identifier=goodbye.identifier)), now)
         if self.state in ("connecting", "established"):
-            cause, evidence = said_by(goodbye)
-            self._end(
-                cause,
-                initiator_of(cause),
-                evidence,
-                # No synchronised clocks: the sender says how long it has been saying it, and half a round trip came on
-                # top. A last will does not know.
-                detection_ms=None if goodbye.last_will else goodbye.elapsed_ms + self.rtt_ms / 2,
-                acknowledged=None if goodbye.last_will else True,
-            )
+            self._events.append(told_ending(goodbye, self.rtt_ms))
         elif self.state == "closing":
             # Both sides say goodbye at once: theirs proves that they know. Who is spoken for knows nothing any more.
             self._closed(acknowledged=not goodbye.last_will, now=now)
@@ -425,23 +438,9 @@ class Connection:
         assert self._farewell is not None
         self._events.append(self._farewell.ended(acknowledged=acknowledged, now=now))
 
-    def _end(
-        self,
-        cause: Cause,
-        initiated_by: Initiator,
-        evidence: dict[str, Any],
-        *,
-        detection_ms: float | None,
-        acknowledged: bool | None,
-    ) -> None:
+    def _end(self, cause: Cause, by: Initiator, evidence: dict[str, Any], detection_ms: float | None) -> None:
         self._events.append(
-            Ended(
-                cause=cause,
-                initiated_by=initiated_by,
-                evidence=evidence,
-                detection_ms=detection_ms,
-                acknowledged=acknowledged,
-            )
+            Ended(cause=cause, initiated_by=by, evidence=evidence, detection_ms=detection_ms, acknowledged=None)
         )
 
     def _move(self, event: str) -> None:

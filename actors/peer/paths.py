@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import logging
 import secrets
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ class Paths:
         *,
         resume: bytes | None = None,
         say: Callable[[FromPeer], None],
-        on_datagram: Callable[[bytes], None],
+        on_datagrams: Callable[[memoryview, array[int], int], None],
         on_path: Callable[[Path], None],
         on_broken: Callable[[RelayLoss], None],
         on_lost: Callable[[Lost], None],
@@ -60,7 +61,7 @@ class Paths:
             callbacks=Callbacks(
                 on_candidate=self._on_candidate,
                 on_withdrawn=self._on_withdrawn,
-                on_datagram=on_datagram,
+                on_datagrams=on_datagrams,
                 on_path=on_path,
                 on_broken=on_broken,
                 on_lost=on_lost,

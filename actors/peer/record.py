@@ -7,30 +7,38 @@ import time
 from exeunt.runtime.log import rfc3339
 
 from ..endings import Ending, Initiator
-from ..ice import Path
+from ..ice import Path, PathAgent
 from ..wireguard import Tunnel
 from .events import Ended
 from .machine import Connection
 from .messages import PeerConfig, PeerDescription
 
 
+def last_seen_s_ago(tunnel: Tunnel, agent: PathAgent, now: float) -> float | None:
+    """Return how long ago the peer gave its last authenticated sign of life: a packet, or one of ICE's."""
+    seen = (tunnel.last_received_at, agent.last_alive)
+    seen_at = max((one for one in seen if one is not None), default=None)
+    return None if seen_at is None else round(now - seen_at, 3)
+
+
 def ending_of(
     config: PeerConfig,
     ended: Ended,
     tunnel: Tunnel,
+    agent: PathAgent,
     path: Path | None,
     *,
     since_ns: int,
-    seen_s_ago: float | None,
-    sent_s_ago: float | None,
-    unreachable: int,
+    now: float,
 ) -> Ending:
-    """Return the record; the ending is now. `since_ns` is wall-clock time, `seen_s_ago` how long ago the peer gave its
-    last authenticated sign of life, `sent_s_ago` how long ago we sent something; `unreachable` is how often ICMP said
-    that the peer could not be reached.
+    """Return the record; the ending is `now`. `since_ns` is wall-clock time; `path` is the last one.
 
-    When we sent last is evidence where the peer's silence is what the cause was concluded from.
+    When we sent last is evidence where the peer's silence is what the cause was concluded from, and how often ICMP said
+    that the peer could not be reached.
     """
+    seen_s_ago = last_seen_s_ago(tunnel, agent, now)
+    sent_s_ago = None if tunnel.last_sent_at is None else now - tunnel.last_sent_at
+    unreachable = agent.counters["path_refused"] + agent.counters["path_unreachable"]
     now_ns = time.time_ns()
     evidence = dict(ended.evidence)
     if unreachable:

@@ -11,6 +11,7 @@ from .handshake import peek_static
 from .index import PrefixedIndices
 from .snapshot import TunnelSnapshot
 from .timing import ICE_REKEY_ATTEMPT_TIME_S, Limits
+from .transport import Frame
 from .tunnel import Tunnel
 from .wire import MessageType, classify, receiver_index
 
@@ -19,6 +20,7 @@ __all__ = [
     "Admitted",
     "CookieChecker",
     "DropReason",
+    "Frame",
     "HandshakeCompleted",
     "HandshakeFailed",
     "Limits",

@@ -8,11 +8,15 @@ takes it like any other, but its replay window moves to the end, so nothing sent
 as it should be: it says goodbye.
 """
 
+from __future__ import annotations
+
+from array import array
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from ..batch.contract import MAX_DATAGRAMS, Kernel, Opened, Opening, Sealed, Sealing
 from .drop import DropReason
 from .handshake import TransportKeys
 from .replay import ReplayWindow
@@ -28,7 +32,9 @@ class Session:
         "_keys",
         "_limits",
         "_open",
+        "_opening",
         "_seal",
+        "_sealing",
         "_will",
         "_window",
         "established_at",
@@ -46,6 +52,8 @@ class Session:
         self._limits = limits
         self._window = ReplayWindow()
         self._will: bytes | None = None
+        self._sealing: Sealing | None = None
+        self._opening: Opening | None = None
         self.local_index = keys.local_index
         self.remote_index = keys.remote_index
         self.initiated = initiated
@@ -82,11 +90,24 @@ class Session:
         """Say whether one more packet may be sent under these keys."""
         return now < self.expires_at and self.send_counter < self._limits.seal_before_messages
 
+    def can_seal_frame(self, now: float) -> bool:
+        """Say whether as many packets may be sent as one frame can stand for."""
+        return now < self.expires_at and self.send_counter + MAX_DATAGRAMS <= self._limits.seal_before_messages
+
     def seal(self, plaintext: bytes) -> bytes:
         """Return a transport message; the caller has asked `can_seal`."""
         counter = self.send_counter
         self.send_counter = counter + 1
         return self._sealed(counter, plaintext)
+
+    def seal_frame(self, kernel: Kernel, frame: memoryview, train: memoryview, channel: int | None) -> Sealed:
+        """Turn a frame into transport messages (see `batch.contract`); the caller has asked `can_seal_frame`."""
+        if self._sealing is None:
+            self._sealing = kernel.sealing(self._keys.send_key, self.remote_index)
+        mtu = self._limits.inner_mtu_bytes
+        sealed = self._sealing.seal(frame, train, counter=self.send_counter, mtu=mtu, channel=channel)
+        self.send_counter += sealed.datagrams
+        return sealed
 
     def seal_last_will(self, plaintext: bytes) -> bytes:
         """Return the transport message with the reserved counter. There is one: whatever is asked for later, the first
@@ -109,6 +130,16 @@ class Session:
             return DropReason.BAD_TAG
         self._window.mark(counter)
         return plaintext
+
+    def open_burst(
+        self, kernel: Kernel, buffer: memoryview, spans: array[int], out: memoryview, now: float, *, coalesce: bool
+    ) -> Opened:
+        """Turn transport messages into frames in `out` (see `batch.contract`)."""
+        if now >= self.expires_at:
+            return Opened((), 0, 0, 0, 0, 0, 0, over_limit=len(spans) // 2)
+        if self._opening is None:
+            self._opening = kernel.opening(self._keys.receive_key, self._window)
+        return self._opening.open(buffer, spans, out, limit=self._limits.reject_after_messages, coalesce=coalesce)
 
     def wants_rekey_on_send(self, now: float) -> bool:
         """Say whether this send should start a new handshake (paper 6.2)."""

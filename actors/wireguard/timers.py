@@ -101,6 +101,8 @@ class Timers:
 
     def take_due(self, now: float) -> Timer | None:
         """Return one timer that is due and disarm it, or None when none is."""
+        if not self._due or min(self._due.values()) > now:
+            return None
         for timer in Timer:
             if self._due.get(timer, now + 1) <= now:
                 del self._due[timer]

@@ -1,8 +1,9 @@
 """One WireGuard peer: handshakes, sessions and timers tied into a machine without I/O.
 
-Inner packets go in by `encapsulate` and come out of `handle_datagram`. After each call the owner drains
-`poll_transmit` and `poll_event` and sleeps no longer than `poll_timeout` says. Addresses are outside: the owner knows
-where datagrams come from and where they go, and a tunnel survives any change of path.
+Inner packets go in by `encapsulate` and come out of `handle_datagram`; many at once, by `seal_frame` and
+`handle_datagrams` (`transport`). After each call the owner drains `poll_transmit` and `poll_event` and sleeps no longer
+than `poll_timeout` says. Addresses are outside: the owner knows where datagrams come from and where they go, and a
+tunnel survives any change of path.
 
 One side is the fixed initiator: it alone makes sessions when there is something to send, when one grows old or when the
 peer falls silent, so that two handshakes do not compete. The other side answers whoever the peer is, and begins a
@@ -14,16 +15,16 @@ Whatever arrives is hostile until it authenticates. Until then nothing changes b
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
+from ..batch.choice import choose
+from ..batch.contract import Kernel
 from .cookie import CookieChecker, Refused
-from .drop import DropCounts, DropReason
+from .drop import DropReason
 from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
 from .handshake import StaticKeys
 from .initiator import Initiator
-from .inner import pad, unpad
-from .key_slots import KeySlots
 from .mac import MacSigner, has_valid_mac1, mac1_key
 from .noise import SealError
 from .responder import Responder
@@ -31,16 +32,17 @@ from .session import Session
 from .snapshot import TunnelSnapshot
 from .timers import Timer, Timers
 from .timing import Limits
-from .wire import MessageType, classify, decode_cookie_reply, decode_response, decode_transport_header
+from .transport import Transport
+from .wire import MessageType, classify, decode_cookie_reply, decode_response
 
 
-class Tunnel:
+class Tunnel(Transport):
     """The tunnel to one peer.
 
     Keys are 32 raw bytes each; all times are seconds of one monotonic clock. `allocate_index` yields 32-bit session
     indices (see `PrefixedIndices`). `rng` decides timer jitter only. `persistent_keepalive_s` keeps a NAT mapping alive
     without traffic. `gate` judges handshake messages under load; leave it out where a demultiplexer in front of many
-    tunnels has already asked it. `wall_clock_ns` stamps initiations.
+    tunnels has already asked it. `wall_clock_ns` stamps initiations. `kernel` is asked for when the first frame comes.
 
     Raises:
         ValueError: a key is malformed, or the keepalive interval is not positive.
@@ -59,10 +61,13 @@ class Tunnel:
         limits: Limits | None = None,
         gate: CookieChecker | None = None,
         wall_clock_ns: Callable[[], int] = time.time_ns,
+        kernel: Callable[[], Kernel] = choose,
     ) -> None:
         if persistent_keepalive_s is not None and persistent_keepalive_s <= 0:
             raise ValueError("a keepalive interval is positive")
-        self._limits = limits or Limits()
+        limits = limits or Limits()
+        timers = Timers(limits, rng, persistent_keepalive_s=persistent_keepalive_s, detects_silence=initiator)
+        super().__init__(limits, timers, kernel)
         keys = StaticKeys(private_key, peer_public_key, preshared_key)
         self._is_initiator = initiator
         self._allocate_index = allocate_index
@@ -71,48 +76,14 @@ class Tunnel:
         self._signer = MacSigner(peer_public_key, self._limits.cookie_lifetime_s)
         self._initiator = Initiator(keys, self._signer, wall_clock_ns)
         self._responder = Responder(keys, self._signer, self._limits)
-        self._slots = KeySlots()
-        self._timers = Timers(
-            self._limits, rng, persistent_keepalive_s=persistent_keepalive_s, detects_silence=initiator
-        )
         self._queue: deque[bytes] = deque()
         self._transmits: deque[bytes] = deque()
         self._events: deque[TunnelEvent] = deque()
-        self._drops = DropCounts()
-        self._rx_bytes = 0
-        self._tx_bytes = 0
-        self._last_received_at: float | None = None
-        self._last_sent_at: float | None = None
         self._handshake_at: float | None = None
         self.handshakes_total = 0
         """Completed, in this process."""
 
     # What the owner sees.
-
-    @property
-    def last_received_at(self) -> float | None:
-        """When the last authenticated datagram came in: the proof that the peer is alive."""
-        return self._last_received_at
-
-    @property
-    def last_sent_at(self) -> float | None:
-        """When the last datagram was handed out."""
-        return self._last_sent_at
-
-    @property
-    def rx_bytes(self) -> int:
-        """Bytes of authenticated datagrams received, handshakes and overhead included."""
-        return self._rx_bytes
-
-    @property
-    def tx_bytes(self) -> int:
-        """Bytes of datagrams handed out, handshakes and overhead included."""
-        return self._tx_bytes
-
-    @property
-    def drops(self) -> Mapping[DropReason, int]:
-        """How many datagrams and packets were dropped, by reason: a snapshot."""
-        return self._drops.snapshot()
 
     @property
     def queued_packets(self) -> int:
@@ -129,10 +100,6 @@ class Tunnel:
     def handshake_age_s(self, now: float) -> float | None:
         """Return the time since a handshake last completed, or None if none ever did."""
         return None if self._handshake_at is None else now - self._handshake_at
-
-    def can_send(self, now: float) -> bool:
-        """Say whether `encapsulate` would seal at once."""
-        return self._slots.current is not None and self._slots.current.can_seal(now)
 
     # Another process goes on with it.
 
@@ -198,17 +165,6 @@ class Tunnel:
             return None
         return self._seal_data(session, packet, now)
 
-    def seal_last_will(self, packet: bytes, now: float) -> bytes | None:
-        """Seal an inner packet ahead, to be sent by somebody else when we no longer can; None without a session.
-
-        Each session has one such datagram, the one it was first asked for. It is no packet of ours: nothing is counted
-        and no timer moves. Ask again after each `HandshakeCompleted`.
-        """
-        session = self._slots.current
-        if session is None or now >= session.expires_at:
-            return None
-        return session.seal_last_will(pad(packet, self._limits.inner_mtu_bytes))
-
     def handle_datagram(self, datagram: bytes | memoryview, now: float, source: bytes = b"") -> bytes | None:
         """Take in a datagram; return the inner packet if it carried one.
 
@@ -216,7 +172,7 @@ class Tunnel:
         """
         match classify(datagram):
             case MessageType.TRANSPORT:
-                return self._receive_transport(datagram, now)
+                return self._open(datagram, now)
             case MessageType.COOKIE_REPLY:
                 if not self._signer.accept_cookie(decode_cookie_reply(datagram), now):
                     self._drops.add(DropReason.BAD_COOKIE_REPLY)
@@ -265,18 +221,6 @@ class Tunnel:
 
     # Sending.
 
-    def _seal_data(self, session: Session, packet: bytes, now: float) -> bytes:
-        datagram = self._seal(session, pad(packet, self._limits.inner_mtu_bytes), now)
-        self._timers.data_sent(now)
-        return datagram
-
-    def _seal(self, session: Session, plaintext: bytes, now: float) -> bytes:
-        datagram = session.seal(plaintext)
-        self._note_sent(datagram, now)
-        if session.wants_rekey_on_send(now):
-            self._renew(now)
-        return datagram
-
     def _send_keepalive(self, now: float) -> bool:
         session = self._slots.current
         if session is None or not session.can_seal(now):
@@ -287,7 +231,7 @@ class Tunnel:
     def _send_initiation(self, make: Callable[[int, float], bytes], now: float) -> None:
         datagram = make(self._new_index(), now)
         self._transmits.append(datagram)
-        self._note_sent(datagram, now)
+        self._note_sent(len(datagram), now)
         self._timers.initiation_sent(now, self._initiator.started_at)
 
     def _renew(self, now: float) -> None:
@@ -309,11 +253,6 @@ class Tunnel:
     def _flush(self, session: Session, now: float) -> None:
         while self._queue and session.can_seal(now):
             self._transmits.append(self._seal_data(session, self._queue.popleft(), now))
-
-    def _note_sent(self, datagram: bytes, now: float) -> None:
-        self._tx_bytes += len(datagram)
-        self._last_sent_at = now
-        self._timers.sent(now)
 
     # Receiving.
 
@@ -337,11 +276,11 @@ class Tunnel:
             self._drops.add(answer)
             return
         response, keys = answer
-        self._note_received(datagram, now)
+        self._note_received(len(datagram), now)
         self._slots.add_responded(Session(keys, self._limits, initiated=False, now=now))
         self._timers.set_session_expiry(self._slots.next_expiry())
         self._transmits.append(response)
-        self._note_sent(response, now)
+        self._note_sent(len(response), now)
 
     def _receive_response(self, datagram: bytes | memoryview, now: float) -> None:
         try:
@@ -352,7 +291,7 @@ class Tunnel:
         if finished is None:
             self._drops.add(DropReason.UNEXPECTED_RESPONSE)
             return
-        self._note_received(datagram, now)
+        self._note_received(len(datagram), now)
         session = Session(finished.keys, self._limits, initiated=True, now=now)
         self._slots.add_initiated(session)
         self._complete(session, "initiator", finished.rtt_s, finished.initiations, now)
@@ -362,35 +301,9 @@ class Tunnel:
             # The responder may not send before it has heard from us under the new keys (paper 6.5).
             self._send_keepalive(now)
 
-    def _receive_transport(self, datagram: bytes | memoryview, now: float) -> bytes | None:
-        local_index, counter = decode_transport_header(datagram)
-        session = self._slots.find(local_index)
-        if session is None:
-            self._drops.add(DropReason.UNKNOWN_INDEX)
-            return None
-        plaintext = session.open(counter, datagram, now)
-        if isinstance(plaintext, DropReason):
-            self._drops.add(plaintext)
-            return None
-        self._note_received(datagram, now)
-        if self._slots.confirm(session):
-            self._complete(session, "responder", now - session.established_at, 0, now)
-            self._flush(session, now)
-        current = self._slots.current
-        if current is not None and current.wants_rekey_on_receive(now):
-            self._renew(now)
-        if not plaintext:
-            return None
-        self._timers.data_received(now)
-        packet = unpad(plaintext)
-        if packet is None:
-            self._drops.add(DropReason.BAD_INNER_PACKET)
-        return packet
-
-    def _note_received(self, datagram: bytes | memoryview, now: float) -> None:
-        self._rx_bytes += len(datagram)
-        self._last_received_at = now
-        self._timers.received(now)
+    def _confirmed(self, session: Session, now: float) -> None:
+        self._complete(session, "responder", now - session.established_at, 0, now)
+        self._flush(session, now)
 
     # Handshakes and sessions end.
 

@@ -21,6 +21,8 @@ TAG_BYTES = 16
 MAC_BYTES = 16
 KEEPALIVE_BYTES = TRANSPORT_HEADER_BYTES + TAG_BYTES
 """A transport message with nothing inside: the smallest there is."""
+CHANNEL_BYTES = 4
+"""TURN's ChannelData header (RFC 8656 section 12.4), which may stand before a message; it is not WireGuard's."""
 
 _TYPE = struct.Struct("<I")
 _INITIATION = struct.Struct("<II32s48s28s16s16s")

@@ -23,6 +23,7 @@ from exeunt.actors.ice import (
     Lost,
     Path,
     new_username_and_password,
+    one_by_one,
 )
 from exeunt.actors.turn import credentials
 
@@ -152,7 +153,7 @@ class Ours:
         )
         callbacks = Callbacks(
             on_candidate=self.on_candidate,
-            on_datagram=self.datagrams.put_nowait,
+            on_datagrams=one_by_one(self.datagrams.put_nowait),
             on_path=lambda _path: None,
             on_lost=self.losses.put_nowait,
         )

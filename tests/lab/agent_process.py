@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from exeunt.actors.ice import Callbacks, Credentials, IceAgent, IceConfig, Lost, NeverConnected, Path
+from exeunt.actors.ice import Callbacks, Credentials, IceAgent, IceConfig, Lost, NeverConnected, Path, one_by_one
 from exeunt.runtime.worker import new_event_loop
 
 from .protocol import (
@@ -65,7 +65,7 @@ class Session:
         callbacks = Callbacks(
             on_candidate=self._found,
             on_withdrawn=self._withdrawn,
-            on_datagram=self._received,
+            on_datagrams=one_by_one(self._received),
             on_path=self._moved,
             on_lost=self._lost,
         )

@@ -15,11 +15,13 @@ import resource
 import secrets
 import sys
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from exeunt.actors.batch.contract import OUT_BYTES_EACH
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
 from exeunt.actors.peer.events import Connected, Ended
@@ -130,7 +132,7 @@ class Visitor:
     def _callbacks(self) -> Callbacks:
         return Callbacks(
             on_candidate=self._on_candidate,
-            on_datagram=self._on_datagram,
+            on_datagrams=self._on_datagrams,
             on_path=self._on_path,
             on_lost=self._on_lost,
         )
@@ -151,11 +153,12 @@ class Visitor:
         self._machine.handle_lost(Cause.NETWORK_LOST, {"ice": lost.reason}, lost.last_seen_s_ago, time.monotonic())
         self._drain()
 
-    def _on_datagram(self, datagram: bytes) -> None:
+    def _on_datagrams(self, buffer: memoryview, spans: array[int], _ecn: int) -> None:
         assert self._machine is not None
         assert self._agent is not None
         now = time.monotonic()
-        self._machine.handle_datagram(datagram, now)
+        out = memoryview(bytearray(spans[-2] + spans[-1] + OUT_BYTES_EACH * (len(spans) // 2)))
+        self._machine.handle_datagrams(buffer, spans, out, now)
         if self._machine.tunnel.last_received_at == now:
             self._agent.note_alive()
         self._drain()
@@ -182,6 +185,9 @@ class Visitor:
     def _on_timer(self) -> None:
         self._timer = None
         assert self._machine is not None
+        assert self._agent is not None
+        if self._agent.last_alive is not None:  # as a client does: else silence would have it probe
+            self._machine.handle_alive(self._agent.last_alive)
         self._machine.handle_timeout(time.monotonic())
         self._drain()
 

@@ -30,6 +30,7 @@ from exeunt.clients.portal.store import Store
 
 SIGN_OUTS = int(os.environ.get("EXEUNT_SCALE_SIGN_OUTS", "100"))
 CLIENTS = int(os.environ.get("EXEUNT_SCALE_CLIENTS", "50"))
+IDLE = int(os.environ.get("EXEUNT_SCALE_IDLE", "50"))
 CROWD = Path(__file__).with_name("crowd.py")
 TOLD_WITHIN_S = 2.0
 LOSS_PERCENT = 20
@@ -37,6 +38,11 @@ SAMPLED_EVERY = 5
 WARM_UP = 150
 """Sign-outs that do not count: allocators fill their pools, and for 16 s a session is remembered for late answers. A
 worker's memory grows by 3 MB in these, by 4 MB in the next 600 and by 0.1 MB in the 200 after them."""
+SETTLE_S, IDLE_S = 8.0, 30.0
+"""After the last arrival, and measured. A session is renewed after 120 s; that is not part of it, nor may it be."""
+MAX_IDLE_PERCENT, MAX_PERCENT_PER_THOUSAND = 0.5, 2.0
+"""Of a core: what a gateway costs alone, and what clients do."""
+MAX_IDLE_KB, MAX_IDLE_DESCRIPTORS = 64.0, 4
 CONNTRACK_S = "4"
 """How long an idle UDP flow is tracked. By default up to 120 s: only later could one see that none is left."""
 
@@ -120,10 +126,7 @@ ALLOWED_FLOWS = 8
 def test_a_gateway_that_leaves_tells_everybody(without_client: Stage, loss_percent: int) -> None:
     stage = without_client
     gateway = stage.gateways[0]
-    with contextlib.closing(Store(stage.database)) as store:
-        now = time.time()
-        names = [f"visitor-{number}" for number in range(CLIENTS)]
-        visitors = [(name, administration.add_client(store, name, now_unix=now).token) for name in names]
+    visitors = visitors_of(stage, CLIENTS)
     began = time.monotonic()
     with crowd(stage, "all_together", visitors) as process:
         answers = lines(process)
@@ -151,6 +154,64 @@ def test_a_gateway_that_leaves_tells_everybody(without_client: Stage, loss_perce
     assert {(one["cause"], one["initiated_by"]) for one in heard} == {("shutting_down", "peer")}
 
 
+@pytest.mark.timeout(180 + IDLE)
+def test_those_who_are_idle_cost_little(without_client: Stage) -> None:
+    stage = without_client
+    gateway = stage.gateways[0]
+    family = family_of(gateway)
+    alone_mb, descriptors = sum(anonymous_kb(one.pid) for one in family) / 1000, sum(one.num_fds() for one in family)
+    with crowd(stage, "all_together", visitors_of(stage, IDLE)) as process:
+        answers = lines(process)
+        assert next(answers) == {"connected": IDLE}
+        let_pass(gateway, SETTLE_S)
+        before = cpu_s(family)
+        began = time.monotonic()
+        let_pass(gateway, IDLE_S)
+        measured_s = time.monotonic() - began
+        spent = {one.name(): after - before[one] for one, after in cpu_s(family).items()}
+        kb_each = (sum(anonymous_kb(one.pid) for one in family) - alone_mb * 1000) / IDLE
+        further = sum(one.num_fds() for one in family) - descriptors
+        gateway.terminate()
+        assert gateway.process is not None
+        assert gateway.process.wait(10) == 0
+        for _ in range(IDLE):
+            assert next(answers)["cause"] == "shutting_down"
+        assert process.wait(20) == 0
+    percent = sum(spent.values()) / measured_s * 100
+    each = ", ".join(f"{name} {100 * seconds / measured_s:.2f}" for name, seconds in spent.items() if seconds)
+    print(
+        f"\n{IDLE} idle clients cost the gateway {percent:.2f} % of a core ({each}), {kb_each:.1f} kB each, and "
+        f"{further} descriptors"
+    )
+    assert percent < MAX_IDLE_PERCENT + MAX_PERCENT_PER_THOUSAND * IDLE / 1000
+    assert kb_each < MAX_IDLE_KB
+    assert further <= MAX_IDLE_DESCRIPTORS
+
+
+def visitors_of(stage: Stage, count: int) -> list[tuple[str, str]]:
+    """Have the portal know so many clients; return their names and tokens."""
+    with contextlib.closing(Store(stage.database)) as store:
+        now = time.time()
+        names = [f"visitor-{number}" for number in range(count)]
+        return [(name, administration.add_client(store, name, now_unix=now).token) for name in names]
+
+
+def family_of(gateway: Player) -> list[psutil.Process]:
+    supervisor = psutil.Process(gateway.pid)
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def cpu_s(family: list[psutil.Process]) -> dict[psutil.Process, float]:
+    return {one: sum(one.cpu_times()[:2]) for one in family}
+
+
+def let_pass(gateway: Player, seconds: float) -> None:
+    """Wait for an end of the gateway that does not come."""
+    assert gateway.process is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        gateway.process.wait(seconds)
+
+
 def wait_for_flows(gateway: Player, at_most: int) -> int:
     """Return how many flows are tracked, as soon as there are few enough, or when no idle one can be left."""
     until = time.monotonic() + 4 * float(CONNTRACK_S)
@@ -160,8 +221,7 @@ def wait_for_flows(gateway: Player, at_most: int) -> int:
 
 
 def sample(stage: Stage, gateway: Player) -> Sample:
-    supervisor = psutil.Process(gateway.pid)
-    family = [supervisor, *supervisor.children(recursive=True)]
+    family = family_of(gateway)
     return Sample(
         memory_mb=sum(anonymous_kb(one.pid) for one in family) / 1000,
         descriptors=sum(one.num_fds() for one in family),

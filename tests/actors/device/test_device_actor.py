@@ -94,7 +94,7 @@ async def test_an_actor_that_crashes_lets_go_and_its_successor_says_that_it_need
     assert owner.told == [DeviceReady("peers-1")]
     kernel = given_device(tmp_path)
     await settle()
-    assert node.resources["pump"]._fd is not None  # pyright: ignore[reportPrivateUsage]
+    assert node.resources["pump"].descriptor is not None
     kernel.close()
 
 

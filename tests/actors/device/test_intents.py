@@ -1,7 +1,8 @@
 """Packets that nobody can carry yet: kept in order, bounded, asked for, forgotten."""
 
-from exeunt.actors.device.intents import WAITING_PACKETS, Intents
+from exeunt.actors.device.intents import Intents
 from exeunt.actors.device.packet import IpHeader, read_header
+from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.timing import INTENT_REPEAT_S
 
 

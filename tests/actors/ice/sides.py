@@ -1,6 +1,7 @@
 """Whole agents on real sockets of the loopback interface, each with everything that it said."""
 
 import asyncio
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from exeunt.actors.ice import (
     PathAgent,
     Sockets,
     new_username_and_password,
+    one_by_one,
 )
 
 
@@ -41,7 +43,7 @@ class Side:
     def __post_init__(self) -> None:
         callbacks = Callbacks(
             on_candidate=self.on_candidate,
-            on_datagram=self.datagrams.put_nowait,
+            on_datagrams=one_by_one(self.datagrams.put_nowait),
             on_path=self.paths.append,
             on_lost=self.losses.put_nowait,
             on_withdrawn=self.on_withdrawn,
@@ -63,7 +65,7 @@ class Side:
         """What somebody does who does not care."""
         return Callbacks(
             on_candidate=lambda _line, _generation: None,
-            on_datagram=lambda _: None,
+            on_datagrams=lambda _buffer, _spans, _ecn: None,
             on_path=lambda _: None,
             on_lost=lambda _: None,
         )
@@ -123,3 +125,23 @@ async def assert_carries(a: Side, b: Side) -> None:
 
 def turn(address: tuple[str, int], username: str = "exeunt", password: str = "a relay secret") -> IceServer:
     return IceServer("turn", *address, username=username, password=password)
+
+
+def train_for(side: Side, datagrams: list[bytes]) -> tuple[memoryview, int]:
+    """Lay datagrams of one length, the last maybe shorter, out as a side may send them: with its channel's headers."""
+    channel = side.agent.channel
+    if channel is None:
+        return memoryview(bytearray(b"".join(datagrams))), len(datagrams[0])
+    framed = [struct.pack("!HH", channel, len(datagram)) + datagram for datagram in datagrams]
+    return memoryview(bytearray(b"".join(framed))), len(framed[0])
+
+
+async def assert_carries_trains(a: Side, b: Side, *, count: int = 70) -> None:
+    for sender, receiver in ((a, b), (b, a)):
+        for length in (700, 701):
+            sent = [(b"\x04\x00\x00\x00" + bytes([number])).ljust(length, b"x") for number in range(count)]
+            sent[-1] = sent[-1][:50]
+            train, stride = train_for(sender, sent)
+            assert sender.agent.send_train(train, stride, len(train)) == len(sent)
+            async with asyncio.timeout(2.0):
+                assert [await receiver.datagrams.get() for _ in sent] == sent

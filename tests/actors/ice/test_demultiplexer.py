@@ -1,5 +1,6 @@
 """Whose a datagram is, without sockets."""
 
+from array import array
 from collections import Counter
 
 import pytest
@@ -29,7 +30,7 @@ class Heard:
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         """Nobody calls it: only the tables are tested."""
 
-    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
+    def take_batch(self, host: str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
         """Nor this."""
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import struct
 import time
+from array import array
 from collections import Counter
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actors.ice.reference import check_request, success
 
-from exeunt.actors.ice import Address, Credentials, IceConfig, binding
+from exeunt.actors.ice import Address, Credentials, IceConfig, binding, one_by_one
 from exeunt.actors.ice.candidate import parse_candidate
+from exeunt.actors.ice.channel_burst import ChannelBurst
 from exeunt.actors.ice.connection import IceConnection, SessionCallbacks
 from exeunt.actors.ice.packing import Role
 from exeunt.actors.ice.reflexive import ReflexiveMemory
@@ -67,7 +69,7 @@ DATAGRAMS = st.builds(make_datagram, st.integers(0, len(HEADERS) + 2 * len(REAL)
 class Unheard:
     """An agent for the shared sockets, so that they are open."""
 
-    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
+    def take_batch(self, host: str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
         """Nobody sends data to it."""
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:
@@ -81,7 +83,7 @@ def make_session(
     callbacks = SessionCallbacks(
         on_candidate=lambda line, _generation: candidates.append(line),
         on_withdrawn=lambda _line, _generation: None,
-        on_datagram=lambda _base, data, _source: received.append(data),
+        on_batch=lambda _base, buffer, spans, _source, ecn: one_by_one(received.append)(buffer, spans, ecn),
         on_proven=lambda _: None,
         on_path=lambda _: None,
         on_broken=lambda _: None,
@@ -125,6 +127,10 @@ def make_relay_client(delivered: list[bytes]) -> UdpClient:
         channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
     )
     client.counters = Counter()
+    client.burst = ChannelBurst(
+        client.channel_to_peer, lambda m: client.datagram_received(m, client.server), client.counters
+    )
+    client.burst.on_data = lambda buffer, spans, _source, ecn: one_by_one(delivered.append)(buffer, spans, ecn)
     client.receiver = Receiver()
     client.channel_to_peer[0x4000] = ("192.0.2.7", 7)
     client.peer_to_channel["192.0.2.7", 7] = 0x4000
@@ -151,7 +157,8 @@ async def test_whatever_arrives_nothing_is_raised() -> None:
         before = len(received)
         session.take_datagram(0, data, ("127.0.0.66", port))
         assert (len(received) > before) == (not binding.is_stun(data))
-        client.datagram_received(data, ("127.0.0.1", 3478))
+        client.burst.take(memoryview(bytearray(data)), 0, len(data), 0, 0)
+        client.burst.deliver()
 
     try:
         feed()

@@ -10,15 +10,24 @@ from typing import Any, Literal
 from unittest.mock import Mock
 
 import pytest
-from tests.actors.ice.sides import MakePair, Side, assert_carries, config_for, connect, new_credentials, turn
+from tests.actors.ice.sides import (
+    MakePair,
+    Side,
+    assert_carries,
+    assert_carries_trains,
+    config_for,
+    connect,
+    new_credentials,
+    turn,
+)
 
+from exeunt.actors.grid import COARSE_S
 from exeunt.actors.ice import (
     IceServer,
     NeverConnected,
     reflexive,
 )
 from exeunt.actors.ice.candidate import parse_candidate
-from exeunt.actors.ice.connection import COARSE_S
 from exeunt.actors.ice.early import MAX_GENERATIONS, MAX_HELD
 from exeunt.actors.ice.machine import IceMachine
 from exeunt.actors.ice.reflexive import ReflexiveQueries
@@ -426,6 +435,7 @@ async def test_through_coturn(coturn: tuple[str, int], make_pair: MakePair, tran
     assert ours.kind == "relay"
     assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
     await assert_carries(a, b)
+    await assert_carries_trains(a, b, count=16)  # its sockets have small buffers
     await a.agent.close(2.0)
     assert a.agent.counters["relay_not_released"] == 0
 

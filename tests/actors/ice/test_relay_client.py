@@ -1,17 +1,22 @@
 """The connection to a relay: taking leave of it, and what becomes of what is written when it is gone."""
 
 import asyncio
+import struct
 import time
 from collections import Counter
 from typing import Any, cast
 
 import pytest
 from aioice import stun
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.actors.ice.sides import MakePair, connect, turn
 
-from exeunt.actors.ice import IceServer
+from exeunt.actors.ice import IceServer, one_by_one
+from exeunt.actors.ice.burst import BUFFER_BYTES
+from exeunt.actors.ice.channel_burst import ChannelBurst
 from exeunt.actors.ice.relay import Relay
-from exeunt.actors.ice.relay_client import TcpClient
+from exeunt.actors.ice.relay_client import MAX_TCP_BUFFER_BYTES, TcpClient
 
 LEAVING_S = 0.3
 """What a connection that ends gives its relays (`exeunt.actors.timing.RELEASE_S`)."""
@@ -21,10 +26,12 @@ async def allocate(server: IceServer) -> Relay:
     return await Relay.allocate(
         server,
         on_datagram=lambda _data, _source: None,
+        on_datagrams=lambda _buffer, _spans, _source, _ecn: None,
         on_lost=lambda: None,
         on_doubted=lambda: None,
         counters=Counter(),
         now=time.monotonic,
+        buffer=memoryview(bytearray(BUFFER_BYTES)),
     )
 
 
@@ -146,6 +153,62 @@ class ClosedTransport:
 
     def write(self, _data: bytes) -> None:
         raise RuntimeError("the handler is closed")
+
+
+class OpenTransport(ClosedTransport):
+    """A transport that keeps what is written, and says how full it is."""
+
+    def __init__(self) -> None:
+        super().__init__(is_told=False)
+        self.written = b""
+        self.buffered = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def stream_client(delivered: list[bytes], messages: list[bytes]) -> tuple[TcpClient, OpenTransport]:
+    client = TcpClient(("192.0.2.1", 443), username="u", password="p", lifetime=600, channel_refresh_time=500)
+    client.counters = Counter()
+    client.burst = ChannelBurst({0x4000: ("192.0.2.7", 7)}, messages.append, client.counters)
+    client.burst.on_data = lambda buffer, spans, _source, ecn: one_by_one(delivered.append)(buffer, spans, ecn)
+    transport = OpenTransport()
+    client.connection_made(cast("asyncio.BaseTransport", transport))
+    return client, transport
+
+
+def framed(payload: bytes) -> bytes:
+    return struct.pack("!HH", 0x4000, len(payload)) + payload
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 50))
+def test_a_stream_is_cut_into_messages_however_it_arrives(payloads: list[bytes], chunk: int) -> None:
+    delivered: list[bytes] = []
+    messages: list[bytes] = []
+    client, _ = stream_client(delivered, messages)
+    request = bytes(stun.Message(stun.Method.BINDING, stun.Class.REQUEST))
+    stream = b"".join(framed(payload) + bytes(-len(payload) % 4) + request for payload in payloads)
+    for at in range(0, len(stream), chunk):
+        client.data_received(stream[at : at + chunk])
+    assert delivered == payloads
+    assert messages == [request] * len(payloads)
+
+
+@pytest.mark.parametrize(("length", "last"), [(60, 32), (60, 33), (61, 32), (61, 61)])
+def test_a_train_in_a_stream_is_padded_where_it_has_to_be(length: int, last: int) -> None:
+    client, transport = stream_client([], [])
+    payloads = [bytes([number]) * length for number in range(9)] + [bytes(last)]
+    train = memoryview(b"".join(framed(payload) for payload in payloads))
+    assert client.send_train(train, 4 + length, 0) == 10
+    received: list[bytes] = []
+    stream_client(received, [])[0].data_received(transport.written)
+    assert received == payloads
+    transport.buffered = MAX_TCP_BUFFER_BYTES + 1
+    assert client.send_train(train, 4 + length, 0) == 0
+    assert client.counters["send_buffer_full"] == 10
 
 
 @pytest.mark.parametrize("is_told", [True, False])

@@ -4,6 +4,8 @@ import asyncio
 import errno
 import resource
 import socket
+import struct
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +13,14 @@ import pytest
 import uvloop
 from tests.actors.ice.sides import Side, config_for, connect, new_credentials
 
-from exeunt.actors.ice import Address, IceAgent, Path
+from exeunt.actors.ice import Address, IceAgent, Path, one_by_one
 from exeunt.actors.ice import sockets as shared
+from exeunt.actors.ice.ancillary import IP_RECVERR, IPV6_RECVERR, SOL_UDP, UDP_GRO, reported
 from exeunt.actors.ice.demultiplexer import MAX_OFFERS
 from exeunt.actors.ice.sockets import Sockets
+
+NEVER_FRAGMENT = 10, 2
+"""IP_MTU_DISCOVER, IP_PMTUDISC_DO (ip(7))."""
 
 
 class Listener:
@@ -22,13 +28,16 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[str, bytes, Address]] = asyncio.Queue()
+        self.batches: list[tuple[int, int]] = []
+        """How many datagrams came at once, and with which ECN field."""
         self.unreachable: asyncio.Queue[tuple[Address, bool]] = asyncio.Queue()
 
     def take_stun(self, host: str, datagram: bytes, source: Address) -> None:
         self.heard.put_nowait((host, datagram, source))
 
-    def take_data(self, host: str, datagram: bytes, source: Address) -> None:
-        self.heard.put_nowait((host, datagram, source))
+    def take_batch(self, host: str, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
+        self.batches.append((len(spans) // 2, ecn))
+        one_by_one(lambda datagram: self.heard.put_nowait((host, datagram, source)))(buffer, spans, ecn)
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         self.unreachable.put_nowait((destination, refused))
@@ -218,3 +227,76 @@ async def test_agents_come_and_go() -> None:
         assert sockets.descriptors()
         await agent.close(1.0)
         assert sockets.descriptors() == {}
+
+
+def data_to(prefix: int, *, count: int, length: int = 700) -> list[bytes]:
+    return [(index(prefix) + bytes([number])).ljust(length, b"x") for number in range(count)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("helps", [True, False])
+@pytest.mark.parametrize("ecn", [0, 3])
+async def test_a_train_arrives_whole_and_is_given_at_once(host: str, helps: bool, ecn: int) -> None:
+    ours, theirs, listener, peer = Sockets(), Sockets(), Listener(), Listener()
+    ours.acquire(listener)
+    theirs.acquire(peer)
+    theirs.table.claim(7, peer)
+    if not helps:
+        for name, sock in theirs.descriptors().items():
+            sock.setsockopt(SOL_UDP, UDP_GRO, 0)
+            sender = ours.sender(name)
+            assert sender is not None
+            sender.is_segmenting = False
+    base, there = ours.base(host, listener), theirs.base(host, peer).address
+    train = data_to(7, count=100)
+    assert base.send_train(memoryview(b"".join(train)), 700, there, ecn) == 100
+    for datagram in train:
+        assert await within(peer.heard.get()) == (host, datagram, base.address)
+    assert sum(count for count, _ in peer.batches) == 100
+    assert {mark for _, mark in peer.batches} == {ecn}
+    assert len(peer.batches) == 1  # 70 kB fit into one burst, however they came
+    ours.release(listener)
+    theirs.release(peer)
+    assert base.send_train(memoryview(b"".join(train)), 700, there, ecn) == 0
+
+
+async def test_more_than_a_buffer_holds_comes_in_several_bursts() -> None:
+    ours, theirs, listener, peer = Sockets(), Sockets(), Listener(), Listener()
+    ours.acquire(listener)
+    theirs.acquire(peer)
+    theirs.table.claim(7, peer)
+    base, there = ours.base("127.0.0.1", listener), theirs.base("127.0.0.1", peer).address
+    train = data_to(7, count=250, length=1400)
+    for _ in range(2):
+        assert base.send_train(memoryview(b"".join(train)), 1400, there, 0) == 250
+    for datagram in train * 2:
+        assert (await within(peer.heard.get()))[1] == datagram
+    assert len(peer.batches) > 1
+    ours.release(listener)
+    theirs.release(peer)
+
+
+async def test_what_is_too_big_is_counted_and_costs_nothing_else() -> None:
+    sockets, listener = Sockets(), Listener()
+    sockets.acquire(listener)
+    sockets.descriptors()["udp4"].setsockopt(socket.IPPROTO_IP, *NEVER_FRAGMENT)
+    base, peer = sockets.base("127.0.0.1", listener), bound("127.0.0.1")
+    there: Address = peer.getsockname()
+    assert not base.sendto(bytes(65_536), there)
+    assert base.send_train(memoryview(bytes(65_536 + 100)), 65_536, there, 0) == 1
+    assert sockets.counters["too_big"] == 2
+    assert base.sendto(b"small enough", there)
+    sockets.release(listener)
+    peer.close()
+
+
+@pytest.mark.parametrize("origin", [1, 2, 3])
+def test_the_error_queue_tells_how_much_a_path_takes(origin: int) -> None:
+    entry = struct.pack("=IBBBBII", errno.EMSGSIZE, origin, 3, 4, 0, 1400, 0)
+    assert reported(((socket.IPPROTO_IP, IP_RECVERR, entry),)) == (errno.EMSGSIZE, 1400)
+
+
+def test_of_other_errors_only_what_icmp_says_counts() -> None:
+    for origin, expected in ((0, None), (1, None), (2, (errno.ECONNREFUSED, 0)), (4, None)):
+        entry = struct.pack("=IBBBBII", errno.ECONNREFUSED, origin, 3, 3, 0, 77, 0)
+        assert reported(((socket.IPPROTO_IPV6, IPV6_RECVERR, entry),)) == expected

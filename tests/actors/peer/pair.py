@@ -3,8 +3,10 @@
 import heapq
 import itertools
 import random
+from array import array
 from collections.abc import Callable
 
+from exeunt.actors.batch.contract import OUT_BYTES_EACH, TRAIN_BYTES, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import Connected, Ended, Event, PongReceived
 from exeunt.actors.peer.machine import Connection
@@ -76,6 +78,17 @@ class ConnectionPair:
         self.connections[side].handle_packet(packet, self.now)
         self.settle()
 
+    def send_frame(self, side: Side, frame: bytes) -> bool:
+        """Send a frame of the device; False: it went, or waits, packet by packet."""
+        train = memoryview(bytearray(TRAIN_BYTES))
+        sealed = self.connections[side].handle_frame(memoryview(bytearray(frame)), train, self.now)
+        if sealed is not None:
+            whole = train[: sealed.total]
+            for at in range(0, sealed.total, sealed.stride):
+                self._carry(side, bytes(whole[at : at + sealed.stride]))
+        self.settle()
+        return sealed is not None
+
     def inject(self, sender: Side, packet: bytes) -> None:
         """Have one side's tunnel carry any inner packet: what an authenticated but hostile peer can do."""
         datagram = self.connections[sender].tunnel.encapsulate(packet, self.now)
@@ -83,9 +96,16 @@ class ConnectionPair:
         self.deliver(other(sender), datagram)
 
     def deliver(self, side: Side, datagram: bytes) -> None:
-        packet = self.connections[side].handle_datagram(datagram, self.now)
-        if packet is not None:
-            self.packets[side].append(packet)
+        self.deliver_burst(side, [datagram])
+
+    def deliver_burst(self, side: Side, datagrams: list[bytes]) -> None:
+        """Have datagrams arrive at once. Packets are not merged, so each frame is one."""
+        buffer, spans = memoryview(bytearray().join(datagrams)), array("I")
+        for datagram in datagrams:
+            spans.extend((sum(spans[1::2]), len(datagram)))
+        out = memoryview(bytearray(len(buffer) + OUT_BYTES_EACH * len(datagrams)))
+        frames = self.connections[side].handle_datagrams(buffer, spans, out, self.now, coalesce=False)
+        self.packets[side] += [bytes(out[start + VNET_BYTES : end]) for start, end, _ in frames]
         self.settle()
 
     def advance(self, seconds: float) -> None:
@@ -108,10 +128,7 @@ class ConnectionPair:
         for side in SIDES:
             connection = self.connections[side]
             while (datagram := connection.poll_transmit()) is not None:
-                self.carried.append((side, datagram))
-                if self._rng.random() >= self.loss and not self.lost(side, datagram):
-                    arrival = self.now + self.rtt_ms / 2000
-                    heapq.heappush(self._under_way, (arrival, next(self._count), other(side), datagram))
+                self._carry(side, datagram)
             while (event := connection.poll_event()) is not None:
                 self.events[side].append(event)
 
@@ -131,6 +148,12 @@ class ConnectionPair:
         return [event for event in self.events[side] if isinstance(event, PongReceived)]
 
     # --- inside ---
+
+    def _carry(self, side: Side, datagram: bytes) -> None:
+        self.carried.append((side, datagram))
+        if self._rng.random() >= self.loss and not self.lost(side, datagram):
+            arrival = self.now + self.rtt_ms / 2000
+            heapq.heappush(self._under_way, (arrival, next(self._count), other(side), datagram))
 
     def _next_wake(self) -> float | None:
         wakes = [due[0] for side in SIDES if (due := self.connections[side].poll_timeout()) is not None]

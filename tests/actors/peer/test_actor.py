@@ -4,7 +4,9 @@
 
 import asyncio
 import gc
+import socket
 import time
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -79,6 +81,10 @@ class PlayedAgent:
         self.way: Route | None = Route("udp4", ("192.0.2.9", 4500), "192.0.2.1", b"", "direct")
         self.is_relayed = False
         self.cut = False
+        self.marks: list[int] = []
+        """Of the trains that were sent."""
+        self.marked = 0
+        """What comes is marked so."""
         self.other: Callable[[], PlayedAgent | None] = lambda: self.made.get(
             "controlled" if config.role == "controlling" else "controlling"
         )
@@ -112,9 +118,19 @@ class PlayedAgent:
         if other is not None and not self.cut and not other.closed and not self.closed:
             asyncio.get_running_loop().call_soon(other.take, bytes(datagram))
 
+    @property
+    def channel(self) -> int | None:
+        return None
+
+    def send_train(self, train: memoryview, stride: int, total: int, ecn: int = 0) -> int:
+        self.marks.append(ecn)
+        for at in range(0, total, stride):
+            self.send(bytes(train[at : min(at + stride, total)]))
+        return -(-total // stride)
+
     def take(self, datagram: bytes) -> None:
         if not self.closed:
-            self.callbacks.on_datagram(datagram)
+            self.callbacks.on_datagrams(memoryview(bytearray(datagram)), array("I", (0, len(datagram))), self.marked)
 
     def add_remote_candidate(self, candidate: str | None, generation: int = 0) -> None:
         self.remote.append((candidate, generation))
@@ -409,6 +425,62 @@ async def test_networks_that_come_after_the_end_are_not_taken(sides: dict[str, S
     await settle()
     assert gateway.peer.state == "running"
     assert list(gateway.pump._sinks) == [], "it lingers, and carries nothing any more"
+
+
+async def test_packets_that_waited_for_a_connection_go_when_it_is_up(sides: dict[str, Side]) -> None:
+    client, gateway = sides["client"], sides["gateway"]
+    gateway.pump.attach(gateway.peer, ("10.0.0.0/8",))
+    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    far_kernel, far_device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.pump.set_resources({"10.0.0.0/8": "r-1"})
+    client.pump.set_device(device.detach())
+    gateway.pump.set_device(far_device.detach())
+    packets = [addressed(number) for number in range(3)]
+    with kernel, far_kernel:
+        far_kernel.setblocking(False)
+        for packet in packets:
+            kernel.send(packet)
+        await settle()
+        await connected(sides)
+        kernel.send(addressed(3))
+        await settle()
+        assert [far_kernel.recv(2000) for _ in range(4)] == [*packets, addressed(3)]
+        for side in sides.values():
+            side.pump.close()
+
+
+def addressed(fill: int) -> bytes:
+    """A packet from and to a network that both have."""
+    packet = bytearray(ipv4_packet(60, fill))
+    packet[12:20] = bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    return bytes(packet)
+
+
+async def test_marks_of_congestion_go_out_and_come_in(sides: dict[str, Side]) -> None:
+    client, gateway = await connected(sides)
+    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    far_kernel, far_device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.pump.set_device(device.detach())
+    gateway.pump.set_device(far_device.detach())
+    with kernel, far_kernel:
+        for mark in (0, 2, 3):
+            packet = bytearray(addressed(1))
+            packet[1] = mark
+            kernel.send(packet)
+        await settle()
+        agent = PlayedAgent.made["controlling"]
+        assert agent.marks == [0, 2, 3]
+        assert [far_kernel.recv(2000)[1] for _ in range(3)] == [0, 2, 3]
+        PlayedAgent.made["controlled"].marked = 3  # a router on the way is congested
+        for mark in (0, 2):
+            packet = bytearray(addressed(1))
+            packet[1] = mark
+            kernel.send(packet)
+        await settle()
+        assert far_kernel.recv(2000)[1] == 3
+        assert gateway.pump.counters["congested_inbound"] == 1, "who does not understand the mark is not given it"
+        for side in sides.values():
+            side.pump.close()
 
 
 async def test_a_packet_that_needs_an_earlier_timer_gets_one(sides: dict[str, Side]) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actors.peer.pair import ConnectionPair, other, reachable_from
 
+from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.control_packet import (
     REASON_CODES,
@@ -16,7 +17,6 @@ from exeunt.actors.peer.control_packet import (
     ProbeReply,
     encode_control,
 )
-from exeunt.actors.peer.machine import WAITING_PACKETS
 from exeunt.actors.peer.states import TRANSITIONS, State
 from exeunt.actors.timing import (
     GOODBYE_DEADLINE_S,

@@ -1,0 +1,156 @@
+"""One burst of datagrams: what lay in a socket, read into one buffer, and given away as few times as possible.
+
+The kernel gives datagrams one by one or, where it could merge them (`UDP_GRO`, udp(7)), as a train: equal ones of one
+source in a row, the last one maybe shorter. It merges by address and length alone, so a STUN check can be the tail of a
+train of data, and each datagram is looked at by itself; only where all begin alike is that done for all at once. STUN
+is passed on at once, data when the burst has been read: to each agent once, unless the source or the ECN field (RFC
+3168) changes in between. An agent gets its data in the order in which they arrived.
+
+Pure, but for whom it calls.
+"""
+
+import struct
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from .agent import Address
+from .ancillary import Arrival
+from .binding import is_stun
+from .demultiplexer import DataReceiver, Demultiplexer
+
+Batch = TypeVar("Batch")
+
+BUFFER_BYTES = 256 * 1024
+"""Of one burst: the caches of a processor hold it, and it has room for four full trains."""
+MAX_DATAGRAM_BYTES = 65_535
+"""Also of a train. A burst is full where this does not fit any more."""
+MAX_READS = 512
+"""In one burst, the empty and the failed ones included."""
+_DATA = 4
+_DATA_HEADER = (0, 5, 6, 7)
+"""Where the type and the upper 24 bits of the receiver index of a WireGuard data message are."""
+_HEAD = struct.Struct("=Q")
+
+
+def spans_of(at: int, size: int, segment: int) -> "array[int]":
+    """Return the spans of a train's datagrams; `size` and `segment` are positive."""
+    spans = array("I", (segment,)) * (2 * -(-size // segment))
+    spans[::2] = array("I", range(at, at + size, segment))
+    spans[-1] = (size - 1) % segment + 1
+    return spans
+
+
+def is_uniform(buffer: memoryview, at: int, size: int, segment: int, offsets: tuple[int, ...]) -> bool:
+    """Say whether all datagrams of a train have the same bytes at these offsets."""
+    count = -(-size // segment)
+    for offset in offsets:
+        column = bytes(buffer[at + offset : at + size : segment])
+        if column != column[:1] * count:
+            return False
+    return True
+
+
+def give_all(batches: "deque[Batch]", give: Callable[[Batch], object]) -> None:
+    """Give away each; whoever raises costs the others nothing."""
+    try:
+        while batches:
+            give(batches.popleft())
+    finally:
+        if batches:
+            give_all(batches, give)
+
+
+@dataclass(slots=True)
+class _Batch:
+    agent: DataReceiver
+    host: str
+    source: Address
+    ecn: int
+    buffer: memoryview
+    spans: "array[int]" = field(default_factory=lambda: array("I"))
+
+    @property
+    def given(self) -> tuple[str, memoryview, "array[int]", Address, int]:
+        return self.host, self.buffer, self.spans, self.source, self.ecn
+
+
+class Burst:
+    """Collects one burst after another: `take` what was read, then `deliver`."""
+
+    def __init__(self, table: Demultiplexer, counters: Counter[str]) -> None:
+        self._table = table
+        self._counters = counters
+        self._batches: deque[_Batch] = deque()
+        self._latest: dict[DataReceiver, _Batch] = {}
+        self._head: tuple[int] | None = None
+        """How the last datagram began that was somebody's data, the three below with it; None: it was something else.
+        """
+        self._arrival = Arrival(None)
+        self._source: Address = ("", 0)
+        self._spans = array("I")
+
+    def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> bool:
+        """Take what one call has read to a place in the buffer: a datagram, or a train. True: it was a peer's data."""
+        if arrival.host is None:
+            self._counters["arrived_nowhere"] += 1
+            return False
+        segment = arrival.segment if 0 < arrival.segment < size else size
+        head = _HEAD.unpack_from(buffer, at) if size >= _HEAD.size else None
+        is_another = head is not None and head == self._head and segment == size  # of the same, as most are
+        if is_another and arrival is self._arrival and source == self._source:
+            self._spans.append(at)
+            self._spans.append(size)
+            return True
+        self._head = None
+        owner = self._owner_of_all(buffer, at, size, segment)
+        if owner is None:
+            for start in range(at, at + max(size, 1), max(segment, 1)):
+                self._take_one(buffer, start, min(segment, at + size - start), arrival, source)
+            return False
+        spans = self._spans_for(owner, arrival, source, buffer)
+        spans.extend(spans_of(at, size, segment))
+        self._head, self._arrival, self._source, self._spans = head, arrival, source, spans
+        return True
+
+    def deliver(self) -> None:
+        """Give everybody what was collected."""
+        batches, self._batches = self._batches, deque()
+        self._latest.clear()
+        self._head = None
+        give_all(batches, lambda batch: batch.agent.take_batch(*batch.given))
+
+    def _owner_of_all(self, buffer: memoryview, at: int, size: int, segment: int) -> DataReceiver | None:
+        """Return whose data a whole train is; None: look at each."""
+        if size < _HEAD.size or buffer[at] != _DATA:
+            return None
+        if segment < size and not is_uniform(buffer, at, size, segment, _DATA_HEADER):
+            return None
+        return self._table.owner_of(bytes(buffer[at + 5 : at + 8]))
+
+    def _take_one(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> None:
+        host, datagram = arrival.host or "", bytes(buffer[at : at + size])
+        if is_stun(datagram):
+            session = self._table.session_for(datagram)
+            if session is not None:
+                session.take_stun(host, datagram, source)
+            return
+        agents = self._table.agents_for(datagram, source)
+        if len(agents) == 1:
+            self._spans_for(agents[0], arrival, source, buffer).extend((at, size))
+            return
+        for agent in agents:  # each may scribble over it
+            spans = self._spans_for(agent, arrival, source, memoryview(bytearray(datagram)))
+            spans.extend((0, size))
+
+    def _spans_for(self, agent: DataReceiver, arrival: Arrival, source: Address, buffer: memoryview) -> "array[int]":
+        """Return what the next spans of an agent are appended to."""
+        batch = self._latest.get(agent)
+        if batch is None or batch.source != source or batch.host != arrival.host or batch.ecn != arrival.ecn:
+            batch = None
+        if batch is None or batch.buffer is not buffer:
+            batch = self._latest[agent] = _Batch(agent, arrival.host or "", source, arrival.ecn, buffer)
+            self._batches.append(batch)
+        return batch.spans
