@@ -6,6 +6,9 @@ import os
 import random
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from exeunt.runtime import Actor, Later, Refused, receive
 
@@ -25,21 +28,36 @@ from .actor_messages import (
 from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkMessage
 from .io import Link
 from .messages import Join, LiveConnection
+from .static import Listener
 
 
 class PortalLink(Actor):
     """The websocket to the portal."""
 
     def __init__(
-        self, *, url: str, token_file: str, name: str, external_id: str, public_key: bytes, owner: str
+        self,
+        *,
+        url: str,
+        token_file: str,
+        name: str,
+        external_id: str,
+        public_key: bytes,
+        owner: str,
+        listener: dict[str, Any] | None = None,
     ) -> None:
         """`token_file` holds the bearer token; `owner` is told `PortalJoined`, `PortalSaid`, `PortalLost`,
-        `PortalDenied`.
+        `PortalDenied`; `listener` is a `Listener`'s fields.
         """
         super().__init__()
         self._url = url
         self._token_file = token_file
-        self._join = Join(name=name, external_id=external_id, public_key=public_key, version=version("exeunt"))
+        self._join = Join(
+            name=name,
+            external_id=external_id,
+            public_key=public_key,
+            version=version("exeunt"),
+            listener=msgspec.convert(listener, Listener | None, builtin_types=(bytes,)),
+        )
         self._owner = owner
 
     def on_start(self) -> None:
