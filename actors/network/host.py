@@ -49,7 +49,7 @@ class HostNetwork:
     ) -> None:
         self.close()
 
-    def open_device(self, name: str, addresses: Sequence[str], mtu: int, *, offloads: bool = True) -> int:
+    def open_device(self, name: str, addresses: Sequence[str], mtu: int, *, offloads: bool = False) -> int:
         """Create a TUN device, give it its addresses (``100.96.0.2/32``), switch it on, return its descriptor.
 
         With ``offloads`` it takes and gives up to 64 kB of a flow at once, if the kernel can do that. The descriptor

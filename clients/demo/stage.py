@@ -169,11 +169,13 @@ class Stage:
         client_nat: NatKind | str = NatKind.PORT_RESTRICTED,
         gateway_nat: NatKind | str = NatKind.PORT_RESTRICTED,
         keep_home: bool = False,
+        lab: Lab | None = None,
     ) -> None:
+        """Build it, or take a laboratory that is there, and is then closed with the stage."""
         self.home = home
         self._keep_home = keep_home
         self._before = set(network_leftovers())
-        self.lab = Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
+        self.lab = lab or Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
         self._identities = {namespace.identity: namespace.name for namespace in self.lab.namespaces}
         internet = self.lab.internet
         self.portal = Player("portal", internet, home / "portal")

@@ -1,4 +1,4 @@
-"""What the runtime is to reach, and whether a run reached it. Ratios are to peers of the same run."""
+"""What a benchmark is to reach, and whether a run reached it. Ratios are to peers of the same run."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ class Target:
     bound: Bound
     limit: float
     over: str = ""
-    """What it is divided by: `subject name`; empty for the figure itself."""
+    """What it is divided by, or what is subtracted: `subject name`; empty for the figure itself."""
+    subject: str = "exeunt"
+    """Whose figure it is."""
+    above: bool = False
+    """Whether it is the difference that counts, and not the ratio."""
 
     @property
     def text(self) -> str:
         """What is compared."""
-        return f"{self.name} / {self.over}" if self.over else self.name
+        ours = self.name if self.subject == "exeunt" else f"{self.subject} {self.name}"
+        return f"{ours} {'-' if self.above else '/'} {self.over}" if self.over else ours
 
     def value(self, figures: dict[tuple[str, str], Figure]) -> float | None:
         """Return what was measured; None where something is missing.
 
-        Where both were measured in the same rounds, the ratio is the median of the rounds' ratios: a machine that is
-        busy for a while is busy for both.
+        Where both were measured in the same rounds, it is the median of the rounds' ratios or differences: a machine
+        that is busy for a while is busy for both.
         """
-        ours = figures.get(("exeunt", self.name))
+        ours = figures.get((self.subject, self.name))
         if ours is None or not self.over:
             return ours.value if ours is not None else None
         subject, _, name = self.over.partition(" ")
@@ -41,12 +46,15 @@ class Target:
         if other is None:
             return None
         if len(ours.values) != len(other.values):
-            return ours.value / other.value
-        return statistics.median(a / b for a, b in zip(ours.values, other.values, strict=True))
+            return self._compared(ours.value, other.value)
+        return statistics.median(self._compared(a, b) for a, b in zip(ours.values, other.values, strict=True))
 
     def reached(self, value: float) -> bool:
         """Say whether that is good enough."""
         return value <= self.limit if self.bound == "<=" else value >= self.limit
+
+    def _compared(self, ours: float, other: float) -> float:
+        return ours - other if self.above else ours / other
 
 
 TARGETS = (
@@ -78,12 +86,14 @@ TARGETS = (
 )
 
 
-def show(figures: Iterable[Figure]) -> None:
+def show(figures: Iterable[Figure], targets: Iterable[Target] = TARGETS) -> None:
     """Print each target with what was measured."""
     found = {(figure.subject, figure.name): figure for figure in figures}
-    print(f"\n{'target':<48}{'at':>4}{'least/most':>12}{'measured':>12}")
-    for target in TARGETS:
+    targets = list(targets)
+    width = max(48, *(len(target.text) + 2 for target in targets))
+    print(f"\n{'target':<{width}}{'at':>4}{'least/most':>12}{'measured':>12}")
+    for target in targets:
         value = target.value(found)
         verdict = "not measured" if value is None else "reached" if target.reached(value) else "MISSED"
         measured = "-" if value is None else f"{value:,.2f}"
-        print(f"{target.text:<48}{target.bound:>4}{target.limit:>12,.2f}{measured:>12}  {verdict}")
+        print(f"{target.text:<{width}}{target.bound:>4}{target.limit:>12,.2f}{measured:>12}  {verdict}")

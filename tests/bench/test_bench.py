@@ -1,9 +1,11 @@
-"""What the benchmark writes and decides; it is not run here."""
+"""What the benchmarks write and decide. They are not run here, but for one round of the tunnel's with small sizes."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
@@ -12,6 +14,12 @@ from tests.bench.peer import Peer, PeerFailed
 from tests.bench.report import Figure, Report
 from tests.bench.runtime import BUSY_ONES, IDLE_ONES, UNITS
 from tests.bench.targets import TARGETS, Target
+from tests.bench.tunnel import chart, table
+from tests.bench.tunnel import targets as tunnel_targets
+from tests.bench.tunnel.growth import SEGMENTS
+from tests.bench.tunnel.profile import top
+from tests.bench.tunnel.run import PRODUCED, Wishes, run, unit
+from tests.bench.tunnel.traffic import highest
 
 
 def figures(*found: Figure) -> dict[tuple[str, str], Figure]:
@@ -96,3 +104,84 @@ def test_a_peer_answers_and_is_gone_at_the_end(tmp_path: Path) -> None:
 def test_a_peer_that_is_not_there_says_why(tmp_path: Path) -> None:
     with pytest.raises(PeerFailed, match="No module named"):
         Peer("peers.nobody", log_file=tmp_path / "log")
+
+
+# The tunnel's
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces and TUN devices")
+
+
+def test_a_difference_is_that_of_the_rounds() -> None:
+    found = figures(
+        Figure("ping_p50_ms", "exeunt-pure", [0.5, 0.9, 0.4], "ms"), Figure("ping_p50_ms", "go", [0.4, 0.7, 0.4], "ms")
+    )
+    target = Target("ping_p50_ms", "<=", 0.1, over="go ping_p50_ms", subject="exeunt-pure", above=True)
+    assert target.value(found) == pytest.approx(0.1)
+
+
+def test_the_tunnels_targets_are_measured_and_have_units() -> None:
+    produced = {name for names in PRODUCED.values() for name in names}
+    for target in tunnel_targets.TARGETS:
+        assert target.name in produced
+        assert not target.over or target.over.partition(" ")[2] in produced
+    assert all(unit(name) for name in produced if "ratio" not in name)
+
+
+def test_the_tunnels_table_has_a_column_for_each_subject_and_ratios_to_the_rival() -> None:
+    found = [
+        Figure("tcp1_mbit_s", "exeunt-native", [2400.0], "Mbit/s"),
+        Figure("tcp1_mbit_s", "wireguard-go", [1600.0], "Mbit/s"),
+        Figure("relay_ceiling_mbit_s", "coturn", [680.0], "Mbit/s"),
+    ]
+    rows = list(table.rows(found))
+    assert rows[1] == ["tcp1_mbit_s", "Mbit/s", "2,400", "", "1,600", "", "", "1.50", "", ""]
+    assert rows[2][-1] == "coturn 680"
+    assert table.markdown(found).count("\n") == 3
+
+
+def test_the_costliest_functions_are_those_on_top_of_the_stack() -> None:
+    folded = "main;pump 1\nmain;pump;seal 6\nmain;pump;write 3\nThread._bootstrap (threading.py:1002);accept 10"
+    assert top(folded).splitlines() == ["  60.0%  seal", "  30.0%  write", "  10.0%  pump"]
+
+
+def test_a_rate_without_loss_is_found_by_doubling_and_bisection() -> None:
+    asked: list[float] = []
+
+    def arriving(rate: float) -> float | None:
+        asked.append(rate)
+        return rate if rate <= 23_000 else None
+
+    assert highest(arriving) == pytest.approx(23_000, rel=0.05)
+    assert len(asked) < 10
+    assert highest(lambda rate: min(rate, 9_000.0)) == 9_000, "the sender gives no more"
+    assert highest(lambda _: None) == 0
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.root
+def test_a_round_of_the_tunnels_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    wishes = Wishes(rounds=1, seconds=0.2, only=["exeunt-pure", "veth"], figures=["tcp1", "tcp1_alone", "ping"])
+    report, left_out = run(wishes, patience_s=0)
+    assert not left_out
+    found = figures(*report.figures)
+    for name in ("tcp1_mbit_s", "tcp1_alone_mbit_s", "ping_p50_ms"):
+        assert found["exeunt-pure", name].value > 0
+        assert found["veth", name].value > 0
+    assert found["veth", "tcp1_mbit_s"].value > found["exeunt-pure", "tcp1_mbit_s"].value
+    assert found["exeunt-pure", "cpu_s_per_gb_client"].value > 0
+    assert ("veth", "cpu_s_per_gb") not in found, "the line has no processes"
+
+
+def test_the_picture_has_a_line_for_each_subject_that_was_measured() -> None:
+    found = [
+        Figure(f"segment_{size}_tcp1_mbit_s", subject, [float(size)], "Mbit/s")
+        for size in SEGMENTS
+        for subject in ("exeunt-native", "wireguard-go")
+    ]
+    drawing = ET.fromstring(chart.draw(found))
+    lines = drawing.findall(".//{*}polyline")
+    assert [line.get("class") for line in lines] == ["s0", "s2"]
+    heights = [float(point.split(",")[1]) for point in str(lines[0].get("points")).split()]
+    assert heights == sorted(heights, reverse=True), "what is more is further up"
+    assert chart.draw([]) == ""

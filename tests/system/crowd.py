@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from exeunt.actors.batch.contract import OUT_BYTES_EACH
+from exeunt.actors.batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
 from exeunt.actors.peer.events import Connected, Ended
@@ -45,6 +45,8 @@ class Visitor:
 
     def __init__(self, name: str, token: str, url: str) -> None:
         self.name = name
+        self.address = ""
+        """Its inner IPv4 address, once it has signed in."""
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._key = X25519PrivateKey.generate()
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -85,11 +87,23 @@ class Visitor:
             self._timer.cancel()
         await self._link.close()
 
+    # --- the inner packets ---
+
+    def send_packet(self, packet: bytes) -> None:
+        """Send an inner packet."""
+        assert self._machine is not None
+        self._machine.handle_packet(packet, time.monotonic())
+        self._drain()
+
+    def on_packet(self, packet: bytes) -> None:
+        """An inner packet has come. For those who send some."""
+
     # --- the portal ---
 
     def _on_link(self, event: LinkEvent) -> None:
         match event:
             case LinkJoined(joined=joined):
+                self.address = joined.address_ipv4
                 self._servers = tuple(
                     IceServer(kind="stun", host=relay.host, port=relay.port) for relay in joined.relays
                 )
@@ -158,7 +172,8 @@ class Visitor:
         assert self._agent is not None
         now = time.monotonic()
         out = memoryview(bytearray(spans[-2] + spans[-1] + OUT_BYTES_EACH * (len(spans) // 2)))
-        self._machine.handle_datagrams(buffer, spans, out, now)
+        for start, end, _ in self._machine.handle_datagrams(buffer, spans, out, now, coalesce=False):
+            self.on_packet(bytes(out[start + VNET_BYTES : end]))
         if self._machine.tunnel.last_received_at == now:
             self._agent.note_alive()
         self._drain()

@@ -1,0 +1,210 @@
+"""How cost grows: with the number of clients at one gateway, with the size of packets, with workers.
+
+The gateway is the real program. The many clients are `busy`: real protocol machines without a device, in one process,
+which costs more for each packet than the gateway does; where they are busy, what the gateway spent says more than how
+much they moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from exeunt.clients.demo.stage import PORTAL_ADDRESS, PORTAL_PORT
+from exeunt.clients.lab.topology import RESOURCE_ADDRESS
+from exeunt.clients.portal import administration
+from exeunt.clients.portal.store import Store
+
+from . import busy, traffic
+from .measures import Figures, spent_s
+from .subjects import Exeunt, Subject
+
+SEGMENTS = (200, 500, 900, 1228)
+"""Bytes of TCP payload a packet; the last is the most that fits into the tunnel's default MTU."""
+PEERS = (1, 10, 100, 1000)
+WORKERS = (1, 2)
+ACTIVE = 100
+_ACTIVE_S = 3.0
+_IDLE_S = 10.0
+_ARRIVES_S, _ARRIVE_LIMIT_S = 0.3, 60.0
+_SETTLE_S = 2.0
+
+
+class Gathering:
+    """A gateway and clients that come to it, besides the one that is there already."""
+
+    def __init__(self, subject: Exeunt) -> None:
+        self.subject = subject
+        self.count = 0
+        self._alone_kb = self._memory_kb()
+        self._process: subprocess.Popen[str] = subject.client.popen(
+            [sys.executable, "-m", busy.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        )
+        self._echo = traffic.Program(subject.resource, "udp-echo", RESOURCE_ADDRESS, busy.ECHO_PORT)
+
+    def grow(self, count: int) -> None:
+        """Have clients come until there are so many. Raises TrafficFailed."""
+        names = [f"guest-{number}" for number in range(self.count, count)]
+        with contextlib.closing(Store(self.subject.stage.database)) as store:
+            visitors = [(name, administration.add_client(store, name, now_unix=time.time()).token) for name in names]
+        url = f"ws://{PORTAL_ADDRESS}:{PORTAL_PORT}/v1/client"
+        limit_s = _ARRIVE_LIMIT_S + _ARRIVES_S * len(names)
+        found = self._ask({"url": url, "visitors": visitors}, limit_s)
+        self.count = found["connected"]
+        time.sleep(_SETTLE_S)
+
+    def active(self, count: int) -> tuple[list[int], float]:
+        """Have so many of them send; return how many datagrams each got back, and the seconds the gateway spent."""
+        before = spent_s(self.subject.processes("gateway"))
+        each = self._ask({"busy": count, "seconds": _ACTIVE_S}, _ACTIVE_S + _ARRIVE_LIMIT_S)["each"]
+        return each, spent_s(self.subject.processes("gateway")) - before
+
+    def idle(self) -> tuple[float, float]:
+        """Watch the gateway while nothing happens: its memory for each client in kB, and % of a core."""
+        before, began = spent_s(self.subject.processes("gateway")), time.monotonic()
+        time.sleep(_IDLE_S)
+        busy_s, took_s = spent_s(self.subject.processes("gateway")) - before, time.monotonic() - began
+        return (self._memory_kb() - self._alone_kb) / self.count, busy_s / took_s * 100
+
+    def close(self) -> None:
+        """Have them go."""
+        self._echo.end()
+        self._process.kill()
+        self._process.wait()
+        self.subject.client.children.remove(self._process)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _memory_kb(self) -> float:
+        """What its processes have to themselves that is no file's (proc_pid_smaps_rollup(5))."""
+        rollups = (Path(f"/proc/{one.pid}/smaps_rollup") for one in self.subject.processes("gateway"))
+        lines = (line for each in rollups for line in each.read_text().splitlines())
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+    def _ask(self, order: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], limit_s)[0]:
+            raise traffic.TrafficFailed(f"the clients said nothing for {limit_s:g} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise traffic.TrafficFailed("the clients have ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@contextlib.contextmanager
+def gathering(name: str, workers: int = 1) -> Generator[Gathering]:
+    """A gateway with so many workers, its client, and nobody else yet."""
+    with contextlib.ExitStack() as stack:
+        subject = Exeunt(name, workers=workers)
+        stack.callback(subject.close)
+        place = Gathering(subject)
+        stack.callback(place.close)
+        yield place
+
+
+def many(name: str) -> Iterator[Figures]:
+    """What 100 active clients get, together and each, beside one that is alone."""
+    with gathering(name) as place:
+        place.grow(ACTIVE)
+        one, one_spent_s = place.active(1)
+        each, spent = place.active(ACTIVE)
+    middle = statistics.median(each) or 1
+    yield {
+        "active_100_total_ratio": sum(each) / one[0],
+        "active_100_spread_percent": max(max(each) - middle, middle - min(each)) / middle * 100,
+        "active_100_cpu_ratio": (spent / sum(each)) / (one_spent_s / one[0]),
+        "active_100_mbit_s": _mbit_s(each),
+    }
+
+
+def peers(name: str, counts: Sequence[int], seconds: float) -> Iterator[Figures]:
+    """What one busy client gets among so many, what that costs the gateway, and what they cost while all are idle."""
+    with gathering(name) as place:
+        for count in counts:
+            if count > 1:
+                place.grow(count - 1)
+                kb, percent = place.idle()
+                yield {f"idle_{count}_kb": kb, f"idle_{count}_core_percent": percent}
+            subject = place.subject
+            before, moved, rates = spent_s(subject.processes("gateway")), 0, list[float]()
+            for down in (True, False):
+                with traffic.Stream(subject.client, subject.resource, down=down, streams=1, seconds=seconds) as stream:
+                    found = stream.finish()
+                rates.append(found.mbit_s)
+                moved += found.total_bytes
+            spent = spent_s(subject.processes("gateway")) - before
+            yield {
+                f"peers_{count}_tcp1_mbit_s": statistics.mean(rates),
+                f"peers_{count}_cpu_s_per_gb_gateway": spent / (moved / 1e9),
+            }
+
+
+def workers(name: str) -> Iterator[Figures]:
+    """What 100 active clients get of a gateway that spreads them over so many workers."""
+    for count in WORKERS:
+        with gathering(name, count) as place:
+            place.grow(ACTIVE)
+            each, _ = place.active(ACTIVE)
+            yield {f"workers_{count}_active_100_mbit_s": _mbit_s(each)}
+
+
+def segments(subject: Subject, seconds: float) -> Iterator[Figures]:
+    """What one stream gets, and what it costs, in packets of these sizes."""
+    for size in SEGMENTS:
+        before = spent_s([*subject.processes("client"), *subject.processes("gateway")])
+        with traffic.Stream(
+            subject.client, subject.resource, down=True, streams=1, seconds=seconds, segment=size
+        ) as stream:
+            found = stream.finish()
+        spent = spent_s([*subject.processes("client"), *subject.processes("gateway")]) - before
+        yield {
+            f"segment_{size}_tcp1_mbit_s": found.mbit_s,
+            f"segment_{size}_cpu_s_per_gb": spent / (found.total_bytes / 1e9),
+        }
+
+
+def _mbit_s(each: Sequence[int]) -> float:
+    """Of one way; as much goes the other."""
+    return sum(each) * busy.DATAGRAM_BYTES * 8 / 1e6 / _ACTIVE_S
+
+
+PRODUCED: dict[str, tuple[str, ...]] = {
+    "active": (
+        "active_100_total_ratio",
+        "active_100_spread_percent",
+        "active_100_cpu_ratio",
+        "active_100_mbit_s",
+    ),
+    "peers": tuple(
+        name
+        for count in PEERS
+        for name in (
+            *((f"idle_{count}_kb", f"idle_{count}_core_percent") if count > 1 else ()),
+            f"peers_{count}_tcp1_mbit_s",
+            f"peers_{count}_cpu_s_per_gb_gateway",
+        )
+    ),
+    "segments": tuple(
+        name for size in SEGMENTS for name in (f"segment_{size}_tcp1_mbit_s", f"segment_{size}_cpu_s_per_gb")
+    ),
+    "workers": tuple(f"workers_{count}_active_100_mbit_s" for count in WORKERS),
+}
+"""The figures of each, in the order of the table."""
