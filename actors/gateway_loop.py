@@ -35,9 +35,7 @@ class GatewayLoop(EventLoop):
         """What the firewall lets through, and for whose sake. The firewall has each grant once, however many
         connections and resources it is for: it is closed behind the last of them.
         """
-        self._static_peers = StaticPeers(
-            self, allow=self._open_firewall, take_away=self._take_away, problems=self.problems
-        )
+        self._static_peers = StaticPeers(self, allow=self._open_firewall, take_away=self._take_away)
 
     async def joined_first(self, joined: portal.Joined) -> None:
         """Open the device, become a router that lets nobody through yet."""
@@ -48,7 +46,7 @@ class GatewayLoop(EventLoop):
     async def resources_changed(self) -> None:
         """Tell the user; static peers may use others now."""
         self.publish(ResourcesUpdated(tuple(self.resources.values())))
-        await self._static_peers.serve(self.resources)
+        await self._static_peers.serve()
 
     async def portal_said(self, message: portal.FromPortal) -> None:
         """Clients are announced and revoked."""
@@ -59,7 +57,7 @@ class GatewayLoop(EventLoop):
                 await self._take_away((connection, resource_id), Cause.ACCESS_REVOKED)
             case portal.StaticPeersChanged(static_peers=static_peers) if self.joined is not None:
                 self.joined = msgspec.structs.replace(self.joined, static_peers=static_peers)
-                await self._static_peers.serve(self.resources)
+                await self._static_peers.serve()
             case _:
                 pass  # what only a client hears, or a later version's
 
@@ -67,7 +65,7 @@ class GatewayLoop(EventLoop):
     async def on_static_peers_due(self, _message: StaticPeersDue) -> None:
         """Try again what did not succeed."""
         if self.session == "connected":
-            await self._static_peers.serve(self.resources)
+            await self._static_peers.serve()
 
     @receive(Expired)
     async def on_expired(self, message: Expired) -> None:

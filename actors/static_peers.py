@@ -15,14 +15,15 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from exeunt.runtime import Backoff, ChildSpec, ExeuntError, Restart
 
-from .connections import Connections
 from .endings import Cause
+from .event_loop import EventLoop
 from .expiries import Key
 from .inner_networks import Grant, client_addresses, grants, host_networks
 from .loop_config import PeerRecord
@@ -34,8 +35,16 @@ from .timing import PEER_CLOSE_S
 
 logger = logging.getLogger(__name__)
 
-AGAIN: Final = Backoff(first_s=1.0, max_s=60.0, reset_s=60.0)
+AGAIN: Final = Backoff(first_s=1.0, max_s=60.0, reset_s=60.0, eager=False)
 """When a static peer that has ended by itself is started again."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Failure:
+    reason: str
+    in_a_row: int
+    until: float
+    """Before that it is not started again."""
 
 
 class StaticPeers:
@@ -43,23 +52,22 @@ class StaticPeers:
 
     def __init__(
         self,
-        loop: Connections,
+        loop: EventLoop,
         *,
         allow: Callable[[Key, frozenset[Grant]], Awaitable[bool]],
         take_away: Callable[[Key, Cause], Awaitable[None]],
-        problems: dict[str, str],
     ) -> None:
-        """`allow` opens the firewall for a resource of a connection, `take_away` ends that; problems are for people."""
+        """`allow` opens the firewall for a resource of a connection, `take_away` ends that."""
         self._loop = loop
         self._allow = allow
         self._take_away = take_away
-        self._problems = problems
-        self._failures: dict[str, tuple[int, float]] = {}
-        """Of a peer: how often in a row it has failed, and until when it is not started."""
+        self._failures: dict[str, _Failure] = {}
+        """By the peer's id."""
         self._rng = random.Random()  # noqa: S311 - it only spreads timers
 
-    async def serve(self, resources: dict[str, Resource]) -> None:
+    async def serve(self) -> None:
         """Make it so: the list, or the resources, may be others now."""
+        resources = self._loop.resources
         wanted = self._wanted(resources)
         for record in self._records():
             allowed = wanted[record.peer_id][1] if record.peer_id in wanted else set[str]()
@@ -71,16 +79,17 @@ class StaticPeers:
             record = records.get(peer.id)
             if record is not None:
                 await self._open(record, peer, {one: resources[one] for one in allowed - record.resource_ids})
-            elif time.monotonic() >= self._failures.get(peer.id, (0, 0.0))[1]:
+            elif peer.id not in self._failures or time.monotonic() >= self._failures[peer.id].until:
                 await self._start(peer, {one: resources[one] for one in allowed})
+        self._tell_problem()
 
     def ended(self, record: PeerRecord) -> None:
         """One has ended. If nobody wanted that, it is started again."""
         if record.close is None:
-            lived_s = time.time() - record.started_ns / 1e9
-            self._put_off(
-                record.peer_id, 0 if lived_s >= AGAIN.reset_s else self._failures.get(record.peer_id, (0, 0))[0]
-            )
+            if time.time() - record.started_ns / 1e9 >= AGAIN.reset_s:
+                self._failures.pop(record.peer_id, None)
+            self._put_off(record.peer_id, "it has ended unasked")
+            self._tell_problem()
         else:  # it may be wanted again already
             self._loop.ref.tell(StaticPeersDue())
 
@@ -89,15 +98,27 @@ class StaticPeers:
     def _wanted(self, resources: dict[str, Resource]) -> dict[str, tuple[StaticPeer, set[str]]]:
         joined = self._loop.joined
         listed = () if joined is None else joined.static_peers
-        self._problems.pop("static_peers", None)
-        if listed and not self._loop.config.listen_port:
-            self._problems["static_peers"] = (
-                f"{len(listed)} WireGuard peers are to be served here, and there is no port for them:"
+        if not self._loop.config.listen_port:
+            return {}
+        found: dict[str, tuple[StaticPeer, set[str]]] = {}
+        for peer in listed:
+            allowed = {one for one in peer.resource_ids if one in resources}
+            if allowed and _makes_sense(peer):
+                found[peer.id] = peer, allowed
+        return found
+
+    def _tell_problem(self) -> None:
+        problems, joined = self._loop.problems, self._loop.joined
+        problems.pop("static_peers", None)
+        served = {record.peer_id for record in self._records()}
+        failed = [failure for peer_id, failure in self._failures.items() if peer_id not in served]
+        if joined is not None and joined.static_peers and not self._loop.config.listen_port:
+            problems["static_peers"] = (
+                f"{_number(len(joined.static_peers))} to be served here, and there is no port for that:"
                 " exeunt gateway run --listen 51820."
             )
-            return {}
-        found = {peer.id: (peer, {one for one in peer.resource_ids if one in resources}) for peer in listed}
-        return {peer_id: (peer, allowed) for peer_id, (peer, allowed) in found.items() if allowed}
+        elif failed:
+            problems["static_peers"] = f"{_number(len(failed))} not served: {failed[0].reason}."
 
     def _records(self) -> list[PeerRecord]:
         return [record for record in self._loop.living() if record.static]
@@ -121,20 +142,24 @@ class StaticPeers:
             static=True,
         )
         await self._open(record, peer, resources)
+        if not record.resource_ids:
+            self._put_off(peer.id, "the firewall could not be changed")
+            return
         try:
             await loop.start_actor(record, self._spec(record, peer))
         except ExeuntError as error:
             loop.peers.pop(connection, None)
             for resource_id in sorted(record.resource_ids):
                 await self._take_away((connection, resource_id), Cause.ACCESS_REVOKED)
-            self._problems["static_peers"] = f"WireGuard peers cannot be served: {error}."
             extra = {"event": "static_peer_failed", "peer": peer.name, "error": str(error)}
             logger.warning("A static peer could not be started", extra=extra)
-            self._put_off(peer.id, self._failures.get(peer.id, (0, 0.0))[0])
+            self._put_off(peer.id, str(error))
 
-    def _put_off(self, peer_id: str, failures: int) -> None:
-        delay_s = AGAIN.delay_s(failures + 1, self._rng)
-        self._failures[peer_id] = failures + 1, time.monotonic() + delay_s
+    def _put_off(self, peer_id: str, reason: str) -> None:
+        former = self._failures.get(peer_id)
+        in_a_row = 1 if former is None else former.in_a_row + 1
+        delay_s = AGAIN.delay_s(in_a_row, self._rng)
+        self._failures[peer_id] = _Failure(reason, in_a_row, time.monotonic() + delay_s)
         self._loop.after(delay_s, StaticPeersDue())
 
     def _spec(self, record: PeerRecord, peer: StaticPeer) -> ChildSpec:
@@ -159,3 +184,16 @@ class StaticPeers:
             restart=Restart.TEMPORARY,
             shutdown_ms=int(PEER_CLOSE_S * 1000),
         )
+
+
+def _makes_sense(peer: StaticPeer) -> bool:
+    try:
+        client_addresses(peer)
+    except ValueError:
+        logger.warning("A static peer makes no sense", extra={"event": "static_peer_malformed", "peer": peer.id})
+        return False
+    return True
+
+
+def _number(peers: int) -> str:
+    return "A WireGuard peer is" if peers == 1 else f"{peers} WireGuard peers are"
