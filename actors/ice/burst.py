@@ -11,7 +11,7 @@ Pure, but for whom it calls.
 
 import struct
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -53,14 +53,16 @@ def is_uniform(buffer: memoryview, at: int, size: int, segment: int, offsets: tu
     return True
 
 
-def give_all(batches: "deque[Batch]", give: Callable[[Batch], object]) -> None:
+def give_all(batches: list[Batch], give: Callable[[Batch], object]) -> None:
     """Give away each; whoever raises costs the others nothing."""
+    given = 0
     try:
-        while batches:
-            give(batches.popleft())
+        for batch in batches:
+            given += 1
+            give(batch)
     finally:
-        if batches:
-            give_all(batches, give)
+        if given < len(batches):
+            give_all(batches[given:], give)
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class Burst:
     def __init__(self, table: Demultiplexer, counters: Counter[str]) -> None:
         self._table = table
         self._counters = counters
-        self._batches: deque[_Batch] = deque()
+        self._batches: list[_Batch] = []
         self._latest: dict[DataReceiver, _Batch] = {}
         self._head: tuple[int] | None = None
         """How the last datagram began that was somebody's data, the three below with it; None: it was something else.
@@ -117,7 +119,7 @@ class Burst:
 
     def deliver(self) -> None:
         """Give everybody what was collected."""
-        batches, self._batches = self._batches, deque()
+        batches, self._batches = self._batches, []
         self._latest.clear()
         self._head = None
         give_all(batches, lambda batch: batch.agent.take_batch(*batch.given))

@@ -7,7 +7,7 @@ given away for each peer in a row. Pure, but for whom it calls.
 
 import struct
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from .agent import Address, ignore
@@ -30,11 +30,12 @@ class ChannelBurst:
     def __init__(
         self, channels: Mapping[int, Address], on_message: Callable[[bytes], None], counters: Counter[str]
     ) -> None:
-        """`channels` says who is behind which; `on_message` gets messages of the server, and STUN of peers framed."""
+        """`channels` says who is behind which."""
         self._channels = channels
-        self._on_message = on_message
+        self.on_message = on_message
+        """Gets messages of the server, and STUN of peers framed."""
         self._counters = counters
-        self._batches: deque[tuple[memoryview, array[int], Address, int]] = deque()
+        self._batches: list[tuple[memoryview, array[int], Address, int]] = []
         self.on_data: Callable[[memoryview, array[int], Address, int], object] = ignore
         """Gets a buffer, which is overwritten afterwards, spans in it, the peer that they come from, and their ECN
         field."""
@@ -49,19 +50,19 @@ class ChannelBurst:
 
     def deliver(self) -> None:
         """Give away what was collected."""
-        batches, self._batches = self._batches, deque()
+        batches, self._batches = self._batches, []
         give_all(batches, lambda batch: self.on_data(*batch))
 
     def _take_one(self, buffer: memoryview, at: int, size: int, ecn: int) -> None:
         if size < CHANNEL_HEADER.size or not is_channel_data(buffer[at]):
-            self._on_message(bytes(buffer[at : at + size]))
+            self.on_message(bytes(buffer[at : at + size]))
             return
         number, length = CHANNEL_HEADER.unpack_from(buffer, at)
         peer, start = self._channels.get(number), at + CHANNEL_HEADER.size
         if peer is None or length > size - CHANNEL_HEADER.size:
             self._counters["malformed_turn"] += 1
         elif is_stun(buffer[start : start + length]):
-            self._on_message(bytes(buffer[at : at + size]))
+            self.on_message(bytes(buffer[at : at + size]))
         else:
             self._spans_for(buffer, peer, ecn).extend((start, length))
 

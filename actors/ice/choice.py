@@ -5,7 +5,6 @@ controlling side nominates. Both sides look for something better, since a check 
 sides try.
 """
 
-from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -31,7 +30,7 @@ so long somebody else should look as well."""
 class Choice:
     """The pair in use and the one that is to be."""
 
-    def __init__(self, checks: Checks, events: deque[Event]) -> None:
+    def __init__(self, checks: Checks, events: list[Event]) -> None:
         self._checks = checks
         self._events = events
         self._announced: Path | None = None

@@ -64,7 +64,6 @@ class IceAgent:
         self._config = config
         self._callbacks = callbacks
         self._now = now
-        self._rng = rng or random.Random()  # noqa: S311 - it only spreads timers
         self._counters: Counter[str] = Counter()
         self._next: IceConnection | None = None
         self._deferred_loss: Lost | None = None
@@ -76,6 +75,7 @@ class IceAgent:
         self._arrived: tuple[int | str, Address] | None = None
         snapshot = None if config.resume is None else Snapshot.decode(config.resume)
         self._sockets = Sockets(now=now, counters=self._counters) if sockets is None else sockets
+        self._rng = rng or self._sockets.rng
         self._sockets.acquire(self)
         self._generation = 0 if snapshot is None else snapshot.generation
         self._current = self._begin(snapshot)

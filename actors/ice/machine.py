@@ -20,7 +20,7 @@ that gets it check that address, and such a check makes the controlling side ass
 """
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 
 from aioice import stun
@@ -65,7 +65,7 @@ class IceMachine:
         self._lost_after_s = lost_after_s
         self._rng = rng
         self._counters = counters
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []  # an empty deque has 700 bytes
         self._started_at: float | None = None
         self._is_over = False
         self._local_end = self._remote_end = False
@@ -281,11 +281,11 @@ class IceMachine:
 
     def poll_transmit(self) -> Transmit | None:
         """Return the next datagram to send."""
-        return self._checks.transmits.popleft() if self._checks.transmits else None
+        return self._checks.transmits.pop(0) if self._checks.transmits else None
 
     def poll_event(self) -> Event | None:
         """Return the next fact."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """When `handle_timeout` wants to be called next, and why; None: not at all."""

@@ -9,6 +9,7 @@ server enforces.
 
 import asyncio
 import contextlib
+import os
 import struct
 from array import array
 from collections import Counter, deque
@@ -18,7 +19,8 @@ from typing import Any
 
 from aioice import stun
 
-from .agent import Address, IceServer, Route
+from ..grid import on_grid
+from .agent import Address, IceServer, Route, ignore
 from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .hosts import resolve
 from .relay_client import Client, TcpClient, UdpClient, bid_farewell, connect_client, is_gone, leave_at_once
@@ -33,6 +35,11 @@ ALLOCATION_MISMATCH = 437
 """The server knows nothing of the allocation: it was restarted (RFC 8656 section 18.12)."""
 KEEPALIVE_S = 25.0
 """Some NATs forget a mapping after 30 s."""
+TRANSACTION_ID_BYTES = 12
+_BINDING_REQUEST = struct.pack("!HHI", 0x0001, 0, 0x2112A442)
+"""Without attributes (RFC 8489 section 5); the transaction id follows."""
+GREETING_S = 0.5
+"""After so long without an answer to what keeps the mapping, the server is questioned."""
 KEEPALIVE_ROUNDS, ROUND_REPETITIONS = 5, 1
 """Given up 7.5 s after the first question, or after one round, 1.5 s (0.5 s, then 1 s), if ICMP says that nobody is
 there."""
@@ -84,6 +91,10 @@ class Relay:
         self._heard_at = now()
         self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(KEEPALIVE_S, ignore)
+        self._greeted_at = 0.0
+        self._greeting = b""
         self.is_silent = False
         """It was given up since it did not answer, and nobody has said that it is not there."""
         self.rtt_ms = 0.0
@@ -140,7 +151,13 @@ class Relay:
             relay._heard_at = now()
             on_datagrams(data, spans, source, ecn)
 
-        client.burst.on_data = received_burst
+        def answered(message: bytes) -> None:
+            if message[8:20] == relay._greeting:
+                relay._heard_at = now()
+            else:
+                client.datagram_received(message, address)
+
+        client.burst.on_data, client.burst.on_message = received_burst, answered
         client.receiver = _Inbox(received, lambda: None if relay._is_released else on_lost())
         relay._keeping = asyncio.create_task(relay._keep())
         return relay
@@ -254,6 +271,7 @@ class Relay:
     def _stop_tasks(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
+        self._timer.cancel()
         for channel in self._channels.values():
             if channel.binding is not None:
                 channel.binding.cancel()
@@ -302,9 +320,9 @@ class Relay:
     async def _keep(self) -> None:
         """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(KEEPALIVE_S):
-                    await self._doubted.wait()
+            self._sleep()
+            await self._doubted.wait()
+            self._timer.cancel()
             if not await self._is_there():
                 self.is_silent = not self._is_refused
                 self._counters["relay_silent" if self.is_silent else "relay_refused"] += 1
@@ -312,6 +330,22 @@ class Relay:
                 return
             self._doubted.clear()
             self._is_refused = False
+
+    def _sleep(self) -> None:
+        self._timer = self._loop.call_later(on_grid(self._now() + KEEPALIVE_S, self._now()) - self._now(), self._greet)
+
+    def _greet(self) -> None:
+        """Ask the server how it sees us, the cheap way: most relays are idle, and a gateway has thousands."""
+        self._greeted_at = self._now()
+        self._greeting = os.urandom(TRANSACTION_ID_BYTES)
+        self._client.send_now(_BINDING_REQUEST + self._greeting)
+        self._timer = self._loop.call_later(GREETING_S, self._look)
+
+    def _look(self) -> None:
+        if self._heard_at >= self._greeted_at:
+            self._sleep()
+        else:
+            self._doubted.set()
 
     async def _is_there(self) -> bool:
         asked_at = self._now()

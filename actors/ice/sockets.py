@@ -21,6 +21,7 @@ kernel helps.
 
 import asyncio
 import errno
+import random
 import socket
 import time
 from collections import Counter
@@ -108,6 +109,7 @@ class Sockets:
         self._port = port
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
+        self.rng = random.Random()  # noqa: S311 - it only spreads timers, of thousands of sessions: each has 2.5 kB
         self.on_too_big: Callable[[Address, int], object] = ignore
         """Called when the way to a destination (its port may be 0: unknown) takes no packet of more than so many bytes
         (0: unknown). ICMP says it, so anybody can: it is a hint."""

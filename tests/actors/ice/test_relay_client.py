@@ -4,6 +4,7 @@ import asyncio
 import struct
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.actors.ice.sides import MakePair, connect, turn
 
 from exeunt.actors.ice import IceServer, one_by_one
+from exeunt.actors.ice import relay as relay_module
 from exeunt.actors.ice.burst import BUFFER_BYTES
 from exeunt.actors.ice.channel_burst import ChannelBurst
 from exeunt.actors.ice.relay import Relay
@@ -22,12 +24,12 @@ LEAVING_S = 0.3
 """What a connection that ends gives its relays (`exeunt.actors.timing.RELEASE_S`)."""
 
 
-async def allocate(server: IceServer) -> Relay:
+async def allocate(server: IceServer, on_lost: Callable[[], None] = lambda: None) -> Relay:
     return await Relay.allocate(
         server,
         on_datagram=lambda _data, _source: None,
         on_datagrams=lambda _buffer, _spans, _source, _ecn: None,
-        on_lost=lambda: None,
+        on_lost=on_lost,
         on_doubted=lambda: None,
         counters=Counter(),
         now=time.monotonic,
@@ -223,3 +225,23 @@ def test_nothing_is_written_to_a_connection_that_is_gone(is_told: bool) -> None:
         assert gone == ["gone"]
     client.send_now(b"data")
     client.send_stun(stun.Message(stun.Method.BINDING, stun.Class.REQUEST), ("192.0.2.1", 443))
+
+
+async def test_an_idle_allocation_greets_its_server_and_doubts_it_without_an_answer(
+    turn_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(relay_module, "GREETING_S", 0.05)
+    monkeypatch.setattr(relay_module, "KEEPALIVE_ROUNDS", 1)
+    monkeypatch.setattr(relay_module, "ROUND_REPETITIONS", 0)
+    lost = asyncio.Event()
+    relay = await allocate(turn(turn_server.address), lost.set)
+    async with asyncio.timeout(2.0):
+        while turn_server.requests.count(("BINDING", -1)) < 3:  # noqa: ASYNC110 - another socket's server
+            await asyncio.sleep(0.005)
+    assert not lost.is_set()
+    turn_server.is_unseeing = True
+    async with asyncio.timeout(5.0):
+        await lost.wait()
+    assert relay.is_silent
+    relay.abandon()

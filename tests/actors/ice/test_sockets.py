@@ -300,3 +300,22 @@ def test_of_other_errors_only_what_icmp_says_counts() -> None:
     for origin, expected in ((0, None), (1, None), (2, (errno.ECONNREFUSED, 0)), (4, None)):
         entry = struct.pack("=IBBBBII", errno.ECONNREFUSED, origin, 3, 3, 0, 77, 0)
         assert reported(((socket.IPPROTO_IPV6, IPV6_RECVERR, entry),)) == expected
+
+
+STUN = b"\x01\x01\x00\x00\x21\x12\xa4\x42"
+
+
+async def test_a_lone_check_is_read_alone_and_what_comes_with_it_at_once() -> None:
+    sockets, listener = Sockets(), Listener()
+    sockets.acquire(listener)
+    sockets.table.claim(7, listener)
+    peer, address = bound("127.0.0.1"), sockets.base("127.0.0.1", listener).address
+    answers = [STUN + bytes([number]) * 12 for number in range(5)]
+    for answer in answers:
+        sockets.table.expect_answer(answer[8:20], listener, sockets.now())
+    for datagram in (*answers, *data_to(7, count=3)):
+        peer.sendto(datagram, address)
+    heard = [(await within(listener.heard.get()))[1] for _ in range(8)]
+    assert heard == [*answers, *data_to(7, count=3)]
+    sockets.release(listener)
+    peer.close()

@@ -234,6 +234,14 @@ def test_where_ice_hears_the_peer_nothing_is_asked() -> None:
     assert world.events == []
 
 
+def test_who_wakes_early_learns_when_it_is_due_by_now() -> None:
+    world = World()
+    world.liveness.handle_alive(world.now + 2.0)
+    world.liveness.handle_timeout(world.now + QUIET_S - 0.2)
+    assert world.liveness.poll_timeout()[0] == world.now + 2.0 + QUIET_S
+    assert world.events == []
+
+
 def test_five_seconds_without_an_answer_are_suspicious() -> None:
     world = World()
     world.lives = False
