@@ -13,6 +13,7 @@ from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
 from .expiries import Expired, Expiries
 from .inner_networks import covers_internet, tunnel_addresses
+from .legacy import ClientLegacy, LoopLegacy
 from .loop_config import PeerRecord
 from .messages import (
     AllGatewaysOffline,
@@ -56,6 +57,8 @@ packet.
 class ClientLoop(EventLoop):
     """Decides for a client."""
 
+    legacy_type = ClientLegacy
+
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self._requested: dict[str, float] = {}
@@ -66,6 +69,25 @@ class ClientLoop(EventLoop):
         self._expiries = Expiries(self, patience_s=EXPIRY_PATIENCE_S)
         self._dns: tuple[str, ...] = ()
         self._uses_internet = False
+
+    def legacy(self) -> ClientLegacy:
+        """As the base, and what is wanted."""
+        return ClientLegacy(
+            **self.common_legacy(),
+            expiries=self._expiries.known(),
+            requested=self._requested,
+            offline=tuple(self._offline),
+            excluded=self._excluded,
+            dns=self._dns,
+            uses_internet=self._uses_internet,
+        )
+
+    def remember(self, left: LoopLegacy) -> None:
+        """Want the same."""
+        assert isinstance(left, ClientLegacy)
+        self._expiries.restore(left.expiries)
+        self._requested, self._offline, self._excluded = left.requested, set(left.offline), left.excluded
+        self._dns, self._uses_internet = left.dns, left.uses_internet
 
     # --- the portal ---
 

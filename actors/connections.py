@@ -19,6 +19,7 @@ from exeunt.runtime.messages import ActorStarted, StartChild
 
 from . import posthumous
 from .endings import Cause, Ending, EndingBook, Initiator
+from .legacy import LoopLegacy
 from .loop_config import LoopConfig, PeerRecord
 from .messages import ClaimDue, ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
 from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, RelayServer
@@ -52,6 +53,30 @@ class Connections(Actor):
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """A connection has ended and is forgotten."""
         raise NotImplementedError
+
+    # --- going on where a predecessor stopped ---
+
+    def know(self, left: LoopLegacy) -> None:
+        """Know all connections that the predecessor knew, and watch them in its place."""
+        self.joined, self.relays, self._next_worker = left.joined, left.relays, left.next_worker
+        self._ended.extend(left.ended)
+        for record in left.peers:
+            self.peers[record.connection] = record
+            if record.handed_over:
+                self.after(TAKE_OVER_S, TakeOverOverdue(record.connection))
+            else:
+                self.node.ref(record.address).watch()
+        self._claim()
+
+    def connections_legacy(self) -> dict[str, Any]:
+        """Return what a successor has to know of the connections, by field of `LoopLegacy`."""
+        return {
+            "joined": self.joined,
+            "relays": self.relays,
+            "peers": tuple(self.peers.values()),
+            "ended": tuple(self._ended),
+            "next_worker": self._next_worker,
+        }
 
     # --- what they tell ---
 

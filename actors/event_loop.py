@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from exeunt.runtime import ExeuntError, Later, Ref, Refused, receive
 from exeunt.runtime.errors import Failure
@@ -22,6 +22,7 @@ from .device.messages import DeviceLost, DeviceReady, SetOwner
 from .endings import Cause, Initiator
 from .inner_networks import readable_resources, tunnel_addresses
 from .inquiry import describe_peers
+from .legacy import LoopLegacy
 from .loop_config import PeerRecord
 from .messages import (
     DescribeSession,
@@ -47,6 +48,7 @@ from .portal.actor_messages import (
     PortalSaid,
 )
 from .portal_leave import leave_portal
+from .succession import hands_over, inherit, leave
 from .timing import PORTAL_DOUBT_SPACING_S
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,9 @@ logger = logging.getLogger(__name__)
 
 class EventLoop(Connections):
     """The decisions of a session. Lives in the `control` worker; one for a program."""
+
+    legacy_type: ClassVar[type[LoopLegacy]] = LoopLegacy
+    """What it leaves, and takes over."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -79,6 +84,41 @@ class EventLoop(Connections):
 
     async def joined_again(self) -> None:
         """The portal has confirmed a further join, after the link was lost: what was asked before is not answered."""
+
+    def legacy(self) -> LoopLegacy:
+        """Return all that a successor has to know."""
+        raise NotImplementedError
+
+    def remember(self, left: LoopLegacy) -> None:
+        """Take over what only this side leaves."""
+        raise NotImplementedError
+
+    # --- life ---
+
+    def on_start(self) -> None:
+        """Go on where the predecessor stopped, if there is one."""
+        found = inherit(self, self.legacy_type)
+        if found is None:
+            return
+        left, _ = found
+        self.session, self.resources, self.problems = left.session, left.resources, left.problems
+        self.know(left)
+        self.remember(left)
+        logger.info("The session goes on", extra={"event": "session_taken_over", "connections": len(self.peers)})
+
+    async def on_crash(self, failure: Failure) -> None:
+        """Crash the way one leaves: the portal is told; the peers watch us, and say goodbye by themselves."""
+        await leave_portal(self.portal_link, "crashed")
+
+    async def on_stop(self) -> None:
+        """Leave, if a supervisor ends us before anybody asked us to; or leave everything to a successor."""
+        if hands_over(self):
+            leave(self, self.legacy())
+            logger.info("The session is handed over", extra={"event": "session_handed_over"})
+        elif self.session != "leaving":
+            cause = Cause.SUPERVISOR_DIED if self.exit_reason == "supervisor_died" else Cause.SHUTTING_DOWN
+            self.session = "leaving"
+            await self._say_goodbyes(cause, Initiator.SUPERVISOR)
 
     # --- the portal ---
 
@@ -266,18 +306,16 @@ class EventLoop(Connections):
         peers = list(self.peers.values())
         await asyncio.gather(*(self.close_peer(record, cause, initiated_by, text) for record in peers))
 
-    async def on_crash(self, failure: Failure) -> None:
-        """Crash the way one leaves: the portal is told; the peers watch us, and say goodbye by themselves."""
-        await leave_portal(self.portal_link, "crashed")
-
-    async def on_stop(self) -> None:
-        """Leave, if a supervisor ends us before anybody asked us to."""
-        if self.session != "leaving":
-            cause = Cause.SUPERVISOR_DIED if self.exit_reason == "supervisor_died" else Cause.SHUTTING_DOWN
-            self.session = "leaving"
-            await self._say_goodbyes(cause, Initiator.SUPERVISOR)
-
     # --- for both sides ---
+
+    def common_legacy(self) -> dict[str, Any]:
+        """Return what both sides leave, by field of `LoopLegacy`."""
+        return {
+            "session": self.session,
+            "resources": self.resources,
+            "problems": self.problems,
+            **self.connections_legacy(),
+        }
 
     @property
     def network(self) -> Ref:

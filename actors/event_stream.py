@@ -15,6 +15,8 @@ import logging
 from collections import deque
 from typing import Final
 
+import msgspec
+
 from exeunt.runtime import Actor, ExeuntError, Terminated, receive
 
 from .messages import (
@@ -30,6 +32,7 @@ from .messages import (
     Subscribe,
     TunInterfaceUpdated,
 )
+from .succession import hands_over, inherit, leave
 from .timing import LAST_DELIVERY_S
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,29 @@ DELIVERY_S: Final = 3600.0
 """A user may take an event when it likes; what ends the wait is its death, which fails the ask at once."""
 
 
+_COMPLAINTS: Final[dict[str, type[Event]]] = {one.__name__: one for one in (AllGatewaysOffline, GatewayVersionMismatch)}
+
+
+class QueueLegacy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event queue leaves to its successor."""
+
+    latest: tuple[Event, ...]
+    notifications: tuple[Event, ...]
+    said: dict[str, str]
+    dropped_total: int
+
+
+class StreamLegacy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event stream leaves to its successor."""
+
+    subscriber: str | None
+    queue: QueueLegacy
+    under_way: Event | None
+    """What the subscriber was told, and has not confirmed: it is told again, under the same number."""
+    number: int
+    undelivered: int
+
+
 class EventQueue:
     """Events that wait for the user. Pure."""
 
@@ -50,6 +76,22 @@ class EventQueue:
         self._said: dict[str, type[Event]] = {}
         self.dropped_total = 0
         """Notifications that a slow user has missed."""
+
+    def legacy(self) -> QueueLegacy:
+        """Return all that waits, and what has been said."""
+        return QueueLegacy(
+            latest=tuple(self._latest.values()),
+            notifications=tuple(self._notifications),
+            said={resource_id: kind.__name__ for resource_id, kind in self._said.items()},
+            dropped_total=self.dropped_total,
+        )
+
+    def restore(self, left: QueueLegacy) -> None:
+        """Go on with what a predecessor has left."""
+        self._latest = {type(event): event for event in left.latest}
+        self._notifications.extend(left.notifications)
+        self._said = {resource_id: _COMPLAINTS[kind] for resource_id, kind in left.said.items() if kind in _COMPLAINTS}
+        self.dropped_total = left.dropped_total
 
     def __len__(self) -> int:
         return len(self._latest) + len(self._notifications)
@@ -95,20 +137,29 @@ class EventStream(Actor):
         self._pump: asyncio.Task[None] | None = None
         self._undelivered = 0
         """Events that were under way to a subscriber who is gone."""
+        self._under_way: Event | None = None
+        self._number = 0
+        """Of the delivery that is under way, or was the last one."""
 
     def on_start(self) -> None:
-        """Watch the event loop."""
+        """Watch the event loop; go on where the predecessor stopped, if there is one."""
         self._wake = asyncio.Event()
+        found = inherit(self, StreamLegacy)
+        if found is not None:
+            self._remember(found[0])
         self.node.ref(self._loop).watch()
 
     def on_stop(self) -> None:
+        """Stop delivering; a successor may go on."""
+        if self._pump is not None:
+            self._pump.cancel()
+        if hands_over(self):
+            leave(self, self._legacy())
+
+    def on_crash(self, failure: object) -> None:
         """Stop delivering."""
         if self._pump is not None:
             self._pump.cancel()
-
-    def on_crash(self, failure: object) -> None:
-        """As `on_stop`."""
-        self.on_stop()
 
     @receive(Subscribe)
     def on_subscribe(self, message: Subscribe) -> None:
@@ -138,6 +189,21 @@ class EventStream(Actor):
         await self._say_ended()
         self.stop()
 
+    def _legacy(self) -> StreamLegacy:
+        return StreamLegacy(
+            subscriber=self._subscriber,
+            queue=self._queue.legacy(),
+            under_way=self._under_way,
+            number=self._number,
+            undelivered=self._undelivered,
+        )
+
+    def _remember(self, left: StreamLegacy) -> None:
+        self._queue.restore(left.queue)
+        self._under_way, self._number, self._undelivered = left.under_way, left.number, left.undelivered
+        if left.subscriber is not None:
+            self.on_subscribe(Subscribe(left.subscriber))
+
     def _push(self, event: Event) -> None:
         self._queue.push(event)
         assert self._wake is not None
@@ -148,21 +214,26 @@ class EventStream(Actor):
         assert self._wake is not None
         assert self._subscriber is not None
         while True:
-            event = self._queue.pop()
-            if event is None:
+            if self._under_way is None:
+                self._under_way = self._queue.pop()
+                self._number += self._under_way is not None
+            if self._under_way is None:
                 if self._loop_gone:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             try:
-                await self.node.ref(self._subscriber).ask(Deliver(event), timeout_s=DELIVERY_S)
+                deliver = Deliver(self._under_way, self._number)
+                await self.node.ref(self._subscriber).ask(deliver, timeout_s=DELIVERY_S)
             except ExeuntError as error:
                 logger.warning(
                     "The events' subscriber is gone", extra={"event": "subscriber_gone", "error": str(error)}
                 )
                 self._undelivered += 1
+                self._under_way = None
                 return
+            self._under_way = None
 
     async def _say_ended(self) -> None:
         under_way = self._pump is not None and not self._pump.done()

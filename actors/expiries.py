@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from exeunt.runtime import Actor, Message
+
+from .legacy import Expiry
 
 _LOOK_AGAIN_S: Final = 86_400
 """An expiry further away is looked at once a day: clocks are set, and a timer of a thousand years is none."""
@@ -40,6 +43,15 @@ class Expiries:
         self._actor = actor
         self._patience_s = patience_s
         self._timers: dict[Key, _Expiry] = {}
+
+    def restore(self, expiries: Iterable[Expiry]) -> None:
+        """Go on with what a predecessor has left."""
+        for one in expiries:
+            self.set((one.connection, one.resource_id), one.expires_at)
+
+    def known(self) -> tuple[Expiry, ...]:
+        """Return each authorisation that has an end, without the patience."""
+        return tuple(Expiry(*key, int(one.expires_at - self._patience_s)) for key, one in self._timers.items())
 
     def __len__(self) -> int:
         return len(self._timers)

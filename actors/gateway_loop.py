@@ -13,6 +13,7 @@ from .endings import Cause, Ending, Initiator
 from .event_loop import EventLoop
 from .expiries import Expired, Expiries, Key
 from .inner_networks import Grant, canonical, client_addresses, grants, host_networks
+from .legacy import GatewayLegacy, Granted, LoopLegacy
 from .loop_config import PeerRecord
 from .messages import ResourcesUpdated, StaticPeersDue
 from .network.messages import AllowAccess, EnableForwarding, RevokeAccessTo, SetRoutes
@@ -28,6 +29,8 @@ CLIENT_NETWORKS: Final = ("100.64.0.0/10", "fd65:7865:756e::/48")
 class GatewayLoop(EventLoop):
     """Decides for a gateway."""
 
+    legacy_type = GatewayLegacy
+
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self._expiries = Expiries(self)
@@ -36,6 +39,17 @@ class GatewayLoop(EventLoop):
         connections and resources it is for: it is closed behind the last of them.
         """
         self._static_peers = StaticPeers(self, allow=self._open_firewall, take_away=self._take_away)
+
+    def legacy(self) -> GatewayLegacy:
+        """As the base, and whom the firewall lets through."""
+        granted = tuple(Granted(*key, tuple(sorted(one))) for key, one in self._grants.items())
+        return GatewayLegacy(**self.common_legacy(), expiries=self._expiries.known(), granted=granted)
+
+    def remember(self, left: LoopLegacy) -> None:
+        """The firewall stands as it is; know why."""
+        assert isinstance(left, GatewayLegacy)
+        self._expiries.restore(left.expiries)
+        self._grants = {(one.connection, one.resource_id): frozenset(one.grants) for one in left.granted}
 
     async def joined_first(self, joined: portal.Joined) -> None:
         """Open the device, become a router that lets nobody through yet."""

@@ -97,6 +97,8 @@ class Deliver(Message, frozen=True):
     """The stream to the subscriber. Answered once the user has taken it."""
 
     event: Event
+    number: int = 0
+    """Of a delivery; the same again is the same event, told by a successor that does not know whether it was heard."""
 
 
 class StreamEnded(Message, frozen=True):

@@ -118,11 +118,14 @@ class Subscriber(Actor):
         self.last: Event | None = None
         """What the stream could not tell any more, after all else."""
         self.undelivered = 0
+        self._number = 0
 
     @receive(Deliver)
     async def on_deliver(self, message: Deliver) -> Taken:
         """Offer an event; the answer lets the stream go on."""
-        await self.queue.put(message.event)
+        if not 0 < message.number <= self._number:
+            await self.queue.put(message.event)
+            self._number = message.number
         return Taken()
 
     @receive(StreamEnded)

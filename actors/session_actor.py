@@ -6,14 +6,23 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from exeunt.runtime import Actor, ActorDead, AskTimeout, Later, Refused, Terminated, receive
 
 from .endings import Cause
 from .messages import DescribeSession, PingPeer, Reset, SessionDescription, SetDns, SetInternetResource, StopSession
 from .peer.messages import Pong
+from .succession import hands_over, inherit_if_any, leave
 from .timing import PING_S
 
 logger = logging.getLogger(__name__)
+
+
+class SessionLegacy(msgspec.Struct, frozen=True):
+    """What a session actor leaves to its successor."""
+
+    leaving: bool
 
 
 class SessionActor(Actor):
@@ -28,7 +37,15 @@ class SessionActor(Actor):
 
     def on_start(self) -> None:
         """Watch the event loop."""
+        left = inherit_if_any(self, SessionLegacy)
+        if left is not None:
+            self._leaving = left.leaving
         self.node.ref(self._loop).watch()
+
+    def on_stop(self) -> None:
+        """Leave to a successor what it has to know."""
+        if hands_over(self):
+            leave(self, SessionLegacy(self._leaving))
 
     @receive(StopSession)
     def on_stop_session(self, message: StopSession) -> None:

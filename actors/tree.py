@@ -8,6 +8,7 @@
 The event loop and the event stream are temporary: a session that lost its mind ends, and says so, rather than to
 begin again with other keys behind its peers' backs. The event stream is significant: when it has drained, the
 program may end. So is the network actor: the firewall's rules go with it, and a gateway without them must not stay.
+All of these hand over when their worker is restarted on request: their successors are the same session.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def workers(peers: tuple[str, ...]) -> list[WorkerSpec]:
     """Return the processes, in order of start."""
     leave_ms = int(WORKER_LEAVE_S * 1000)
     return [
-        WorkerSpec(name="network", shutdown_ms=leave_ms),
+        WorkerSpec(name="network", shutdown_ms=leave_ms, hands_over=True),
         *(WorkerSpec(name=name, shutdown_ms=leave_ms, unprivileged=True, hands_over=True) for name in peers),
-        WorkerSpec(name="control", shutdown_ms=leave_ms, unprivileged=True),
+        WorkerSpec(name="control", shutdown_ms=leave_ms, unprivileged=True, hands_over=True),
     ]
 
 
@@ -70,6 +71,7 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
             args={"instance": instance},
             restart=Restart.TEMPORARY,
             significant=True,
+            hands_over=True,
         ),
         *(
             ChildSpec(
@@ -91,6 +93,7 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
             start=f"exeunt.actors.{kind}",
             args=msgspec.structs.asdict(loop),
             restart=Restart.TEMPORARY,
+            hands_over=True,
             shutdown_ms=int(EVENT_LOOP_LEAVE_S * 1000),
         ),
         ChildSpec(
@@ -100,6 +103,7 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
             args={"loop": event_loop},
             restart=Restart.TEMPORARY,
             significant=True,
+            hands_over=True,
             shutdown_ms=int(DRAIN_S * 1000),
         ),
         ChildSpec(

@@ -65,6 +65,10 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How long its `on_stop` may take; then it is killed. 0 is OTP's `brutal_kill`."""
     significant: bool = False
     """OTP's auto-shutdown: when it ends and is not restarted, its supervisor ends. The root leaves."""
+    hands_over: bool = False
+    """When its worker hands over it is started again in the successor, also if it is temporary: it goes on there, and
+    so has not ended.
+    """
     backoff: Backoff | None = None
     """How long to wait before it is started again; None: as its supervisor says."""
 

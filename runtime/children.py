@@ -74,10 +74,12 @@ class Children:
         if spec is not None and spec.worker == worker:
             self.keeper.exited(name, reason, incarnation)
 
-    def worker_lost(self, worker: str, *, for_good: bool) -> None:
-        """Handle the end of all that lived in a worker. If it is being replaced, restarts wait for that."""
+    def worker_lost(self, worker: str, reason: str, *, for_good: bool) -> None:
+        """Handle the end of all that lived in a worker: `worker_died`, or `hand_over`. If it is being replaced,
+        restarts wait for that.
+        """
         ids = [leaf.spec.id for leaf in self.supervision.leaves() if leaf.spec.worker == worker]
-        self.keeper.lost(ids, "worker_died", for_good=for_good)
+        self.keeper.lost(ids, reason, for_good=for_good)
 
     # --- for the keeper ---
 

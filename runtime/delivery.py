@@ -88,7 +88,8 @@ class Delivery(Routing):
         else:
             actor = self.by_address.get(envelope.to)
             if actor is None:
-                self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
+                if not self.mail.is_early(envelope):
+                    self.undeliverable(envelope, ActorDead(f"{envelope.to} does not live"))
             else:
                 self.put(actor, envelope)
 
@@ -177,11 +178,9 @@ class Delivery(Routing):
             self._stop(actor, envelope, body)
             return
         if isinstance(body, Watch):
-            if actor is not None:
-                self.watches.add_remote(envelope.sender, envelope.to, body.watch)
-            else:
-                gone = Terminated(envelope.to, "no_such_actor", watch=body.watch)
-                self.system_because(envelope, envelope.sender, gone, sender=envelope.to)
+            if actor is None and self.mail.is_early(envelope):
+                return
+            self._watched(actor, envelope, body)
         elif isinstance(body, Unwatch):
             self.watches.remove_remote(envelope.sender, envelope.to, body.watch)
         elif isinstance(body, Link):
@@ -194,6 +193,13 @@ class Delivery(Routing):
             self.record(Event.DROPPED, envelope)
             return
         self._taken_care_of(envelope)
+
+    def _watched(self, actor: Actor | None, envelope: Envelope, body: Watch) -> None:
+        if actor is not None:
+            self.watches.add_remote(envelope.sender, envelope.to, body.watch)
+        else:
+            gone = Terminated(envelope.to, "no_such_actor", watch=body.watch)
+            self.system_because(envelope, envelope.sender, gone, sender=envelope.to)
 
     def _settled(self, envelope: Envelope, body: Settled) -> None:
         worker = self.worker_of(envelope.sender)

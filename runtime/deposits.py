@@ -49,6 +49,11 @@ class Deposits:
         """Whether anybody keeps what is deposited."""
         return self._line is not None and self._line.is_open
 
+    @property
+    def is_heir(self) -> bool:
+        """Whether this process succeeds one that has handed over, and so has all that was left to it."""
+        return self._inherited.is_set()
+
     # --- last words ---
 
     def put(

@@ -42,6 +42,11 @@ class Kept(Protocol):
         ...
 
     @property
+    def hands_over(self) -> bool:
+        """Whether it goes on in a successor."""
+        ...
+
+    @property
     def backoff(self) -> Backoff | None:
         """How long to wait before it is started again."""
         ...
@@ -121,6 +126,8 @@ class Leaf(Member[LeafSpec]):
         self.state = State.WAITING
         self.incarnation = 0
         """Of who lives, or lived last; 0 before the first start."""
+        self.goes_on = False
+        """It has handed over, or is about to, and waits to be started in the successor of what it ran in."""
 
     @property
     def alive(self) -> bool:

@@ -146,6 +146,8 @@ class Outboxes:
         self._send = send
         self.by_address: dict[str, Outbox] = {}
         """Those that hold anything, or know of a window."""
+        self.closed: set[str] = set()
+        """How the addresses of workers begin that are being succeeded: what is for their actors waits."""
         self._news: asyncio.Future[None] | None = None
 
     def of(self, address: str) -> Outbox:
@@ -175,6 +177,23 @@ class Outboxes:
         """Return it if there is one."""
         return self.by_address.get(address)
 
+    def is_closed(self, address: str) -> bool:
+        """Say whether what is for an actor waits, because its worker is being succeeded. A host is no actor of a
+        program: it does not move.
+        """
+        return any(address.startswith(prefix) for prefix in self.closed) and not address.endswith("/host")
+
+    def waiting(self, prefix: str) -> list[Envelope]:
+        """Return what waits for the actors whose address begins so."""
+        boxes = [box for address, box in self.by_address.items() if address.startswith(prefix)]
+        return [envelope for box in boxes for envelope in box.waiting]
+
+    def open(self, prefix: str) -> None:
+        """Send what waits for the actors of a worker that has been succeeded."""
+        self.closed.discard(prefix)
+        for address in [one for one in self.by_address if one.startswith(prefix)]:
+            self.send_on(address)
+
     def hold(self, box: Outbox, sender: Life) -> None:
         """Have an actor handle nothing more until what waits has left, or for a second."""
         if sender.hold(HELD_AT_MOST_S) and sender not in box.held:
@@ -200,7 +219,7 @@ class Outboxes:
     def send_on(self, address: str) -> None:
         """Send what waits, as far as there is room."""
         box = self.by_address.get(address)
-        if box is None:
+        if box is None or (self.closed and self.is_closed(address)):
             return
         waiting = box.waiting
         while waiting and (box.outstanding < box.window or waiting[0].kind != TELL):
@@ -226,12 +245,16 @@ class Outboxes:
         self._tell_news()
 
     def lost(self, prefix: str) -> list[tuple[list[Envelope], list[Envelope]]]:
-        """A worker is gone: for each of its actors, return what is in doubt and what never left."""
+        """A worker is gone: for each of its actors, return what is in doubt and what never left. What never left for
+        one that is being succeeded stays.
+        """
         found: list[tuple[list[Envelope], list[Envelope]]] = []
         for address in [one for one in self.by_address if one.startswith(prefix)]:
             box = self.by_address.pop(address)
-            found.append((box.in_doubt(), list(box.waiting)))
-            box.waiting.clear()
+            waiting, box.waiting = box.waiting, deque[Envelope]()
+            if waiting and self.closed and self.is_closed(address):
+                self.of(address).waiting, waiting = waiting, deque[Envelope]()
+            found.append((box.in_doubt(), list(waiting)))
             _release(box)
         self._tell_news()
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from .events import ActorStarted as Started
 from .facts import Look, Seen, Snapshot, TakeSnapshot, describe, look, snapshot
 from .inheritance import HAND_OVER
 from .loading import load
+from .mail import MAIL
 from .messages import (
     ActorStarted,
     Describe,
@@ -26,6 +27,7 @@ from .messages import (
     NamesChanged,
     StartActor,
     StopActor,
+    WorkerChanging,
     WorkerDown,
     WorkerUp,
 )
@@ -64,7 +66,13 @@ class Host(Actor):
     @receive(WorkerDown)
     def on_worker_down(self, message: WorkerDown) -> Done:
         """Learn that another worker is gone."""
-        self.node.worker_down(message.worker, message.ring)
+        self.node.worker_down(message.worker, message.ring, succeeded=message.succeeded)
+        return Done()
+
+    @receive(WorkerChanging)
+    def on_worker_changing(self, message: WorkerChanging) -> Done:
+        """Learn that another worker is about to hand over."""
+        self.node.worker_changing(message.worker)
         return Done()
 
     @receive(NamesChanged)
@@ -142,14 +150,27 @@ class Host(Actor):
         return Later(self._leave(message))
 
     async def _leave(self, message: Leave) -> None:
+        if message.reason == HAND_OVER:
+            self.node.mail.begin()
         await stop_all(self.node, message.reason, except_=self)
-        if message.reason != HAND_OVER:
+        if message.reason == HAND_OVER:
+            self._leave_mail()
+        else:
             self.node.deposits.withdraw_all()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.node.deposits.until_clear(), _CLEAR_S)
         await self.node.until_settled(_SETTLE_S)
         self._finished.set()
         self.stop()
+
+    def _leave_mail(self) -> None:
+        document, left = self.node.mail.pack(self.node.codec)
+        try:
+            self.node.deposits.bequeath(MAIL, document)
+        except ValueError:  # more than a document holds: then it is lost, as it would be with a crash
+            logger.warning("Late mail was too much to be handed over", extra={"event": "mail_lost"})
+        for envelope in left:
+            self.node.gone(envelope, ActorDead(f"{envelope.to} ended before it handled this"))
 
 
 async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, each_s: float = 5.0) -> None:
@@ -161,10 +182,11 @@ async def stop_all(node: Node, reason: str, *, except_: Actor | None = None, eac
 
 async def stop_one(node: Node, actor: Actor, reason: str, *, within_s: float | None) -> None:
     """Stop an actor and return when it has ended; kill it if that takes longer than `within_s` (0: at once; None: it
-    may take as long as it wants).
+    may take as long as it wants). Who hands over first handles what waits: nobody else will.
     """
     if within_s != 0 and actor.state != "exited":
-        node.stop_actor(str(actor.ref), reason, incarnation=actor.incarnation)
+        how: Literal["drain", "stop"] = "drain" if reason == HAND_OVER else "stop"
+        node.stop_actor(str(actor.ref), reason, how=how, incarnation=actor.incarnation)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(actor.until_ended(), within_s)
             return

@@ -31,7 +31,7 @@ MAX_BYTES: Final = 64 << 20
 """All documents of one worker."""
 
 MAX_KEYS: Final = 8192
-MAX_PARTS: Final = 64
+MAX_PARTS: Final = 512
 
 DEADLINE_S: Final = 5.0
 """From the end of a worker to its successor's having taken everything. A cold start on a slow disk takes a second; the

@@ -139,6 +139,14 @@ class WorkerDown(RuntimeMessage, frozen=True):
     epoch: int
     ring: str = ""
     """Its flight recorder's file, which says what it had handled."""
+    succeeded: bool = False
+    """It has handed over: what is for its actors waits for the successor."""
+
+
+class WorkerChanging(RuntimeMessage, frozen=True):
+    """Supervisor to every worker: this one is about to hand over; keep what is for its actors. Answered with `Done`."""
+
+    worker: str
 
 
 class Done(RuntimeMessage, frozen=True):
@@ -233,6 +241,7 @@ MESSAGES: tuple[type[Message], ...] = (
     WorkerReady,
     WorkerUp,
     WorkerDown,
+    WorkerChanging,
     Done,
     Leave,
     Describe,

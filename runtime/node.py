@@ -80,6 +80,8 @@ class Node(Delivery):
             raise NameTaken(f"{self.prefix}{name} already lives")
         self.actors[name] = self.by_address[f"{self.prefix}{name}"] = actor
         actor.attach(self, Address(self.name, self.worker, name), incarnation)
+        for envelope in self.mail.started(f"{self.prefix}{name}"):
+            self.deliver(envelope)
         return actor.ref
 
     def actor_ended(self, actor: Actor, left: list[Envelope], reason: str, failure: Failure | None) -> None:
@@ -202,12 +204,18 @@ class Node(Delivery):
         else:
             self.hop(lambda: self.route(envelope))
 
-    def worker_down(self, worker: str, ring: str = "") -> None:
+    def worker_down(self, worker: str, ring: str = "", *, succeeded: bool = False) -> None:
         """`worker` is gone: fail the asks that wait for it and tell its actors' watchers, at once. Its flight
-        recorder, if its file can be read, says which of our tells it had begun to handle.
+        recorder, if its file can be read, says which of our tells it had begun to handle. `succeeded`: it has handed
+        over, and what is for its actors waits for the successor.
         """
-        self.lost(worker, Path(ring) if ring else None)
+        self.lost(worker, Path(ring) if ring else None, succeeded=succeeded)
         self.groups.worker_down(worker)
+
+    def expect_nobody(self) -> None:
+        """Whoever was to be started here as a successor has been, or won't be: what waits for them learns that."""
+        for envelope in self.mail.give_up():
+            self.deliver(envelope)
 
     # --- inside ---
 

@@ -24,7 +24,9 @@ from .errors import (
     to_failure,
 )
 from .flow import WAITING_BOUND, WINDOWS, Accounts, Outboxes
+from .inheritance import HAND_OVER
 from .local import LocalNode
+from .mail import Mail
 from .mailbox import DEFAULT_BOUND, Rejected
 from .messages import Cancel, Link, Settled, Terminated, Watch
 from .recorder import Event, HandledIds, Recorder, RingUnreadable
@@ -53,6 +55,8 @@ class Routing(LocalNode):
         self.malformed_total: int = 0
         self.carrier: Carrier | None = None
         self.outboxes = Outboxes(self._leave)
+        self.mail = Mail()
+        """What meets actors that are between two processes."""
         self._accounts = Accounts(self.loop, self._report, self._window)
         self._workers: dict[str, str] = {}
         self._origins: dict[tuple[str, int], str] = {}
@@ -75,23 +79,38 @@ class Routing(LocalNode):
         """Reach `worker` there from now on; between machines, know it by its public key."""
         if self.carrier is None or worker == self.worker:
             return
+        prefix = f"{self.name}/{worker}/"
         if self.carrier.knows(worker):  # what was sent to its predecessor does not reach it
-            self._lose_tells(f"{self.name}/{worker}/", None)
+            self._lose_tells(prefix, None)
         self.carrier.connect(worker, endpoint, public_key)
+        self.outboxes.open(prefix)
 
-    def lost(self, worker: str, ring: Path | None) -> None:
+    def worker_changing(self, worker: str) -> None:
+        """`worker` is about to hand over: what is for its actors waits until `worker_up` says where its successor is,
+        or until that one is lost as well.
+        """
+        self.outboxes.closed.add(f"{self.name}/{worker}/")
+
+    def lost(self, worker: str, ring: Path | None, *, succeeded: bool) -> None:
         """`worker` is gone; see `Node.worker_down`."""
         if self.carrier is not None:
             self.carrier.disconnect(worker)
         prefix = f"{self.name}/{worker}/"
+        (self.outboxes.closed.add if succeeded else self.outboxes.closed.discard)(prefix)
+        kept = self.outboxes.waiting(prefix) if succeeded else []
+        why = "its worker handed over" if succeeded else "its worker died"
+        waiting = {envelope.id for envelope in kept}
         for ask_id, to in self.asks.to_prefix(prefix):
-            self.asks.fail(ask_id, ActorDead(f"{to}: its worker died"))
+            if ask_id not in waiting:
+                self.asks.fail(ask_id, ActorDead(f"{to}: {why}"))
         self._accounts.forget(worker)
         for key in [key for key in self._origins if key[0] == worker]:
             del self._origins[key]
-        self._lose_tells(prefix, ring)
+        renewed = {(envelope.sender, envelope.to) for envelope in kept if isinstance(envelope.body, Watch)}
         for watcher, target in self.watches.by_target_prefix(prefix):
-            self.terminated(watcher, Terminated(target, "worker_died"), None)
+            if (watcher, target) not in renewed:
+                self.terminated(watcher, Terminated(target, HAND_OVER if succeeded else "worker_died"), None)
+        self._lose_tells(prefix, ring)
         self.watches.forget_watchers_of(prefix)
 
     def _lose_tells(self, prefix: str, ring: Path | None) -> None:
@@ -153,6 +172,8 @@ class Routing(LocalNode):
             box = self.outboxes.known(envelope.to) if kind == ASK else None
             if box is not None and box.waiting:
                 box.waiting.append(envelope)  # not ahead of what was told before
+            elif self.outboxes.closed and self._waits_for_successor(envelope):
+                self.outboxes.of(envelope.to).waiting.append(envelope)
             else:
                 self._leave(envelope)
 
@@ -166,7 +187,8 @@ class Routing(LocalNode):
                 self.deliver(envelope)
                 return
             box = self.outboxes.of(to)
-        if box.outstanding < box.window and not box.waiting:
+        closed = bool(self.outboxes.closed) and self.outboxes.is_closed(to)
+        if box.outstanding < box.window and not box.waiting and not closed:
             box.sent(envelope)  # before it leaves: see `Outboxes.send`
             if not self._leave(envelope):
                 box.withdraw(envelope.id)
@@ -176,8 +198,15 @@ class Routing(LocalNode):
         else:
             box.waiting.append(envelope)
             sender = self.by_address.get(envelope.sender)
-            if sender is not None:
+            if sender is not None and not closed:
                 self.outboxes.hold(box, sender.lifecycle)
+
+    def _waits_for_successor(self, envelope: Envelope) -> bool:
+        """Say whether an ask or a watch is for a worker that is being succeeded. Answers, and what else the runtime has
+        to say, are for who still lives there.
+        """
+        wanted = envelope.kind == ASK or isinstance(envelope.body, Watch)
+        return wanted and self.outboxes.is_closed(envelope.to)
 
     def _leave(self, envelope: Envelope) -> bool:
         """Give an envelope to the transport; False when that is impossible, of which whoever waits has been told."""
@@ -268,7 +297,11 @@ class Routing(LocalNode):
         return envelope.body.count if type(envelope.body) is Rejected else 1
 
     def gone(self, envelope: Envelope, error: ExeuntError) -> None:
-        """Nobody will handle it, and flow control knows: tell who waits, or count a dead letter."""
+        """Nobody will handle it, and flow control knows: tell who waits, or count a dead letter; unless its recipient
+        goes on in a successor, who gets it.
+        """
+        if isinstance(error, ActorDead) and envelope.to.startswith(self.prefix) and self.mail.is_late(envelope):
+            return
         self.record(Event.DROPPED, envelope)
         if envelope.kind == ASK:
             if not self.asks.fail(envelope.id, error):

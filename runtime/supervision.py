@@ -23,6 +23,7 @@ from .backoff import Backoff
 from .child_spec import ROOT_ID, Intensity, Restart, Strategy, SupervisorSpec
 from .decision import Decision, Exit, Leaving
 from .family import Branch, Family, Leaf, LeafSpec, Member, State, leaves_of
+from .inheritance import HAND_OVER
 from .messages import NORMAL_REASONS
 
 RESTART_INTENSITY = "restart_intensity"
@@ -71,7 +72,7 @@ class Supervision(Family[LeafSpec]):
         leaf = self._leaves.get(leaf_id)
         if leaf is None or leaf.incarnation != incarnation or leaf.state is not State.STARTING:
             return False
-        leaf.state, leaf.since = State.RUNNING, now
+        leaf.state, leaf.since, leaf.goes_on = State.RUNNING, now, False
         return True
 
     def stopped(self, leaf_id: str, incarnation: int) -> None:
@@ -125,17 +126,21 @@ class Supervision(Family[LeafSpec]):
         """Decide about leaves that ended together, because what they ran in has ended.
 
         That is counted there and not here. Each supervisor's strategy holds: who depends on one that was lost is
-        restarted with it. `for_good`: what they ran in does not come back, and neither do they.
+        restarted with it. `for_good`: what they ran in does not come back, and neither do they. With the reason
+        `hand_over` they go on in its successor, those that hand over whatever their `restart` says; if that is lost
+        before they have been started there, they are as well.
         """
         lost = [leaf for leaf in leaves_of(self.root) if leaf.spec.id in set(leaf_ids)]
         if for_good:
             self._barred |= {leaf.spec.id for leaf in lost}
-        lost = [leaf for leaf in lost if for_good or leaf.alive]
+        lost = [leaf for leaf in lost if for_good or leaf.alive or leaf.goes_on]
         for leaf in lost:
             leaf.state, leaf.since = State.WAITING, None
+            leaf.goes_on = leaf.spec.hands_over and reason == HAND_OVER
         decisions: list[Decision[LeafSpec]] = []
         for leaf in lost:
-            if self._leaves.get(leaf.spec.id) is leaf and (for_good or not wants_restart(leaf.spec.restart, reason)):
+            comes_back = leaf.goes_on or wants_restart(leaf.spec.restart, reason)
+            if self._leaves.get(leaf.spec.id) is leaf and (for_good or not comes_back):
                 decisions.append(self._decide(leaf, reason, now, for_good=for_good))
                 if decisions[-1].leave or decisions[-1].give_up:
                     return decisions

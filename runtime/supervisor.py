@@ -253,7 +253,8 @@ class Supervisor:
 
     async def restart(self, target: str) -> bool:
         """Restart a worker (by name), a child (by id or address) or a supervisor (by id, or `program/id`); False when
-        there is none. This does not wait for it, but for what an earlier restart of the worker has still to hand over.
+        there is none. This does not wait for it, but for what an earlier restart of any worker has still to hand over:
+        they do it one at a time.
 
         A worker is killed at once, unless its spec says that it `hands_over`; so write a child that is called as a
         worker by its address. A child ends after the message that it handles, or is killed when its `shutdown_ms` is
@@ -264,8 +265,7 @@ class Supervisor:
             self.processes[target].kill()
             return True
         if target in self.workers:
-            if self._estates is not None:
-                await self._estates.until_taken(target)
+            await self._until_settled(target)
             return not self._workforce.has_given_up(target) and self._workforce.keeper.restart(target)
         member_id = target.rsplit("/", 1)[-1]
         spec = self.children.get(member_id) or self.given_up.get(member_id)
@@ -273,6 +273,16 @@ class Supervisor:
         if "/" in target and target != meant:
             return False
         return self._children.keeper.restart(member_id)
+
+    async def _until_settled(self, target: str) -> None:
+        """Return when no other worker hands over, and everything that any has handed over has been taken."""
+        estates = self._estates
+        while estates is not None:
+            await self._workforce.until_steady(but=target)
+            passed_on = [worker for worker in self.workers if estates.has_passed_on(worker)]
+            if not passed_on:
+                return
+            await estates.until_taken(passed_on[0])
 
     async def describe(self) -> dict[str, Description]:
         """Ask every worker who lives there; a worker that doesn't answer within a second is left out."""
@@ -328,8 +338,13 @@ class Supervisor:
         self._settle_estate(process)  # first of all: others wait for a word of it
         if boot.trace_file:
             self.rings_left.append((boot.worker, Path(boot.trace_file)))
-        self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file))
-        if self._ending.has_begun or self._workforce.keeper.is_stopping(boot.worker):
+        succeeded = self._workforce.has_handed_over(process)
+        self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file, succeeded))
+        if self._ending.has_begun:
+            return
+        if self._workforce.keeper.is_stopping(boot.worker):
+            if not succeeded:  # whoever was to go on in its successor cannot
+                self._children.worker_lost(boot.worker, "worker_died", for_good=False)
             return
         fields = {"of": boot.worker, "of_pid": process.pid, "reason": process.exit_reason}
         logger.error("Worker %s died: %s", boot.worker, process.exit_reason, extra={"event": "worker_died", **fields})
@@ -345,8 +360,8 @@ class Supervisor:
         else:
             self._estates.ended(process.pid, worker)
 
-    def _worker_lost(self, worker: str, for_good: bool) -> None:
-        self._children.worker_lost(worker, for_good=for_good)
+    def _worker_lost(self, worker: str, reason: str, for_good: bool) -> None:
+        self._children.worker_lost(worker, reason, for_good=for_good)
 
     def _out_of_children(self, decision: Decision[ChildSpec]) -> None:
         first, last = decision.exits[0], decision.exits[-1]

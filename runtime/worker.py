@@ -29,7 +29,9 @@ from .errors import Failure
 from .events import ActorEnded, Event
 from .facts import answer
 from .host import Host, stop_all
+from .inheritance import DEADLINE_S
 from .loading import codec_for
+from .mail import MAIL, unpack
 from .messages import (
     ActorExited,
     GroupJoined,
@@ -68,6 +70,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """Where it deposits its last words; nothing where the supervisor could not say them."""
     inherits: bool = False
     """Whether its predecessor has left it something; it waits for that before it begins."""
+    expects: tuple[str, ...] = ()
+    """Then: the names of the actors that will be started in it."""
     resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """What it needs of its machine; for the engine that places it."""
 
@@ -165,6 +169,7 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     orphaned = _watch_parent(loop)
     if boot.inherits and node.deposits.is_kept:
         await _first(node.deposits.until_inherited(), orphaned.wait())
+        _succeed(node, boot)
     code = await serve(node, boot, orphaned)
     node.transport.close()
     if recorder is not None:
@@ -172,6 +177,19 @@ async def _run(boot: Boot, loop: asyncio.AbstractEventLoop) -> int:
     if door is not None:
         door.close()
     return code
+
+
+def _succeed(node: Node, boot: Boot) -> None:
+    """Have what is said to the actors that will live here wait for them, what came too late for their predecessors
+    first of all.
+    """
+    node.mail.expect(f"{node.prefix}{name}" for name in boot.expects)
+    late = node.deposits.inherit(MAIL)
+    if late is not None:
+        for envelope in unpack(late.document, node.codec):
+            node.deliver(envelope)
+        node.deposits.taken(MAIL)
+    node.loop.call_later(DEADLINE_S, node.expect_nobody)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

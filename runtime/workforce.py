@@ -20,7 +20,16 @@ from .estate import Estates
 from .events import Event, WorkerStarted
 from .inheritance import HAND_OVER
 from .keeper import Keeper, Terms
-from .messages import GroupJoined, GroupLeft, Leave, NamesChanged, WorkerDown, WorkerReady, WorkerUp
+from .messages import (
+    GroupJoined,
+    GroupLeft,
+    Leave,
+    NamesChanged,
+    WorkerChanging,
+    WorkerDown,
+    WorkerReady,
+    WorkerUp,
+)
 from .node import Node
 from .ref import Ref
 from .worker import Boot
@@ -31,6 +40,7 @@ _SUCCESSOR_S = 10.0  # a cold start on a slow disk; its predecessor works on mea
 ORDERLY = "exit code 0"  # in an engine's words
 
 _NEWS_TIMEOUT_S = 1.0  # for a worker to take note of another; one that is busy hears of it all the same
+_CHANGE_TIMEOUT_S = 3.0  # for a worker to keep what is for one that hands over; that one works on meanwhile
 
 
 class Workforce:
@@ -49,11 +59,11 @@ class Workforce:
         terms: Terms,
         on_end: Callable[[Decision[WorkerSpec]], None],
         on_death: Callable[[Worker], None],
-        on_loss: Callable[[str, bool], None],
+        on_loss: Callable[[str, str, bool], None],
         publish: Callable[[Event], None],
     ) -> None:
         """`on_death` is called when a worker has ended, however it did; `on_loss` when it is decided what becomes of
-        its actors: the flag says whether it is gone for good.
+        its actors, with the reason: `worker_died` or `hand_over`. The flag says whether it is gone for good.
         """
         self.keeper: Keeper[WorkerSpec] = Keeper(terms.tree(specs), self, spawn=terms.spawn, on_end=on_end)
         self.specs = {spec.name: spec for spec in specs}
@@ -75,6 +85,8 @@ class Workforce:
         self._engine = engine
         self._given_up: set[str] = set()
         self._usable = {spec.name: asyncio.Event() for spec in specs}
+        self._changing: dict[str, asyncio.Event] = {}
+        """By worker that hands over, or has: set when its successor is usable, or lost."""
 
     def open(self, node: Node, supervisor_endpoint: str, estates: Estates | None) -> None:
         """Be told the supervisor's own node, where workers reach it, and who takes their deposits, before the first
@@ -120,15 +132,22 @@ class Workforce:
         else:
             self._welcome(worker)
             self._usable[worker].set()
+        self._changed(worker)
         return incarnation
 
     async def stop(self, spec: WorkerSpec, incarnation: int, reason: str, within_s: float | None) -> None:
         """Have a worker leave; kill it if that takes too long. One that hands over leaves when its successor waits."""
-        process = self.processes.get(spec.name)
-        if spec.hands_over and self._estates is not None and process is not None and self._estates.of(process.pid):
+        if self._estates is not None and self._can_hand_over(spec.name):
             reason = HAND_OVER
             await self._call_successor(spec, self._estates)
+            self.node.worker_changing(spec.name)
+            await self.broadcast(WorkerChanging(spec.name), except_=spec.name, timeout_s=_CHANGE_TIMEOUT_S)
         await self._end(spec.name, reason, within_s)
+
+    def _can_hand_over(self, worker: str) -> bool:
+        process = self.processes.get(worker)
+        keeps = self._estates is not None and process is not None and self._estates.of(process.pid) is not None
+        return keeps and self.specs[worker].hands_over
 
     async def _call_successor(self, spec: WorkerSpec, estates: Estates) -> None:
         """Start the process that is to go on with a worker's things, and return when it waits for them. If it does not
@@ -162,7 +181,21 @@ class Workforce:
                 self._usable[worker].set()  # nobody need wait for it
             else:
                 self._usable[worker].clear()
-            self._on_loss(worker, for_good)
+            asked = any(one.id == worker and one.reason == "restart" for one in decision.exits)
+            hands_over = asked and not for_good and self._can_hand_over(worker)
+            if hands_over:
+                self._changing.setdefault(worker, asyncio.Event())
+            self._on_loss(worker, HAND_OVER if hands_over else "worker_died", for_good)
+
+    def _changed(self, worker: str) -> None:
+        changing = self._changing.pop(worker, None)
+        if changing is not None:
+            changing.set()
+
+    async def until_steady(self, *, but: str) -> None:
+        """Return when no worker hands over, except one: who is to take over needs the others as they are."""
+        while others := [changing for worker, changing in self._changing.items() if worker != but]:
+            await others[0].wait()
 
     def restarted(self, spec: WorkerSpec, reason: str, restarts: int, delay_s: float) -> None:
         """It has said so itself (`ready`)."""
@@ -231,10 +264,12 @@ class Workforce:
         for message in (self.node.names.all(), *self.node.groups.all()):
             self.host(worker).tell(message)
 
-    async def broadcast(self, message: WorkerUp, *, except_: str) -> None:
+    async def broadcast(
+        self, message: WorkerUp | WorkerChanging, *, except_: str, timeout_s: float = _NEWS_TIMEOUT_S
+    ) -> None:
         """Tell every other worker about one, and wait until they know."""
         others = [worker for worker in self.processes if worker != except_]
-        asks = [self.host(worker).ask(message, timeout_s=_NEWS_TIMEOUT_S) for worker in others]
+        asks = [self.host(worker).ask(message, timeout_s=timeout_s) for worker in others]
         for ask in asks:
             with contextlib.suppress(ExeuntError):
                 await ask
@@ -282,9 +317,15 @@ class Workforce:
             unprivileged=spec.unprivileged,
             estate="" if self._estates is None else str(self._estates.path),
             inherits=inherits,
+            expects=self._residents(spec.name) if inherits else (),
             resources=spec.resources,
         )
         return self._engine.start(boot, self._ended)
+
+    def _residents(self, worker: str) -> tuple[str, ...]:
+        """Return the names of the children that live in a worker."""
+        known = self.node.names.all().known
+        return tuple(id_ for id_, address in known.items() if address == f"{self._name}/{worker}/{id_}")
 
     def _ended(self, process: Worker) -> None:
         worker = process.boot.worker
@@ -296,7 +337,10 @@ class Workforce:
             return
         del self.processes[worker]
         self._usable[worker].clear()
-        self.node.worker_down(worker, process.boot.trace_file)
+        succeeded = self.has_handed_over(process)
+        if not succeeded:
+            self._changed(worker)
+        self.node.worker_down(worker, process.boot.trace_file, succeeded=succeeded)
         self._on_death(process)
 
     def _up(self, process: Worker) -> WorkerUp:

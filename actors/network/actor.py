@@ -1,23 +1,28 @@
 """The network actor: the one that may change the host, on a thread of its own because netlink calls block.
 
 Nothing it did survives it: `on_stop` and `on_crash` put everything back, and what a SIGKILL prevents the kernel
-undoes (a device goes with its last descriptor, the firewall table with its netlink socket).
+undoes (a device goes with its last descriptor, the firewall table with its netlink socket). For the same reason all of
+it survives a restart: the successor has the descriptors, and answers for the rest.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
 
 from exeunt.runtime import BlockingActor, Refused, receive
 
 from ..device import DeviceError
 from ..device.actor import hand_over
+from ..succession import hands_over, inherit, leave
 from .errors import NetworkError
-from .host import HostNetwork
+from .host import HostLegacy, HostNetwork
 from .messages import (
     AllowAccess,
     DeviceOpened,
@@ -32,6 +37,16 @@ from .messages import (
 OFFLOADS_VARIABLE: Final = "EXEUNT_OFFLOADS"
 """0: the device gives and takes one packet at a time, as on a kernel that can do no more."""
 
+T = TypeVar("T")
+
+
+class NetworkLegacy(msgspec.Struct, frozen=True):
+    """What the network actor leaves to its successor, beside descriptors."""
+
+    host: HostLegacy
+    routes: dict[str, tuple[str, ...]]
+    """By device."""
+
 
 class Network(BlockingActor):
     """Devices, addresses, routes, forwarding and firewall of one program."""
@@ -42,9 +57,23 @@ class Network(BlockingActor):
         self._open: dict[str, int] = {}
         self._routes: dict[str, frozenset[str]] = {}
 
+    def on_start(self) -> None:
+        """Answer for what the predecessor has done to the host, if there is one."""
+        found = self._on_loop(lambda: inherit(self, NetworkLegacy))
+        if found is not None:
+            left, descriptors = found
+            self._open = self._host.adopt(left.host, descriptors)
+            self._routes = {device: frozenset(networks) for device, networks in left.routes.items()}
+
     def on_stop(self) -> None:
-        """Put everything back."""
-        self._host.close()
+        """Put everything back, unless a successor answers for it from now on."""
+        if hands_over(self):
+            host, descriptors = self._host.legacy()
+            routes = {device: tuple(networks) for device, networks in self._routes.items()}
+            self._on_loop(lambda: leave(self, NetworkLegacy(host, routes), descriptors))
+            self._host.let_go()
+        else:
+            self._host.close()
 
     def on_crash(self, failure: object) -> None:
         """Put everything back."""
@@ -98,6 +127,20 @@ class Network(BlockingActor):
         with _refusing():
             self._host.revoke(message.client_address, message.network)
         return NetworkDone()
+
+    def _on_loop(self, work: Callable[[], T]) -> T:
+        """Have the loop do something that only it may, and wait for it."""
+        done: Future[T] = Future()
+
+        def do() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - it is the caller's
+                done.set_exception(error)
+
+        if not self.node.hop(do):
+            raise RuntimeError("the loop has been closed")
+        return done.result()
 
 
 @contextmanager

@@ -20,6 +20,9 @@ The table is owned by our netlink socket and vanishes with it (`nftables`). An `
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
+from typing import Self
+
+import msgspec
 
 from . import nft_expressions as nft
 from .errors import FirewallRefused, InstanceBusy, InvalidNetwork, NetworkError, PermissionDenied
@@ -36,6 +39,12 @@ _ECHO_REQUESTS = ((nft.ICMP, 8), (nft.ICMPV6, 128))  # RFC 792; RFC 4443, sectio
 def table_name(instance: str) -> str:
     """The name of the instance's table: letters, digits and underscores, whatever the instance is called."""
     return TABLE_PREFIX + "".join(each if each.isascii() and each.isalnum() else "_" for each in instance)
+
+
+class FirewallLegacy(msgspec.Struct, frozen=True):
+    """What a firewall leaves to a successor, beside its socket: the networks that each client's address may reach."""
+
+    permitted: dict[str, tuple[str, ...]]
 
 
 class Firewall:
@@ -69,6 +78,23 @@ class Firewall:
             self._socket.close()
             raise
 
+    @classmethod
+    def adopt(cls, instance: str, left: FirewallLegacy, descriptor: int) -> Self:
+        """Go on with a predecessor's table and its socket. Raises ValueError when an address or a network is none."""
+        firewall = cls.__new__(cls)
+        firewall._table = table_name(instance)
+        firewall._permitted = {
+            ip_address(client): frozenset(ip_network(network) for network in networks)
+            for client, networks in left.permitted.items()
+        }
+        firewall._socket = NftSocket(descriptor)
+        return firewall
+
+    def legacy(self) -> tuple[FirewallLegacy, int]:
+        """Return what a successor has to know, and the socket's descriptor, which the table lives as long as."""
+        permitted = {str(client): tuple(map(str, sorted(one, key=str))) for client, one in self._permitted.items()}
+        return FirewallLegacy(permitted), self._socket.fileno()
+
     def allow(self, client_address: str, network: str) -> None:
         """Let the client reach the network. Idempotent; who permits a pair twice must count for himself.
 
@@ -89,7 +115,7 @@ class Firewall:
         self._change(client, self._permitted.get(client, frozenset()) - {resource})
 
     def close(self) -> None:
-        """Remove the table. Idempotent."""
+        """Close the socket, and with its last duplicate remove the table. Idempotent."""
         self._socket.close()
 
     def _change(self, client: Address, networks: frozenset[Network]) -> None:

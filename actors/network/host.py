@@ -18,14 +18,27 @@ from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from ..device import open_tun
 from .errors import InvalidNetwork, NetworkError
-from .firewall import Firewall
+from .firewall import Firewall, FirewallLegacy
 from .links import Links, checked_address, checked_network
 from .sysctl import Sysctls, read_sysctl, write_sysctl
 
 _log = logging.getLogger(__name__)
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+
+
+class HostLegacy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host's keeper leaves to a successor. Its descriptors are the devices', then the firewall's."""
+
+    devices: tuple[str, ...]
+    routes: tuple[tuple[str, str], ...]
+    """Network and device."""
+    sysctls: dict[str, tuple[str, str]]
+    """What was changed: the value before and after."""
+    firewall: FirewallLegacy | None
 
 
 class HostNetwork:
@@ -48,6 +61,49 @@ class HostNetwork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def legacy(self) -> tuple[HostLegacy, list[int]]:
+        """Return what a successor has to know, and the descriptors that it gets duplicates of."""
+        firewall = None if self._firewall is None else self._firewall.legacy()
+        left = HostLegacy(
+            devices=tuple(self._devices),
+            routes=tuple(sorted(self._routes)),
+            sysctls=self._sysctls.before,
+            firewall=None if firewall is None else firewall[0],
+        )
+        return left, [*self._devices.values(), *([] if firewall is None else [firewall[1]])]
+
+    def let_go(self) -> None:
+        """Leave everything as it is: a successor has duplicates of what it hangs on."""
+        self._sysctls.adopt({})
+        self._routes.clear()
+        firewall, self._firewall = self._firewall, None
+        if firewall is not None:
+            firewall.close()
+        while self._devices:
+            os.close(self._devices.popitem()[1])
+
+    def adopt(self, left: HostLegacy, descriptors: Sequence[int]) -> dict[str, int]:
+        """Answer for all that a predecessor has changed. Returns the devices' descriptors by name; they stay ours.
+
+        Raises:
+            ValueError: this makes no sense; nothing was adopted, and the descriptors are closed.
+        """
+        count = len(left.devices)
+        fits = len(descriptors) == count + (left.firewall is not None)
+        try:
+            if fits and left.firewall is not None:
+                self._firewall = Firewall.adopt(self.instance, left.firewall, descriptors[count])
+        except (ValueError, OSError):
+            fits = False
+        if not fits:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise ValueError("what was left of the host's network makes no sense")
+        self._devices = dict(zip(left.devices, descriptors, strict=False))
+        self._routes = set(left.routes)
+        self._sysctls.adopt(left.sysctls)
+        return dict(self._devices)
 
     def open_device(self, name: str, addresses: Sequence[str], mtu: int, *, offloads: bool = False) -> int:
         """Create a TUN device, give it its addresses (``100.96.0.2/32``), switch it on, return its descriptor.

@@ -201,7 +201,13 @@ class NftSocket:
     Blocking, for one thread. Closing it removes the tables that it owns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Open a socket, or go on with one that a predecessor has opened, and with the tables that it owns: they belong
+        to the socket, not to the process. Raises OSError.
+        """
+        if descriptor is not None:
+            self._socket = socket.socket(fileno=descriptor)
+            return
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         try:
             # Not settimeout(): that would make `_drain` wait too, MSG_DONTWAIT or not.
@@ -229,6 +235,10 @@ class NftSocket:
         """The netlink port, which `Table.owner` names."""
         address: tuple[int, int] = self._socket.getsockname()
         return address[0]
+
+    def fileno(self) -> int:
+        """The descriptor, to be handed over; closing this object leaves a duplicate, and its tables, alone."""
+        return self._socket.fileno()
 
     def commit(self, transaction: Transaction) -> None:
         """Apply the whole transaction, or nothing of it.

@@ -35,6 +35,15 @@ class Sysctls:
         write_sysctl(name, value)
         self._before.setdefault(name, (before, value))
 
+    @property
+    def before(self) -> dict[str, tuple[str, str]]:
+        """What was changed: name to the value it had and the value it was given."""
+        return dict(self._before)
+
+    def adopt(self, before: dict[str, tuple[str, str]]) -> None:
+        """Answer for what a predecessor has changed."""
+        self._before = dict(before)
+
     def restore(self) -> None:
         """Put everything back; what cannot be put back is left. Idempotent.
 

@@ -14,11 +14,13 @@ import socket
 import time
 from typing import Final
 
+import msgspec
 import psutil
 
 from exeunt.runtime import Actor, receive
 
 from ..messages import IgnoreAddresses, NetworkChanged
+from ..succession import hands_over, inherit_if_any, leave
 from .watch import NetworkWatch, Picture
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,13 @@ only asks the kernel for a route.
 
 _READ_BYTES: Final = 65_536
 _READS: Final = 64  # datagrams a wake-up: what is left calls again
+
+
+class WatcherLegacy(msgspec.Struct, frozen=True):
+    """What a watcher leaves to its successor."""
+
+    ignored: tuple[str, ...]
+    picture: tuple[str, ...]
 
 
 class NetworkWatcher(Actor):
@@ -52,8 +61,14 @@ class NetworkWatcher(Actor):
         return self._watch.picture
 
     def on_start(self) -> None:
-        """Listen, and remember how things are."""
-        self._watch = NetworkWatch(picture(self._ignored), *clocks())
+        """Listen, and remember how things are, or were for a predecessor: if they have changed since, that is news."""
+        left = inherit_if_any(self, WatcherLegacy)
+        if left is not None:
+            self._ignored |= set(left.ignored)
+        seen = picture(self._ignored) if left is None else frozenset(left.picture)
+        self._watch = NetworkWatch(seen, *clocks())
+        if left is not None:
+            self._watch.handle_event(time.monotonic())
         try:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
@@ -67,14 +82,19 @@ class NetworkWatcher(Actor):
         self._set_timer()
 
     def on_stop(self) -> None:
+        """Let go of the socket; a successor compares with what we have seen."""
+        if hands_over(self):
+            leave(self, WatcherLegacy(tuple(self._ignored), tuple(self._watch.picture)))
+        self._release()
+
+    def on_crash(self, failure: object) -> None:
         """Let go of the socket."""
+        self._release()
+
+    def _release(self) -> None:
         self._close()
         if self._timer is not None:
             self._timer.cancel()
-
-    def on_crash(self, failure: object) -> None:
-        """As `on_stop`."""
-        self.on_stop()
 
     @receive(IgnoreAddresses)
     def on_ignore_addresses(self, message: IgnoreAddresses) -> None:

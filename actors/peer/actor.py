@@ -204,12 +204,14 @@ class PeerConnection(Actor):
 
     @receive(Terminated)
     async def on_terminated(self, message: Terminated) -> None:
-        """The owner has ended: nobody is left who could ask for a goodbye, so say it."""
-        evidence: dict[str, Any] = {"owner": message.reason}
-        if message.failure is not None:
-            evidence["error"] = f"{message.failure.type}: {message.failure.message}"
+        """The owner has ended: nobody is left who could ask for a goodbye, so say it; unless it has a successor."""
+        if message.reason == HAND_OVER:
+            self.node.ref(self.config.owner).watch()  # waits for the successor
+            return
+        failure = message.failure
+        error = {} if failure is None else {"error": f"{failure.type}: {failure.message}"}
         cause = Cause.WORKER_CRASHED if message.abnormal else Cause.SHUTTING_DOWN
-        await self._close(cause, Initiator.SUPERVISOR, evidence)
+        await self._close(cause, Initiator.SUPERVISOR, {"owner": message.reason, **error})
         self.stop()
 
     @receive(Ping)

@@ -12,6 +12,7 @@ import msgspec
 
 from exeunt.runtime import Actor, Later, Refused, receive
 
+from ..succession import hands_over, inherit_if_any, leave
 from .actor_messages import (
     PortalAskEvidence,
     PortalClaim,
@@ -27,8 +28,18 @@ from .actor_messages import (
 )
 from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkMessage
 from .io import Link
-from .messages import Join, LiveConnection
+from .messages import FromPeer, Join, LiveConnection
 from .static import Listener
+
+
+class LinkLegacy(msgspec.Struct, frozen=True):
+    """What a portal link leaves to its successor."""
+
+    connections: tuple[LiveConnection, ...]
+    """What the next join claims as alive."""
+    unsaid: tuple[FromPeer, ...]
+    wanted: bool
+    """Whether there is to be a link: nobody has left or closed it."""
 
 
 class PortalLink(Actor):
@@ -59,15 +70,25 @@ class PortalLink(Actor):
             listener=msgspec.convert(listener, Listener | None, builtin_types=(bytes,)),
         )
         self._owner = owner
+        self._connections: tuple[LiveConnection, ...] = ()
 
     def on_start(self) -> None:
         """Connect."""
         token = Path(self._token_file).read_text(encoding="utf-8").strip()
         self._link = Link(self._url, token, self._join, on_event=self._on_event, rng=random.Random(os.urandom(8)))  # noqa: S311
-        self._link.start()
+        left = inherit_if_any(self, LinkLegacy)
+        if left is not None:
+            self._claim(left.connections)
+            for message in left.unsaid:
+                self._link.send(message)
+        if left is None or left.wanted:
+            self._link.start()
 
     async def on_stop(self) -> None:
-        """Close the socket."""
+        """Close the socket; a successor opens another one."""
+        if hands_over(self):
+            wanted = self._link.state not in ("leaving", "left", "closed")
+            leave(self, LinkLegacy(self._connections, self._link.take_unsaid() if wanted else (), wanted))
         await self._link.close()
 
     async def on_crash(self, failure: object) -> None:
@@ -82,7 +103,7 @@ class PortalLink(Actor):
     @receive(PortalClaim)
     def on_claim(self, message: PortalClaim) -> None:
         """Remember what the next join claims as alive."""
-        self._link.set_connections(
+        self._claim(
             tuple(
                 LiveConnection(connection=connection, peer_id=peer_id, resource_ids=tuple(resource_ids))
                 for connection, (peer_id, resource_ids) in message.connections.items()
@@ -105,6 +126,10 @@ class PortalLink(Actor):
     def on_reset(self, _message: PortalReset) -> None:
         """Connect anew."""
         self._link.reset()
+
+    def _claim(self, connections: tuple[LiveConnection, ...]) -> None:
+        self._connections = connections
+        self._link.set_connections(connections)
 
     async def _ask_evidence(self, message: PortalAskEvidence) -> PortalEvidence:
         return PortalEvidence(await self._link.evidence(message.connection, message.timeout_s))

@@ -85,6 +85,10 @@ class Link:
         self._machine.handle_send(message, self._now())
         self._drain()
 
+    def take_unsaid(self) -> tuple[FromPeer, ...]:
+        """Take out what the portal may not have heard, for another link to say. This one is to be closed then."""
+        return self._machine.take_unsaid(self._now())
+
     async def evidence(self, connection: str, timeout_s: float) -> Evidence | None:
         """Ask what the portal knows of a connection; None if the link is down or no answer comes in time."""
         if self._machine.state != "joined":

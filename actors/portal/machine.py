@@ -194,6 +194,11 @@ class LinkMachine:
             if leaving:
                 self._events.append(LinkLeft(acknowledged=False))
 
+    def take_unsaid(self, now: float) -> tuple[FromPeer, ...]:
+        """Take out what the portal may not have heard, for another link to say: what waits, and what is unconfirmed."""
+        self._hold_unconfirmed(now)
+        return tuple(self._outbox.take_all(now))
+
     # From the socket.
 
     def handle_opened(self, now: float) -> None:
@@ -345,15 +350,18 @@ class LinkMachine:
             if before == "leaving":
                 self._events.append(LinkLeft(acknowledged=False))
             return
-        for message in self._unconfirmed:
-            self._outbox.put(message, now)
-        self._unconfirmed.clear()
+        self._hold_unconfirmed(now)
         retry_s = self._back_off.next_delay_s(self._rng)
         if retry_after_s is not None:
             retry_s = max(retry_s, min(retry_after_s, MAX_RETRY_AFTER_S))
             self._nudge_after = now + retry_s
         self._timer = (now + retry_s, "reconnect")
         self._events.append(LinkDown(reason, was_joined=before == "joined", retry_s=retry_s))
+
+    def _hold_unconfirmed(self, now: float) -> None:
+        for message in self._unconfirmed:
+            self._outbox.put(message, now)
+        self._unconfirmed.clear()
 
     def _deny(self, reason: str, *, requires_sign_in: bool) -> None:
         before = self._state

@@ -1,7 +1,7 @@
 """`exeunt restart`: an actor, a worker or a supervisor is started again, and lives when this returns.
 
 With `--all`, every worker that can hand over to a successor, one after another: what they carry goes on, and so a
-program runs other code without anybody noticing, as far as these workers go.
+program runs other code without anybody noticing. Only the supervisor itself keeps its code until the program ends.
 """
 
 import time
@@ -17,6 +17,10 @@ from ..paths import current
 
 POLL_S = 0.01
 """How often a program is asked whether the successor lives."""
+
+
+_ON_THEIR_WAY = frozenset({"starting", "backoff"})
+"""States of actors that will live again."""
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -41,8 +45,8 @@ def run(
 ) -> None:
     """Have an actor, a worker or a supervisor with all its actors started again; return once they live.
 
-    An actor may first finish its message; it is killed when its shutdown_ms are over. A worker that carries connections
-    hands them over to its successor: they go on. Any other worker is killed at once.
+    An actor may first finish its message; it is killed when its shutdown_ms are over. The workers of a client and of a
+    gateway hand over to successors: connections and session go on. Any other worker is killed at once.
 
     Args:
         target: An actor (address, worker/name or name), a worker's or a supervisor's name; NAME/ is the worker, and
@@ -53,7 +57,7 @@ def run(
     if bool(target) is all_:
         fail("usage", "Name what to restart, or say --all.", "exeunt ps lists actors and workers.")
     with connect(pick(current(), options), options) as program:
-        targets = program.request(list[str], "hand_over") if all_ else [target]
+        targets = [f"{worker}/" for worker in program.request(list[str], "hand_over")] if all_ else [target]
         if not targets:
             fail("not_supported", "No worker of this program can hand over.", "exeunt restart NAME restarts one.")
         for one in targets:
@@ -82,10 +86,11 @@ def _restart(program: Connection, target: str, options: Options) -> None:
 def _successors(program: Connection, before: _Accepted, deadline: float) -> list[ActorRow] | None:
     """Return the rows of the successors (of a worker: of who lives there), or None when not all live in time."""
     while time.monotonic() < deadline:
-        living = [row for row in program.request(list[ActorRow], "ps") if row.state == "running" and row.answering]
+        rows = program.request(list[ActorRow], "ps")
+        living = [row for row in rows if row.state == "running" and row.answering]
         if before.kind == "worker":
             found = [row for row in living if row.worker == before.name and row.worker_epoch != before.epoch]
-            if found:
+            if found and not any(row.worker == before.name and row.state in _ON_THEIR_WAY for row in rows):
                 return found
         else:
             found = [row for row in living if row.incarnation != before.members.get(row.address, row.incarnation)]

@@ -17,6 +17,12 @@ class Notes(Deposits):
         """Descriptor, payload, and where it goes, by key."""
         self.left: dict[str, Bequest] = {}
         self.taken_keys: list[str] = []
+        self.succeeds = False
+        """Whether whoever asks is a successor."""
+
+    @property
+    def is_heir(self) -> bool:
+        return self.succeeds
 
     @property
     def is_kept(self) -> bool:

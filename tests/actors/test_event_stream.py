@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.actors.notes import Notes
 from tests.actors.stage import resource
 
 from exeunt.actors import event_stream
@@ -287,6 +288,34 @@ async def test_another_user_may_take_over(node: Node) -> None:
     await ended(stream)
     assert second.events == [established(2)]
     assert second.undelivered == 1, "the first one was under way to somebody dead"
+
+
+async def test_a_successor_goes_on_and_tells_again_what_was_not_confirmed(node: Node) -> None:
+    notes = node.deposits = Notes()
+    loop, stream = started(node)
+    subscriber = Subscriber()
+    node.local("event-stream").tell(Subscribe(str(node.start(subscriber, "events"))))
+    await settle()
+    loop.say(established(1), established(2), tun(1280), tun(1300), AllGatewaysOffline("r-1"))
+    await settle()
+    stream.ref.stop("hand_over")
+    await ended(stream)
+    notes.succeeds = True
+    node.start(EventStream(LOOP), "event-stream")
+    loop.say(AllGatewaysOffline("r-1"), established(3))
+    await settle()
+    loop.ref.stop()
+    events = await asyncio.wait_for(Iterator(subscriber).drain(), 5)
+    assert events == [tun(1300), established(1), established(2), AllGatewaysOffline("r-1"), established(3)]
+    assert subscriber.undelivered == 0
+
+
+async def test_a_stream_to_which_nothing_was_left_does_not_begin(node: Node) -> None:
+    notes = node.deposits = Notes()
+    notes.succeeds = True
+    _, stream = started(node)
+    await ended(stream)
+    assert stream.exit_reason == "crashed"
 
 
 async def test_without_any_user_it_ends_with_its_loop(node: Node) -> None:

@@ -183,13 +183,19 @@ def test_restart_of_a_supervisor_and_of_a_worker_that_is_no_process(cli: Cli, se
 
 def test_all_workers_that_can_hand_over_are_restarted_one_after_another(cli: Cli, start_program: StartProgram) -> None:
     epochs = {"w1": 1, "w2": 1}
+    asked: list[None] = []
 
     def restart(args: dict[str, Any]) -> dict[str, Any]:
-        epochs[args["target"]] += 1
-        return {"kind": "worker", "name": args["target"], "pid": 7, "epoch": epochs[args["target"]] - 1}
+        worker = args["target"].removesuffix("/")  # an actor may have the same name
+        assert args["target"] != worker
+        epochs[worker] += 1
+        return {"kind": "worker", "name": worker, "pid": 7, "epoch": epochs[worker] - 1}
 
     def ps(_args: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{**DETAIL, "worker": worker, "worker_epoch": epoch, "pid": 8} for worker, epoch in epochs.items()]
+        asked.append(None)
+        still = {"address": "a/w1/late", "state": "starting", "answering": False} if len(asked) == 1 else {}
+        rows = [{**DETAIL, "worker": worker, "worker_epoch": epoch, "pid": 8} for worker, epoch in epochs.items()]
+        return [*rows, {**rows[0], **still}]
 
     start_program(hand_over=["w1", "w2"], restart=restart, ps=ps)
     lines = cli("restart", "--all", "--json").lines
@@ -197,6 +203,7 @@ def test_all_workers_that_can_hand_over_are_restarted_one_after_another(cli: Cli
         ("exeunt.restart/1", "w1", 8),
         ("exeunt.restart/1", "w2", 8),
     ]
+    assert len(asked) == 3, "one of its actors was still to be started"
 
 
 def test_a_program_whose_workers_hand_nothing_over_says_so(cli: Cli, served: Served) -> None:

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from tests.runtime.conftest import SupervisorFactory, until
 from tests.runtime.troupe import Number, Where
 
-from exeunt.runtime import ChildSpec, ExeuntError, Supervisor, WorkerSpec
+from exeunt.runtime import ActorDead, ChildSpec, ExeuntError, Restart, Supervisor, WorkerSpec
 from exeunt.runtime import estate as estate_module
 
 pytestmark = pytest.mark.slow
@@ -31,12 +32,23 @@ def ear() -> Iterator[socket.socket]:
 
 
 async def start(supervise: SupervisorFactory, ear: socket.socket, patience_ms: int = 5_000, **args: Any) -> Supervisor:
-    heir = ChildSpec(
-        id="heir", worker="w1", start="tests.runtime.troupe:Heir", args={"port": ear.getsockname()[1], **args}
-    )
+    heir = heir_spec(ear, **args)
     other = ChildSpec(id="other", worker="w2", start="tests.runtime.troupe:Player")
     workers = [WorkerSpec(name="w1", hands_over=True, shutdown_ms=patience_ms), WorkerSpec(name="w2")]
     return await supervise(heir, other, workers=workers)
+
+
+def heir_spec(ear: socket.socket, **args: Any) -> ChildSpec:
+    return ChildSpec(
+        id="heir", worker="w1", start="tests.runtime.troupe:Heir", args={"port": ear.getsockname()[1], **args}
+    )
+
+
+async def start_significant(supervise: SupervisorFactory, ear: socket.socket, **args: Any) -> Supervisor:
+    """Without its heir this program ends; another worker hands over, too."""
+    heir = msgspec.structs.replace(heir_spec(ear, **args), restart=Restart.TEMPORARY, significant=True, hands_over=True)
+    other = ChildSpec(id="other", worker="w2", start="tests.runtime.troupe:Player")
+    return await supervise(heir, other, workers=[WorkerSpec(name=name, hands_over=True) for name in ("w1", "w2")])
 
 
 async def ask(supervisor: Supervisor, message: Number | Where) -> int:
@@ -160,6 +172,80 @@ async def test_the_worker_works_until_its_successor_waits(supervise: SupervisorF
     worst_ms = max(worst_ms, (time.monotonic() - answered_at) * 1000)
     print(f"\nduring a restart with a hand-over nobody answers for {worst_ms:.0f} ms")
     assert worst_ms < 2000
+
+
+async def test_nothing_that_is_said_meanwhile_is_lost(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    """Tells and asks of two processes, without a pause, while the worker is restarted three times."""
+    supervisor = await start_significant(supervise, ear)
+    heir = supervisor.ref("heir")
+    told, asked, is_over = 0, 0, asyncio.Event()
+
+    async def speak() -> None:
+        nonlocal told, asked
+        while not is_over.is_set():
+            heir.tell(Number(1))
+            told += 1
+            with contextlib.suppress(ActorDead):  # it was delivered, and its answer has not come before the end
+                await heir.ask(Number(0))
+                asked += 1
+
+    speaking = asyncio.create_task(speak())
+    for _ in range(3):
+        pid = supervisor.processes["w1"].pid
+        assert await supervisor.restart("w1")
+        await succeeded(supervisor, pid)
+    is_over.set()
+    await speaking
+    assert await ask(supervisor, Number(0)) == told
+    assert asked > 0
+    assert supervisor.node.dead_letters.total == 0
+    assert heard(ear) == b""
+
+
+async def test_whom_the_program_cannot_do_without_goes_on(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start_significant(supervise, ear)
+    assert await ask(supervisor, Number(7)) == 7
+    pid = supervisor.processes["w1"].pid
+    await supervisor.restart("w1")
+    await succeeded(supervisor, pid)
+    assert await ask(supervisor, Number(1)) == 8
+    assert not supervisor.leaving
+    os.kill(supervisor.processes["w1"].pid, signal.SIGKILL)
+    outcome = await supervisor.wait()
+    assert (outcome.failed, outcome.reason) == (True, "heir: worker_died")
+
+
+@pytest.mark.parametrize("victim", ["the old one", "the new one"])
+async def test_if_it_cannot_go_on_after_all_that_is_a_crash(
+    supervise: SupervisorFactory, ear: socket.socket, victim: str
+) -> None:
+    supervisor = await start_significant(supervise, ear)
+    assert await ask(supervisor, Number(7)) == 7
+    pid = supervisor.processes["w1"].pid
+    known = {child.pid for child in psutil.Process().children(recursive=True)}
+    await supervisor.restart("w1")
+    await until(lambda: successors(known))
+    if victim == "the old one":
+        os.kill(pid, signal.SIGKILL)
+    else:
+        await until(lambda: "w1" not in supervisor.processes)
+        os.kill(successors(known)[0], signal.SIGKILL)
+    outcome = await supervisor.wait()
+    assert (outcome.failed, outcome.reason) == (True, "heir: worker_died")
+    await until(lambda: heard(ear) == b"gone")
+
+
+async def test_workers_hand_over_one_at_a_time(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await start_significant(supervise, ear)
+    pids = {name: process.pid for name, process in supervisor.processes.items()}
+    await supervisor.restart("w1")
+    await supervisor.restart("w2")
+    assert supervisor.processes["w1"].pid != pids["w1"]
+    assert supervisor.worker_state("w1") == "running"
+    assert supervisor.processes["w2"].pid == pids["w2"], "its successor is on its way"
+    await until(lambda: supervisor.processes.get("w2") and supervisor.processes["w2"].pid != pids["w2"])
+    await until(lambda: supervisor.worker_state("w2") == "running")
+    assert heard(ear) == b""
 
 
 async def test_restarts_that_overtake_one_another_are_one(supervise: SupervisorFactory, ear: socket.socket) -> None:

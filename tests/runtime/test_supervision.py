@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from exeunt.runtime import Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from exeunt.runtime.decision import Decision, Exit, Leaving
 from exeunt.runtime.errors import NameTaken
+from exeunt.runtime.inheritance import HAND_OVER
 from exeunt.runtime.supervision import Supervision
 
 many = settings(max_examples=1_000, deadline=None)
@@ -453,3 +454,47 @@ def test_delays_double_up_to_the_bound() -> None:
 def test_jitter_spreads_those_who_failed_together() -> None:
     delays = {Backoff().delay_s(3, random.Random(seed)) for seed in range(50)}
     assert len(delays) == 50
+
+
+# --- what they run in hands over ---
+
+
+def test_who_hands_over_is_started_again_whatever_its_restart_says() -> None:
+    goes_on = leaf("a", restart=Restart.TEMPORARY, significant=True, hands_over=True)
+    ends = leaf("b", restart=Restart.TEMPORARY)
+    stage = Stage([goes_on, ends, leaf("c")])
+    for decision in stage.tree.handle_loss(["a", "b", "c"], HAND_OVER, 0.0):
+        assert not decision.leave
+        stage.carry_out(decision)
+    assert stage.done == ["+a", "+c"]
+    assert stage.tree.spec("b") is None
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_who_cannot_go_on_after_all_has_ended(started: bool) -> None:
+    """The successor of what it runs in is lost, before it was started there or after."""
+    stage = Stage([leaf("a", restart=Restart.TEMPORARY, significant=True, hands_over=True), leaf("b")])
+    handed_over = stage.tree.handle_loss(["a", "b"], HAND_OVER, 0.0)
+    if started:
+        for decision in handed_over:
+            stage.carry_out(decision)
+    (lost, *_) = stage.tree.handle_loss(["a", "b"], "worker_died", 0.0)
+    assert lost.leave
+    assert lost.exits == (Exit("a", "worker_died"),)
+
+
+def test_who_does_not_start_in_the_successor_has_ended() -> None:
+    stage = Stage([leaf("a", restart=Restart.TEMPORARY, significant=True, hands_over=True)])
+    (decision,) = stage.tree.handle_loss(["a"], HAND_OVER, 0.0)
+    stage.tree.starting("a")
+    failed = stage.tree.handle_start_failed("a", decision.by, 0.0)
+    assert failed.leave
+
+
+def test_two_hand_overs_in_a_row_are_one() -> None:
+    stage = Stage([leaf("a", restart=Restart.TEMPORARY, hands_over=True)])
+    stage.tree.handle_loss(["a"], HAND_OVER, 0.0)
+    (again,) = stage.tree.handle_loss(["a"], HAND_OVER, 0.0)
+    stage.carry_out(again)
+    assert stage.done == ["+a"]
+    assert stage.tree.handle_loss(["b"], HAND_OVER, 0.0) == []

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -122,22 +118,3 @@ def test_over_a_relay_the_session_goes_on_over_another_allocation(raise_curtain:
     assert stage.client.endings() == stage.gateways[0].endings() == []
     stage.client.leave("signed_out")
     assert [(one.cause, one.path) for one in stage.gateways[0].endings()] == [("signed_out", "relay")]
-
-
-def test_a_gateway_is_upgraded_in_place(stage: Stage) -> None:
-    """`exeunt restart --all`, as after an upgrade: the clients notice nothing."""
-    connect(stage)
-    gateway = stage.gateways[0]
-    connection = current_peer(stage)["connection"]
-    before = worker(gateway)
-    downloading = Downloading(stage, 20_000_000)
-    environ = {**os.environ, "EXEUNT_HOME": str(gateway.home)}
-    argv = [sys.executable, "-m", "exeunt.clients", "restart", "--all", "--json", "--instance", gateway.name]
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert json.loads(line)["data"]["name"] == "peers-1"
-    assert worker(gateway) not in (0, before)
-    downloading.finish()
-    assert current_peer(stage)["connection"] == connection
-    assert stage.client.endings() == gateway.endings() == []

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exeunt.actors.device import DeviceBusy, read_header
 from exeunt.actors.network import HostNetwork, InstanceBusy, InvalidNetwork, NetworkRefused, leftovers
+from exeunt.actors.network.firewall import FirewallLegacy
+from exeunt.actors.network.host import HostLegacy
 from exeunt.actors.network.links import Links
 from exeunt.actors.network.sysctl import read_sysctl
 from exeunt.clients.lab import Namespace, connect
@@ -310,6 +313,55 @@ def test_a_second_program_of_the_same_instance_is_told_so(gateway: Gateway) -> N
 
 
 @pytest.mark.slow
+def test_a_successor_goes_on_with_all_of_it_and_puts_it_back(gateway: Gateway) -> None:
+    """Nothing is interrupted while both have the descriptors, nor when the predecessor lets go of its own."""
+    host = gateway.namespace
+    gateway.network.allow(CLIENT, f"{RESOURCE}/32")
+    gateway.from_tunnel(b"before")
+    sender = gateway.resource.recvfrom(100)[1]
+    left, descriptors = gateway.network.legacy()
+    document, duplicates = msgspec.msgpack.encode(left), [os.dup(one) for one in descriptors]
+    host.run(gateway.network.let_go)
+    host.run(gateway.network.close)
+    assert host.run(leftovers) == [f"device {DEVICE}", "route 100.96.0.0/11", "table exeunt_gateway"]
+    successor = HostNetwork("gateway")
+    opened = successor.adopt(msgspec.msgpack.decode(document, type=HostLegacy), duplicates)
+    assert list(opened) == [DEVICE]
+    gateway.tun_fd = opened[DEVICE]
+    gateway.from_tunnel(b"after")
+    assert gateway.resource.recvfrom(100) == (b"after", sender)
+    gateway.resource.sendto(b"welcome", sender)
+    assert gateway.to_tunnel() == (RESOURCE, CLIENT, b"welcome")
+    successor.allow(OTHER_CLIENT, f"{RESOURCE}/32")
+    successor.revoke(CLIENT, f"{RESOURCE}/32")
+    gateway.from_tunnel(b"revoked")
+    gateway.from_tunnel(b"allowed", source=OTHER_CLIENT)
+    assert gateway.resource.recv(100) == b"allowed"
+    with pytest.raises(InvalidNetwork):
+        host.run(lambda: successor.enable_forwarding(DEVICE, sources=["100.96.0.0/11"], masquerade=True))
+    assert host.run(lambda: read_sysctl("ipv4/ip_forward")) == "1"
+    host.run(successor.close)
+    assert host.run(leftovers) == []
+    assert host.run(lambda: read_sysctl("ipv4/ip_forward")) == "0"
+
+
+def test_nobody_adopts_what_makes_no_sense(gateway: Gateway) -> None:
+    left, descriptors = gateway.network.legacy()
+    for nonsense, count in (
+        (left, 1),
+        (left, 3),
+        (msgspec.structs.replace(left, firewall=None), 2),
+        (msgspec.structs.replace(left, firewall=FirewallLegacy({"nobody": ()})), 2),
+    ):
+        duplicates = [os.dup(one) for one in (*descriptors, descriptors[0])[:count]]
+        with pytest.raises(ValueError, match="makes no sense"):
+            HostNetwork("gateway").adopt(nonsense, duplicates)
+        for one in duplicates:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(one)
+    assert gateway.namespace.run(leftovers) == [f"device {DEVICE}", "route 100.96.0.0/11", "table exeunt_gateway"]
+
+
 def test_nothing_survives_sigkill(inside: Namespace) -> None:
     code = """
 import sys

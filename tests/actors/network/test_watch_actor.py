@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from tests.actors.notes import Notes
 
 from exeunt.actors.messages import MESSAGES, IgnoreAddresses, NetworkChanged
 from exeunt.actors.network import watch_actor
@@ -105,6 +106,26 @@ def test_the_tunnels_own_device_and_addresses_are_not_the_network(host: Namespac
         await story.change(lambda links: links.add_address("eth0", "198.51.100.9/24"))
         assert await story.owner.next() == "addresses changed: 1 came, 0 went"
         assert story.watcher.picture == {"192.0.2.7", "198.51.100.9"}
+        await stop_all(story.node, "shutdown", each_s=1)
+
+    tell(host, tale)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_what_changed_while_nobody_watched_is_told_by_the_successor(host: Namespace) -> None:
+    async def tale() -> None:
+        story = Story("tun9")
+        notes = story.node.deposits = Notes()
+        story.node.local("watcher").tell(IgnoreAddresses(("100.64.0.1",)))
+        await story.watcher.started
+        story.watcher.ref.stop("hand_over")
+        await story.watcher.until_ended()
+        await story.change(lambda links: links.add_address("eth0", "198.51.100.9/24"))
+        await story.change(lambda links: links.add_address("eth0", "100.64.0.1/32"))
+        notes.succeeds = True
+        story.node.start(NetworkWatcher("demo/control/owner", ("tun9",)), "watcher")
+        assert await story.owner.next() == "addresses changed: 1 came, 0 went"
         await stop_all(story.node, "shutdown", each_s=1)
 
     tell(host, tale)

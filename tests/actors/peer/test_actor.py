@@ -838,6 +838,30 @@ async def test_without_a_path_that_could_go_along_the_successor_asks_for_another
     assert client.peer._machine.state == "established"
 
 
+async def test_the_owners_hand_over_is_not_its_death(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    client.node.mail.expect([str(client.owner.ref)])
+    client.owner.ref.stop("hand_over")
+    await settle()
+    assert client.peer.state == "running"
+    assert client.endings() == []
+    client.owner = Owner()
+    client.node.start(client.owner, "owner")
+    await settle()
+    client.owner.kill()
+    await client.over()
+    (ending,) = client.endings()
+    assert (ending.cause, ending.evidence["owner"]) == (Cause.WORKER_CRASHED, "killed")
+
+
+async def test_an_owner_without_a_successor_has_died(sides: dict[str, Side]) -> None:
+    client, _ = await connected(sides)
+    client.owner.ref.stop("hand_over")
+    await client.over()
+    (ending,) = client.endings()
+    assert (ending.cause, ending.evidence["owner"]) == (Cause.WORKER_CRASHED, "no_such_actor")
+
+
 async def test_a_connection_that_is_still_being_made_takes_its_leave(sides: dict[str, Side]) -> None:
     client = sides["client"]
     client.node.deposits = notes = Notes()

@@ -47,6 +47,9 @@ from exeunt.actors.portal.timing import ANSWER_LIMIT_S, NUDGE_INTERVAL_S, QUIET_
 JOINED = Joined(peer_id="client-1", name="laptop", address_ipv4="100.64.0.1", address_ipv6="fd65::1")
 
 
+ENDED = ConnectionEnded(connection="c-1", cause="idle")
+
+
 class Rig:
     """A machine with its clock, and what came out of it."""
 
@@ -529,3 +532,24 @@ def test_a_wish_to_restart_waits_a_little_and_ends_with_its_connection(rig: Rig)
     rig.commands()
     rig.hear(JOINED)
     assert rig.sent() == []
+
+
+# --- another link goes on ---
+
+
+def test_what_the_portal_may_not_have_heard_is_left_to_another_link() -> None:
+    rig = Rig()
+    rig.machine.handle_send(RequestAuthorization(resource_id="r-1"), rig.now)
+    rig.machine.handle_send(ENDED, rig.now)
+    assert rig.machine.take_unsaid(rig.now) == (RequestAuthorization(resource_id="r-1"), ENDED)
+    assert rig.machine.take_unsaid(rig.now) == ()
+
+
+def test_what_was_said_and_not_confirmed_is_left_as_well() -> None:
+    rig = Rig()
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.hear(JOINED)
+    rig.machine.handle_send(ENDED, rig.now)
+    rig.machine.handle_send(RequestAuthorization(resource_id="r-1"), rig.now)
+    assert rig.machine.take_unsaid(rig.now) == (ENDED,)
