@@ -14,6 +14,7 @@ from exeunt.actors.session import Listen
 
 from .output import fail
 from .paths import ensure_private
+from .portal.addresses import host_and_port
 
 KEY_FILE = "wireguard-key"
 """In the instance's state directory, as `wg genkey` writes it (0600)."""
@@ -30,12 +31,12 @@ def listen(text: str, state_dir: Path) -> Listen:
     Raises:
         Failure: it is no port, or the key cannot be read or written.
     """
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535) or (":" in host and not _is_ip(host)):
+    try:
+        host, port = host_and_port(text) if ":" in text else ("", host_and_port(f"any:{text}")[1])
+    except ValueError:
         fail("config_invalid", f"{text!r} is neither PORT nor HOST:PORT.", "Give a port such as: --listen 51820")
     hosts = (host,) if host else _own_hosts()
-    return Listen(port=int(port), private_key=lasting_key(state_dir / KEY_FILE), hosts=hosts)
+    return Listen(port=port, private_key=lasting_key(state_dir / KEY_FILE), hosts=hosts)
 
 
 def lasting_key(path: Path) -> bytes:
@@ -76,11 +77,3 @@ def _own_hosts() -> tuple[str, ...]:
     addresses = [ipaddress.ip_address(one) for one in host_addresses(None)]
     addresses.sort(key=lambda one: (any(one in network for network in _NOT_GLOBAL), one.version))
     return tuple(str(one) for one in addresses)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -128,7 +128,10 @@ class StaticPeer(Actor):
 
     @receive(Terminated)
     def on_terminated(self, message: Terminated) -> None:
-        """The owner has ended: nobody is left who could revoke anything."""
+        """The owner has ended: nobody is left who could revoke anything; unless it has a successor."""
+        if message.reason == HAND_OVER:
+            self.node.ref(self.config.owner).watch()  # waits for the successor
+            return
         cause = Cause.WORKER_CRASHED if message.abnormal else Cause.SHUTTING_DOWN
         self._end(cause, Initiator.SUPERVISOR, {"owner": message.reason})
         self.stop()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.interop.router import Router, run
+from tests.system.test_live_restart import restart
 
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.clients import app
@@ -138,15 +139,20 @@ def test_restarts_of_either_side_are_survived(stage: Stage, add: Add) -> None:
     assert router.reaches(RESOURCE_ADDRESS)
 
     (before,) = peers(stage)
-    gateway.ask("restart", {"target": "peers-1"})
-    gateway.wait_for("successor", lambda: [one["handshakes"] for one in peers(stage)] == [0])
-    assert router.downloads(RESOURCE_ADDRESS, 1_000_000)
+    for name in ("peers-1", "control"):
+        restart(gateway, name)
+        gateway.wait_for("successor", lambda: len(peers(stage)) == 1)
+        assert router.downloads(RESOURCE_ADDRESS, 1_000_000)
     (after,) = peers(stage)
     assert (after["connection"], after["handshakes"]) == (before["connection"], 0), "the session has to live on"
     assert gateway.endings() == []
+    assert admin(stage, "add", "other", "--generate") == 0
+    gateway.wait_for("other router", lambda: len(peers(stage)) == 2)
+    assert admin(stage, "remove", "other") == 0
+    gateway.wait_for("end of the other router", lambda: len(peers(stage)) == 1)
 
     gateway.leave("shutting_down")
-    assert [one.cause for one in gateway.endings()] == [Cause.SHUTTING_DOWN]
+    assert [one.cause for one in gateway.endings()] == [Cause.ACCESS_REVOKED, Cause.SHUTTING_DOWN]
     stage.gateways[0] = gateway = gateway.again()
     stage.players.append(gateway)
     stage.start_gateway(gateway, "--listen", str(PORT))
