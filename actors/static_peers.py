@@ -76,9 +76,9 @@ class StaticPeers:
         self._failures = {peer_id: failed for peer_id, failed in self._failures.items() if peer_id in wanted}
         records = {record.peer_id: record for record in self._records()}
         for peer, allowed in wanted.values():
-            record = records.get(peer.id)
-            if record is not None:
-                await self._open(record, peer, {one: resources[one] for one in allowed - record.resource_ids})
+            served = records.get(peer.id)
+            if served is not None:
+                await self._open(served, peer, {one: resources[one] for one in allowed - served.resource_ids})
             elif peer.id not in self._failures or time.monotonic() >= self._failures[peer.id].until:
                 await self._start(peer, {one: resources[one] for one in allowed})
         self._tell_problem()

@@ -28,7 +28,11 @@ def test_without_a_host_its_own_addresses_are_told_those_first_that_others_may_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = ["10.0.0.7", "fd00::7", "2001:db8::7", "100.64.3.4", "203.0.113.7", "192.168.1.7"]
-    monkeypatch.setattr(listening, "host_addresses", lambda _accepts: list(own))
+
+    def host_addresses(_accepts: object) -> list[str]:
+        return list(own)
+
+    monkeypatch.setattr(listening, "host_addresses", host_addresses)
     hosts = listen("51820", tmp_path).hosts
     assert hosts[:2] == ("203.0.113.7", "2001:db8::7")
     assert sorted(hosts) == sorted(own)

@@ -3,7 +3,6 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
-import contextlib
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -70,6 +69,13 @@ class Owner(Actor):
         return message
 
 
+def line_of_its_own() -> socket.socket:
+    line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    line.bind(("127.0.0.1", 0))
+    line.setblocking(False)
+    return line
+
+
 class Plain:
     """Somebody who speaks WireGuard and nothing else."""
 
@@ -85,15 +91,12 @@ class Plain:
         )
         self._there = ("127.0.0.1", port)
         self._loop = asyncio.get_running_loop()
-        self.move()
+        self.line = line_of_its_own()
 
     def move(self) -> None:
         """Go on at another port."""
-        with contextlib.suppress(AttributeError):
-            self.line.close()
-        self.line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.line.bind(("127.0.0.1", 0))
-        self.line.setblocking(False)
+        self.line.close()
+        self.line = line_of_its_own()
 
     @property
     def endpoint(self) -> str:
@@ -337,18 +340,26 @@ async def test_what_is_said_of_ice_is_not_for_it_and_a_ping_is_refused(house: Ho
     assert await house.from_tunnel() == packet("100.64.0.77", OUTER, 1)
 
 
+def stopped(house: House, reason: str) -> None:
+    house.ref().stop(reason)
+
+
+def left_by_its_owner(house: House, reason: str) -> None:
+    house.node.local("owner").stop(reason)
+
+
 @pytest.mark.parametrize(
-    ("end", "cause"),
+    ("end", "reason", "cause"),
     [
-        (lambda house: house.ref().stop("shutdown"), Cause.SHUTTING_DOWN),
-        (lambda house: house.ref().stop("supervisor_died"), Cause.SUPERVISOR_DIED),
-        (lambda house: house.node.local("owner").stop("normal"), Cause.SHUTTING_DOWN),
+        (stopped, "shutdown", Cause.SHUTTING_DOWN),
+        (stopped, "supervisor_died", Cause.SUPERVISOR_DIED),
+        (left_by_its_owner, "normal", Cause.SHUTTING_DOWN),
     ],
 )
 async def test_however_it_is_ended_there_is_one_record(
-    house: House, end: Callable[[House], None], cause: Cause
+    house: House, end: Callable[[House, str], None], reason: str, cause: Cause
 ) -> None:
     peer = await house.expect(house.plain())
-    end(house)
+    end(house, reason)
     await asyncio.wait_for(peer.until_ended(), LIMIT_S)
     assert [one.cause for one in house.endings()] == [cause]
