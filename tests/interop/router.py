@@ -12,6 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.system.test_live_restart import fetch
+
 from exeunt.actors.network.links import STATIC_PROTOCOL, Links
 from exeunt.clients.demo.resource import content
 from exeunt.clients.lab import Namespace
@@ -107,14 +109,7 @@ class Router:
 
         def attempt() -> bytes:
             with socket.create_connection((address, 80), REACH_S) as line:
-                line.sendall(f"GET /{size} HTTP/1.1\r\nHost: files\r\nConnection: close\r\n\r\n".encode())
-                received = bytearray()
-                while b"\r\n\r\n" not in received or len(received.split(b"\r\n\r\n", 1)[1]) < size:
-                    more = line.recv(1 << 18)
-                    if not more:
-                        break
-                    received += more
-            return bytes(received.split(b"\r\n\r\n", 1)[1])
+                return fetch(line, size)[0]
 
         return self.place.run(attempt) == content(size)
 
