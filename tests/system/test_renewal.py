@@ -13,14 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 from tests.system.test_last_will import connect, ending_of, said, worker
-from tests.system.test_live_restart import fetch
+from tests.system.test_live_restart import Downloads
 from tests.system.test_reports import record_of
 
 from exeunt.actors.network.leftovers import leftovers
 from exeunt.actors.network.sysctl import read_sysctl
 from exeunt.clients.contract import Leftovers
 from exeunt.clients.contract_portal import Sessions
-from exeunt.clients.demo.resource import content
 from exeunt.clients.demo.scenes import current_peer
 from exeunt.clients.demo.stage import RESOURCE_NAME, Player, Stage
 from exeunt.clients.portal.endings import agreement
@@ -75,44 +74,6 @@ def sign_out_is_acknowledged(stage: Stage, connection: object) -> None:
     assert msgspec.structs.replace(left, namespaces=[]) == Leftovers()
     gateway = stage.gateways[0].place
     assert gateway.run(lambda: [read_sysctl(one) for one in FORWARDING]) == ["0", "0"]
-
-
-class Downloads:
-    """One download after another over one TCP connection that nobody gives up, on a thread of its own."""
-
-    SIZE = 5_000_000
-
-    def __init__(self, stage: Stage) -> None:
-        self.count = 0
-        self.longest_gap_s = 0.0
-        self._line = stage.open_socket(5.0)
-        self._line.settimeout(30)
-        self._enough = threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        expected = content(self.SIZE)
-        with contextlib.closing(self._line):
-            try:
-                while not self._enough.is_set():
-                    received, gap_s = fetch(self._line, self.SIZE)
-                    assert received == expected
-                    self.longest_gap_s = max(self.longest_gap_s, gap_s)
-                    self.count += 1
-            except Exception as error:  # noqa: BLE001 - it is told where somebody hears it
-                self._failure = error
-
-    def finish(self) -> None:
-        before = self.count
-        deadline = time.monotonic() + 60
-        while self.count < before + 2 and self._failure is None:  # one that began after all that was done
-            assert time.monotonic() < deadline, "the download hangs"
-            time.sleep(0.02)
-        self._enough.set()
-        self._thread.join()
-        assert self._failure is None, self._failure
 
 
 class Watching:
