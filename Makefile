@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 
-.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray fuzz-native chaos soak endings scale clean
+.PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray fuzz fuzz-native chaos soak endings scale clean
 
 NATIVE_SOURCES := actors/batch/_native.c actors/batch/_kernel.h
 
@@ -88,15 +88,23 @@ chaos: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m tests.runtime.chaos.soak
 
+# A million hostile datagrams against tunnels in use; each must do nothing at all. `make test` has a tenth. Then, for a
+# minute, as many as atheris can think of, if it is installed (`.venv/bin/python -m pip install atheris`).
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.actors.wireguard.fuzzing $(ARGS)
+	! $(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m tests.actors.wireguard.fuzzing --atheris -max_total_time=60 -max_len=256
+
 # Every way in which a connection can end, played by real programs, 20 times each: build/endings.json and docs/endings.md.
 # Needs root, and a machine with nothing else to do for half an hour: what is told is timed in milliseconds.
 # ARGS: --rows WORD… --variants plain|loss|relay… --runs N --lanes N.
 endings: $(STAMP)
 	$(BIN)/python -m tests.endings $(ARGS)
 
-# 1,000 sign-outs on one gateway, and a gateway with 500 clients that leaves; `make test` has smaller numbers.
+# 1,000 sign-outs on one gateway, 1,000 idle clients, and a gateway with 500 that leaves; `make test` has smaller numbers.
 scale: $(STAMP)
 	EXEUNT_SCALE_SIGN_OUTS=$${EXEUNT_SCALE_SIGN_OUTS:-1000} EXEUNT_SCALE_CLIENTS=$${EXEUNT_SCALE_CLIENTS:-500} \
+	  EXEUNT_SCALE_IDLE=$${EXEUNT_SCALE_IDLE:-1000} \
 	  $(BIN)/python -m pytest -s --timeout 1800 tests/system/test_scale.py $(ARGS)
 
 clean:

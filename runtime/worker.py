@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import multiprocessing
 import os
@@ -48,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 ORPHAN_LEAVE_S = 0.7  # an orphan has a second in all: its actors get most of it for their goodbyes
 EXIT_ORPHANED = 70
+GC_THRESHOLDS = (10_000, 20, 20)
+"""An actor that has ended is freed without the collector; with Python's own thresholds it takes a seventh of what a
+worker with 500 idle connections costs."""
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +99,8 @@ def main(document: bytes) -> None:
     log.configure(Path(boot.log_file), level=boot.log_level, node=boot.node, worker=boot.worker, pid=os.getpid())
     if boot.unprivileged:
         drop_capabilities()
+    gc.freeze()  # the modules live as long as the worker: looking them over would only copy the pages that it shares
+    gc.set_threshold(*GC_THRESHOLDS)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,12 @@ from exeunt.actors.ice.check_list import PAIR_TRANSITIONS
 from exeunt.actors.peer import states as peer
 from exeunt.actors.peer.control_packet import REASON_CODES
 from exeunt.actors.portal import machine as portal
+from exeunt.actors.wireguard import timing as wireguard_timing
+from exeunt.actors.wireguard.handshake import TransportKeys
+from exeunt.actors.wireguard.key_slots import KeySlots
+from exeunt.actors.wireguard.session import Session
+from exeunt.actors.wireguard.timers import Timer
+from exeunt.actors.wireguard.timing import Limits
 from exeunt.clients.app import build, globals_last
 from exeunt.clients.catalogue import COMMANDS
 from exeunt.clients.output import ExitCode
@@ -41,6 +47,30 @@ DEADLINES: Final = {
     "APPLICATION_LEAVE_S": "the supervisor's patience with all of it",
     "WORKER_LEAVE_S": "a worker that is told to leave",
 }
+WIREGUARD_NUMBERS: Final = {
+    "REKEY_AFTER_TIME_S": "paper 6.1",
+    "REJECT_AFTER_TIME_S": "paper 6.1",
+    "REKEY_AFTER_MESSAGES": "paper 6.1",
+    "REJECT_AFTER_MESSAGES": "paper 6.1: the replay window can never wrap",
+    "LAST_WILL_MESSAGES": "ours: counters below the former that ordinary packets leave alone",
+    "REKEY_TIMEOUT_S": "paper 6.1",
+    "REKEY_TIMEOUT_JITTER_S": "paper 6.1",
+    "REKEY_ATTEMPT_TIME_S": "paper 6.1",
+    "ICE_REKEY_ATTEMPT_TIME_S": "ours: after ICE's verdict",
+    "KEEPALIVE_TIMEOUT_S": "paper 6.1 and 6.5",
+    "COOKIE_SECRET_MAX_AGE_S": "paper 5.4.7",
+    "COOKIE_LIFETIME_S": "Linux: the former, less 5 s",
+    "INITIATIONS_PER_SECOND": "Linux; of one peer",
+    "TIMESTAMP_GRANULARITY_NS": "Linux: 1/50 s, rounded to a power of two",
+    "HANDSHAKES_PER_SECOND": "ours: from then on under load",
+    "SOURCE_HANDSHAKES_PER_SECOND": "Linux; under load, of one address",
+    "SOURCE_HANDSHAKE_BURST": "Linux",
+    "REPLAY_WINDOW_PACKETS": "Linux; the room that `REJECT_AFTER_MESSAGES` leaves",
+    "QUEUED_PACKETS": "Linux; while a handshake is under way",
+    "PADDING_BYTES": "paper 5.4.6",
+    "INNER_MTU_BYTES": "ours: with a TURN channel it fits 1,500 bytes of IPv6",
+}
+SESSION_PLACES: Final = ("next", "current", "previous")
 EXIT_CODES: Final = {
     ExitCode.OK: "all is well",
     ExitCode.FAILED: "it failed",
@@ -79,10 +109,72 @@ def table(head: tuple[str, str], rows: Iterator[tuple[str, str]]) -> str:
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows)])
 
 
+def number(name: str, value: float) -> str:
+    """A constant as one reads it: with its unit, and large ones as they are made."""
+    if name == "REJECT_AFTER_MESSAGES":
+        return f"2^64 − 2^13 − {2**64 - 2**13 - int(value)}"
+    if isinstance(value, int) and value > 2**20 and value & (value - 1) == 0:
+        return f"2^{value.bit_length() - 1}{' ns' if name.endswith('_NS') else ''}"
+    unit = " s" if name.endswith("_S") else " bytes" if name.endswith("_BYTES") else ""
+    return f"{value:,g}{unit}"
+
+
+def wireguard_numbers() -> str:
+    """Every constant of `wireguard.timing`, and where it comes from."""
+    rows = [
+        f"| `{name.removesuffix('_S')}` | {number(name, getattr(wireguard_timing, name))} | {source} |"
+        for name, source in WIREGUARD_NUMBERS.items()
+    ]
+    return "\n".join(["| constant | value | source |", "|---|---|---|", *rows])
+
+
+def session_moves() -> Iterator[tuple[str, str, str]]:
+    """(from, to, event) of a session in its tunnel: each event is made to happen to it at each place."""
+
+    def make() -> Session:
+        return Session(TransportKeys(bytes(32), bytes(32), 1, 1), Limits(), initiated=True, now=0.0)
+
+    def first_packet(slots: KeySlots, mine: Session) -> None:
+        slots.confirm(mine)
+
+    def first_packet_of_another(slots: KeySlots, mine: Session) -> None:
+        slots.next = make() if slots.next is None else slots.next
+        slots.confirm(slots.next)
+
+    events: dict[str, Callable[[KeySlots, Session], object]] = {
+        "response received": lambda slots, _: slots.add_initiated(make()),
+        "response sent": lambda slots, _: slots.add_responded(make()),
+        "its first packet received": first_packet,
+        "first packet of the next received": first_packet_of_another,
+        "REJECT_AFTER_TIME": lambda slots, mine: slots.drop_expired(mine.expires_at),
+    }
+    yield "[*]", "current", "response received"
+    yield "[*]", "next", "response sent"
+    for place in SESSION_PLACES:
+        for event, happen in events.items():
+            slots, mine = KeySlots(), make()
+            setattr(slots, place, mine)
+            happen(slots, mine)
+            now_at = next((other for other in SESSION_PLACES if getattr(slots, other) is mine), "[*]")
+            if now_at != place and (place, event) != ("next", "first packet of the next received"):
+                yield place, now_at, event
+
+
+def session_diagram() -> str:
+    """Those moves as a Mermaid state diagram."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for source, target, event in session_moves():
+        arrows.setdefault((source, target), []).append(event)
+    lines = [f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in arrows.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
 def generated() -> dict[str, str]:
     """What is generated, by the name in its marker."""
     return {
         "connection": diagram(peer.TRANSITIONS),
+        "session": session_diagram(),
+        "wireguard numbers": wireguard_numbers(),
         "portal link": diagram(portal.TRANSITIONS),
         "candidate pair": diagram(PAIR_TRANSITIONS),
         "deadlines": table(("s", "for"), ((f"{getattr(timing, name):g}", text) for name, text in DEADLINES.items())),
@@ -196,6 +288,18 @@ def test_everything_that_is_generated_has_its_place() -> None:
 def test_the_design_explains_every_cause() -> None:
     design = (ROOT / "docs" / "design.md").read_text()
     assert [cause.value for cause in Cause if f"`{cause.value}`" not in design] == []
+
+
+def test_wireguard_explains_every_number() -> None:
+    numbers = {name for name in vars(wireguard_timing) if name.isupper()}
+    assert numbers == set(WIREGUARD_NUMBERS)
+
+
+def test_wireguard_explains_every_timer() -> None:
+    page = (ROOT / "docs" / "wireguard.md").read_text()
+    section = page.partition("\n## Timers\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| ([a-z ]+) \|", section, re.MULTILINE)
+    assert named == ["timer", *(timer.value for timer in Timer)]
 
 
 def test_the_tour_names_seven_files() -> None:

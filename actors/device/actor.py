@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from exeunt.runtime import Actor, receive
 from exeunt.runtime.inheritance import HAND_OVER
@@ -64,6 +65,13 @@ class Device(Actor):
     def on_crash(self, failure: object) -> None:
         """As `on_stop`: who opened the device still has it, and hands it to our successor."""
         self._release()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Say whether there is a device, and what was dropped, by reason: for `exeunt show device`."""
+        pump = self._pump
+        if pump is None:
+            return {}
+        return {"has_device": pump.descriptor is not None, "dropped": dict(pump.counters)}
 
     @receive(SetResources)
     def on_set_resources(self, message: SetResources) -> None:

@@ -25,12 +25,14 @@ ROLE_CONFLICT = (487, "Role Conflict")
 
 
 def is_stun(datagram: bytes | bytearray | memoryview) -> bool:
-    """Tell STUN from data by the first two bits and the magic cookie (RFC 8489 section 6.3, RFC 7983).
+    """Tell STUN from data by the first two bits, the magic cookie and the length (RFC 8489 section 6.3, RFC 7983).
 
-    WireGuard's handshake messages (types 1 to 3) carry a random index where the cookie would be; the one chance in
-    2^32 costs one repeated handshake. Its data messages (type 4) never look like STUN.
+    WireGuard's handshake messages (types 1 to 3) carry an index where the cookie would be, which may be the same, but
+    two zeros where the length would be, and are longer than that. Its data messages (type 4) have other first bits.
     """
-    return len(datagram) >= HEADER_LENGTH and datagram[0] < 4 and datagram[4:8] == MAGIC_COOKIE
+    if len(datagram) < HEADER_LENGTH or datagram[0] >= 4 or datagram[4:8] != MAGIC_COOKIE:
+        return False
+    return HEADER_LENGTH + (datagram[2] << 8 | datagram[3]) == len(datagram)
 
 
 def read(datagram: bytes) -> stun.Message | None:

@@ -95,7 +95,7 @@ class Burst:
         self._spans = array("I")
 
     def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> bool:
-        """Take what one call has read to a place in the buffer: a datagram, or a train. True: it was a peer's data."""
+        """Take what one call has read to a place in the buffer: a datagram, or a train. False: it was only STUN."""
         if arrival.host is None:
             self._counters["arrived_nowhere"] += 1
             return False
@@ -109,9 +109,10 @@ class Burst:
         self._head = None
         owner = self._owner_of_all(buffer, at, size, segment)
         if owner is None:
+            is_data = False
             for start in range(at, at + max(size, 1), max(segment, 1)):
-                self._take_one(buffer, start, min(segment, at + size - start), arrival, source)
-            return False
+                is_data |= self._take_one(buffer, start, min(segment, at + size - start), arrival, source)
+            return is_data
         spans = self._spans_for(owner, arrival, source, buffer)
         spans.extend(spans_of(at, size, segment))
         self._head, self._arrival, self._source, self._spans = head, arrival, source, spans
@@ -132,20 +133,21 @@ class Burst:
             return None
         return self._table.owner_of(bytes(buffer[at + 5 : at + 8]))
 
-    def _take_one(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> None:
+    def _take_one(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> bool:
         host, datagram = arrival.host or "", bytes(buffer[at : at + size])
         if is_stun(datagram):
             session = self._table.session_for(datagram)
             if session is not None:
                 session.take_stun(host, datagram, source)
-            return
+            return False
         agents = self._table.agents_for(datagram, source)
         if len(agents) == 1:
             self._spans_for(agents[0], arrival, source, buffer).extend((at, size))
-            return
+            return True
         for agent in agents:  # each may scribble over it
             spans = self._spans_for(agent, arrival, source, memoryview(bytearray(datagram)))
             spans.extend((0, size))
+        return True
 
     def _spans_for(self, agent: DataReceiver, arrival: Arrival, source: Address, buffer: memoryview) -> "array[int]":
         """Return what the next spans of an agent are appended to."""

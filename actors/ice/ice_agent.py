@@ -186,8 +186,8 @@ class IceAgent:
     @property
     def last_alive(self) -> float | None:
         """When the peer last gave an authenticated sign of life, in seconds of the monotonic clock."""
-        signs = [session.last_alive for session in (self._current, self._next) if session is not None]
-        return max((sign for sign in signs if sign is not None), default=None)
+        sign, later = self._current.last_alive, None if self._next is None else self._next.last_alive
+        return later if sign is None or (later is not None and later > sign) else sign
 
     def route(self) -> Route | None:
         """Say how somebody else could send on the path in use."""

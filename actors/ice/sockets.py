@@ -42,6 +42,7 @@ from .ancillary import (
 )
 from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
+from .lull import REST_S, Lull
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
 
@@ -122,6 +123,12 @@ class Sockets:
         """Of whom ICMP spoke; True: refused."""
         self._users = 0
         self._read_until = 0.0
+        self._seen, self._is_data = 0, False
+        """How many datagrams the reading under way has brought, and whether one was not STUN."""
+        self._lulls: dict[str, Lull] = {}
+        self._is_paused = False
+        self._resting: dict[str, asyncio.TimerHandle] = {}
+        """The sockets that are not watched, but read again by a timer."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -153,7 +160,7 @@ class Sockets:
         if self._loop is None:
             if not self._sockets:
                 self._sockets = _open_all(self.counters, self._port)
-            self._loop = asyncio.get_running_loop()
+            self._loop, self._is_paused = asyncio.get_running_loop(), False
             for name in self._sockets:
                 self._begin(name)
         self._users += 1
@@ -175,6 +182,10 @@ class Sockets:
 
     def pause(self) -> None:
         """Stop reading, for good: a successor reads from the same sockets now. Sending goes on."""
+        self._is_paused = True
+        for timer in self._resting.values():
+            timer.cancel()
+        self._resting.clear()
         if self._loop is not None:
             for sock in self._sockets.values():
                 self._loop.remove_reader(sock.fileno())
@@ -200,6 +211,7 @@ class Sockets:
         # A refusal that an earlier datagram met, to whomever, is reported by the next call: read it and try again.
         sender = Sender(sock, self.counters, lambda e: e.errno in UNREACHABLE and self._drain_errors(name), self.now)
         self._senders[name] = sender
+        self._lulls[name] = Lull(self.now())
         if not prepare_trains(sock):
             self.counters[f"{name}_reads_no_trains"] += 1
         if not sender.is_segmenting:
@@ -209,7 +221,7 @@ class Sockets:
     # Receiving
 
     def _watch(self, name: str) -> None:
-        if self._loop is not None:
+        if self._loop is not None and not self._is_paused and name not in self._resting:
             self._loop.remove_reader(self._sockets[name].fileno())  # else libuv would not begin anew
             self._loop.add_reader(self._sockets[name].fileno(), self._read, name)
 
@@ -217,9 +229,26 @@ class Sockets:
         began_at = self.now()
         rested_s = began_at - self._read_until
         until = began_at + min(max(BURST_S, rested_s), LONGEST_BURST_S)
-        while self._read_burst(name, lonely=rested_s > LONELY_S) and self.now() < until:
+        while self._read_burst(name, lonely=rested_s > LONELY_S and name not in self._resting) and self.now() < until:
             pass
-        self._read_until = self.now()
+        self._read_until = now = self.now()
+        lull = self._lulls[name]
+        lull.note(self._seen, now, data=self._is_data)
+        self._seen, self._is_data = 0, False
+        self._rest(name, is_on=lull.is_on)
+
+    def _rest(self, name: str, *, is_on: bool) -> None:
+        """Do not look at a socket for a moment, or again at once."""
+        if self._loop is None or name not in self._sockets:
+            return
+        timer = self._resting.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+        if is_on and not self._is_paused:
+            self._loop.remove_reader(self._sockets[name].fileno())
+            self._resting[name] = self._loop.call_later(REST_S, self._read, name)
+        elif timer is not None:
+            self._watch(name)
 
     def _read_burst(self, name: str, *, lonely: bool) -> bool:
         """Read until the socket is empty or the buffer full; True: there may be more. When it is lonely, a datagram
@@ -244,6 +273,8 @@ class Sockets:
                 before, arrival = ancillary, arrival_of(tuple(ancillary))
             is_data = self._burst.take(buffer, at, size, arrival, (source[0], source[1]))
             at += size
+            self._seen += 1
+            self._is_data |= is_data
             if lonely and not is_data and at == size:
                 is_empty = True
                 break

@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from ..batch.choice import choose
+from ..batch.contract import Kernel
 from .cookie import CookieChecker
 from .events import TunnelEvent
 from .index import PrefixedIndices
@@ -50,9 +52,11 @@ class TunnelPair:
         persistent_keepalive_s: float | None = None,
         client_gate: CookieChecker | None = None,
         gateway_gate: CookieChecker | None = None,
+        kernel: Callable[[], Kernel] = choose,
         seed: int = 1,
     ) -> None:
         self.now = 1000.0
+        self._kernel = kernel
         self.private_keys: dict[Side, bytes] = {"client": b"\x11" * 32, "gateway": b"\x22" * 32}
         self._limits = limits
         self._preshared_key = preshared_key
@@ -135,5 +139,6 @@ class TunnelPair:
             persistent_keepalive_s=persistent_keepalive_s,
             limits=self._limits,
             gate=gate,
+            kernel=self._kernel,
             wall_clock_ns=lambda: _UNIX_START_NS + int(self.now * 10**9),
         )

@@ -177,9 +177,9 @@ class Stage:
         self._before = set(network_leftovers())
         self.lab = lab or Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
         self._identities = {namespace.identity: namespace.name for namespace in self.lab.namespaces}
-        internet = self.lab.internet
-        self.portal = Player("portal", internet, home / "portal")
-        self.relay = Player("relay", internet, home / "relay")
+        place = self.lab.relay  # in the internet, or behind a wire of its own
+        self.portal = Player("portal", place, home / "portal")
+        self.relay = Player("relay", place, home / "relay")
         self.gateways = [
             Player(f"gateway-{number}", place, home / f"gateway-{number}")
             for number, place in enumerate(self.lab.gateways, start=1)
@@ -342,7 +342,7 @@ class Stage:
 
     def _portal_listens(self) -> bool:
         try:
-            self.lab.internet.run(lambda: socket.create_connection((PORTAL_ADDRESS, PORTAL_PORT), 0.5).close())
+            self.portal.place.run(lambda: socket.create_connection((PORTAL_ADDRESS, PORTAL_PORT), 0.5).close())
         except OSError:
             return False
         return True

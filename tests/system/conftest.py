@@ -10,6 +10,7 @@ import pytest
 
 from exeunt.clients.demo.home import make_home
 from exeunt.clients.demo.stage import Stage
+from exeunt.clients.lab import Delays, Lab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,8 +34,15 @@ def raise_curtain() -> Iterator[Callable[..., Stage]]:
     """Return a function that builds a stage with everybody on it; the stage is taken down after the test."""
     stages: list[Stage] = []
 
-    def build(*, gateways: int = 1, client_nat: str = "port_restricted", gateway_nat: str = "port_restricted") -> Stage:
-        stage = Stage(make_home(), gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat)
+    def build(
+        *,
+        gateways: int = 1,
+        client_nat: str = "port_restricted",
+        gateway_nat: str = "port_restricted",
+        delays: Delays | None = None,
+    ) -> Stage:
+        lab = Lab(gateways=gateways, client_nat=client_nat, gateway_nat=gateway_nat, delays=delays)
+        stage = Stage(make_home(), gateways=gateways, lab=lab)
         stages.append(stage)
         stage.start_all()
         return stage

@@ -345,3 +345,35 @@ async def test_a_lone_check_is_read_alone_and_what_comes_with_it_at_once() -> No
     assert heard == [*answers, *data_to(7, count=3)]
     sockets.release(listener)
     peer.close()
+
+
+async def test_in_a_lull_checks_gather_and_data_ends_it() -> None:
+    sockets, listener = Sockets(now=lambda: 100.0), Listener()  # no second passes, at whose end it would be judged
+    sockets.acquire(listener)
+    sockets.table.claim(7, listener)
+    peer, address = bound("127.0.0.1"), sockets.base("127.0.0.1", listener).address
+    lull = sockets._lulls["udp4"]  # pyright: ignore[reportPrivateUsage]
+    answers = [STUN + bytes([number]) * 12 for number in range(6)]
+    for answer in answers:
+        sockets.table.expect_answer(answer[8:20], listener, sockets.now())
+    lull.is_on = True
+    for answer in answers:
+        peer.sendto(answer, address)
+        assert (await within(listener.heard.get()))[1] == answer
+        assert "udp4" in sockets._resting  # pyright: ignore[reportPrivateUsage]
+        assert lull.is_on
+    for datagram in data_to(7, count=2):
+        peer.sendto(datagram, address)
+        assert (await within(listener.heard.get()))[1] == datagram
+        await asyncio.sleep(0)
+        assert not sockets._resting  # pyright: ignore[reportPrivateUsage]
+    lull.is_on = True
+    peer.sendto(answers[0], address)
+    await within(listener.heard.get())
+    sockets.pause()
+    assert not sockets._resting  # pyright: ignore[reportPrivateUsage]
+    peer.sendto(answers[1], address)
+    with pytest.raises(TimeoutError):
+        await within(listener.heard.get(), 0.05)
+    sockets.release(listener)
+    peer.close()

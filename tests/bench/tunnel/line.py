@@ -46,6 +46,10 @@ class Line:
         return self.gateway
 
     @property
+    def relay(self) -> Namespace:
+        return self.gateway
+
+    @property
     def gateways(self) -> tuple[Namespace, ...]:
         return (self.gateway,)
 
