@@ -34,7 +34,10 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class GatewayConfig(ClientConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table ``[gateway]``: as the client's."""
+    """The table ``[gateway]``: as the client's, and more."""
+
+    listen: str | None = None
+    """UDP port for peers that speak plain WireGuard (``51820``), or HOST:PORT with the host by which they reach it."""
 
 
 class CheckConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

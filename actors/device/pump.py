@@ -27,7 +27,7 @@ from .frames import FrameDevice, packets_of
 from .icmp import IcmpErrors
 from .intents import Intents
 from .mss import SYN_BYTES_MAX, clamp_mss
-from .packet import IpHeader, read_header, source_of
+from .packet import destination_of, read_header, source_of
 from .reach import Reach, refused_mtu
 from .routes import AllowedIPs
 from .trains import Trains
@@ -131,7 +131,7 @@ class Pump:
             self._sinks.insert(ipaddress.ip_network(network), sink)
         if networks:
             for packet in self._intents.take_all():
-                self._from_intents(packet)
+                self._from_waiting(packet)
 
     def detach(self, sink: Sink) -> None:
         """Give the sink nothing any more, and take nothing from it. Idempotent."""
@@ -209,28 +209,37 @@ class Pump:
         self._on_failed(reason)
 
     def _from_device(self, frame: memoryview) -> None:
+        sink = self._sinks.lookup(destination_of(frame[VNET_BYTES:]))
+        if sink is None:
+            self._wait(frame)
+            return
+        if len(frame) <= VNET_BYTES + SYN_BYTES_MAX:
+            if clamp_mss(frame, sink.reach.mtu):
+                self.counters["mss_lowered"] += 1
+        elif sink.reach.limit and self._refuses(frame, sink.reach.limit):
+            return
+        if sink is not self._filling:
+            self._fill(sink)
+        if not sink.send_frame(frame):
+            self.counters["malformed_outbound"] += 1
+
+    def _wait(self, frame: memoryview) -> None:
+        packets = packets_of(frame)
+        for packet in packets:
+            self._from_waiting(packet)
+        if not packets:
+            self.counters["malformed_outbound"] += 1
+
+    def _refuses(self, frame: memoryview, limit: int) -> bool:
+        """Tell the sender of a frame when it is too long for its path; False: it is to go."""
         packet = frame[VNET_BYTES:]
         header = read_header(packet)
-        if header is None:
-            self.counters["malformed_outbound"] += 1
-            return
-        sink = self._sinks.lookup(header.destination)
-        if sink is not None:
-            reach = sink.reach
-            if header.total_bytes <= SYN_BYTES_MAX:
-                if clamp_mss(frame, reach.mtu):
-                    self.counters["mss_lowered"] += 1
-            elif reach.limit and (mtu := refused_mtu(frame, header, reach.limit)):
-                self.counters["too_big"] += 1
-                self._answer(self._errors.too_big(packet, header, mtu, time.monotonic()))
-                return
-            if sink is not self._filling:
-                self._fill(sink)
-            if not sink.send_frame(frame):
-                self.counters["malformed_outbound"] += 1
-            return
-        for one in packets_of(frame):
-            self._keep(one, header)
+        mtu = 0 if header is None else refused_mtu(frame, header, limit)
+        if header is None or not mtu:
+            return False
+        self.counters["too_big"] += 1
+        self._answer(self._errors.too_big(packet, header, mtu, time.monotonic()))
+        return True
 
     def _answer(self, error: bytes | None) -> None:
         """Tell a sender, by ICMP, what became of its packet."""
@@ -244,16 +253,16 @@ class Pump:
         if former is not None:
             former.flush()
 
-    def _from_intents(self, packet: bytes) -> None:
+    def _from_waiting(self, packet: bytes) -> None:
+        """Somebody can carry it now, or it waits."""
         header = read_header(packet)
-        assert header is not None
+        if header is None:
+            self.counters["malformed_outbound"] += 1
+            return
         sink = self._sinks.lookup(header.destination)
-        if sink is None:
-            self._keep(packet, header)
-        else:
+        if sink is not None:
             sink.send_packet(packet)
-
-    def _keep(self, packet: bytes, header: IpHeader) -> None:
+            return
         now = time.monotonic()
         resource_id, ask = self._intents.keep(packet, header, now)
         if resource_id is None:

@@ -299,8 +299,7 @@ class Connection:
         if self.state == "connecting":
             due += [self._beginning.poll_timeout(), self.restarts.poll_timeout()]
         if self.state == "established" and self._liveness is not None:
-            due += [self._liveness.poll_timeout(), self._idle.poll_timeout(), self.restarts.poll_timeout()]
-            due.append(self.path_mtu.poll_timeout())
+            due += [one.poll_timeout() for one in (self._liveness, self._idle, self.restarts, self.path_mtu)]
         return min((one for one in due if one is not None), default=None)
 
     # --- inside ---

@@ -42,7 +42,7 @@ SEARCH_AGAIN_S: Final = 600.0
 class Seals(Protocol):
     """What it needs to know of a tunnel."""
 
-    def encapsulate(self, packet: bytes, now: float) -> bytes | None:
+    def encapsulate(self, packet: bytes, now: float, /) -> bytes | None:
         """Seal an inner packet; None: there is no session now."""
         ...
 

@@ -21,6 +21,7 @@ def run(
     device: str = "exeunt-gw0",
     relay_only: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     masquerade: bool = True,
+    listen: str | None = None,
     options: Options = DEFAULTS,
 ) -> int:
     """Let clients in to the resources of this gateway's site, until told to leave (Ctrl-C, SIGTERM, exeunt stop).
@@ -34,10 +35,12 @@ def run(
         device: The name of the tunnel's network device.
         relay_only: Never use a direct path (to test a relay).
         masquerade: Give clients' packets this host's address, so that resources know the way back.
+        listen: UDP port for peers that speak plain WireGuard, 51820 for example, or HOST:PORT, where HOST is by what
+            they reach this gateway. Connections of clients use the same port. By default there are no such peers.
         options: What every command takes.
     """
     paths = current()
-    flags = {"portal_url": portal, "token_file": token_file}
+    flags = {"portal_url": portal, "token_file": token_file, "listen": listen}
     settings = config.load(config.GatewayConfig, "gateway", paths=paths, options=options, flags=flags)
     token = read_token(paths, program="gateway", token_file=settings.token_file)
     if settings.portal_url is None or token is None:
@@ -53,5 +56,6 @@ def run(
         mtu=settings.mtu,
         relay_only=relay_only,
         masquerade=masquerade,
+        listen=settings.listen,
     )
     return run_session(session, paths=paths, options=options)

@@ -122,7 +122,7 @@ def test_a_long_path_is_given_time() -> None:
 
 
 def test_what_was_lost_by_chance_is_found_all_the_same() -> None:
-    found = []
+    found: list[int] = []
     for seed in range(500):
         path = Path(1400, loss=0.36, seed=seed)  # 20 % each way
         path.search_all()
