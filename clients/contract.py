@@ -85,6 +85,8 @@ class Peer(Struct, frozen=True, kw_only=True):
     """How often paths were found anew."""
     handshakes: int = 0
     """Completed since the connection began, or since the worker that has it was restarted."""
+    path_mtu_bytes: int | None = None
+    """The longest packet in the tunnel that is known to get through to it in one piece; None: not known."""
 
 
 class Status(Struct, frozen=True, kw_only=True):

@@ -275,7 +275,9 @@ def _status(description: SessionDescription) -> dict[str, Any]:
 
 def _peer_row(peer: Any) -> dict[str, Any]:
     names = ("peer", "path", "endpoint", "rtt_ms", "handshake_age_s", "rx_bytes", "tx_bytes", "connection", "state")
-    return {name: getattr(peer, name) for name in (*names, "last_seen_s_ago", "generation", "handshakes")}
+    return {
+        name: getattr(peer, name) for name in (*names, "last_seen_s_ago", "generation", "handshakes", "path_mtu_bytes")
+    }
 
 
 def _session_config(program: Program, settings: Settings, token_file: Path) -> SessionConfig:

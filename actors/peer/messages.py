@@ -176,6 +176,8 @@ class PeerDescription(Message, frozen=True):
     """Of the ICE session: how often paths were found anew."""
     handshakes: int = 0
     """Completed since the connection began, or since its worker was restarted."""
+    path_mtu_bytes: int | None = None
+    """What has been found to get through in one piece, inside the tunnel; None: nothing yet."""
 
 
 class PeerConnected(Message, frozen=True):

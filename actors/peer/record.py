@@ -87,4 +87,5 @@ def description_of(
         last_seen_s_ago=seen_s_ago,
         generation=connection.restarts.generation,
         handshakes=tunnel.handshakes_total,
+        path_mtu_bytes=connection.path_mtu.confirmed or None,
     )

@@ -46,6 +46,7 @@ def test_a_download_does_not_stall(silence: str) -> None:
         deadline = began + BEGINS_S
         while (mss := _mss(stage)) > FITTING_MSS:
             assert time.monotonic() < deadline, f"segments of {mss} bytes"
+        assert [peer["path_mtu_bytes"] for peer in stage.client.status()["peers"]] == [1232]
         began = time.monotonic()
         assert download(RESOURCE_ADDRESS, SIZE, open_socket=stage.open_socket).sha256_ok
         print(f"then in {time.monotonic() - began:.2f} s, in segments of {mss} bytes")

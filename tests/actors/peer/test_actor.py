@@ -513,6 +513,7 @@ async def test_questions_are_answered(sides: dict[str, Side]) -> None:
     description: PeerDescription = await client.ref.ask(DescribePeer())
     assert (description.state, description.path, description.endpoint) == ("established", "direct", "192.0.2.2:2")
     assert (description.generation, description.handshakes) == (0, 1)
+    assert description.path_mtu_bytes is None, "no probe has gone out yet"
     assert description.last_seen_s_ago is not None
     assert 0 <= description.last_seen_s_ago < 5
     PlayedAgent.made["controlling"].cut = True
