@@ -32,6 +32,7 @@ from .messages import (
     RevokeAccessTo,
     RoutesSet,
     SetRoutes,
+    Steer,
 )
 
 OFFLOADS_VARIABLE: Final = "EXEUNT_OFFLOADS"
@@ -55,7 +56,7 @@ class Network(BlockingActor):
         super().__init__()
         self._host = HostNetwork(instance)
         self._open: dict[str, int] = {}
-        self._routes: dict[str, frozenset[str]] = {}
+        self._routes: dict[str, set[str]] = {}
 
     def on_start(self) -> None:
         """Answer for what the predecessor has done to the host, if there is one."""
@@ -63,7 +64,7 @@ class Network(BlockingActor):
         if found is not None:
             left, descriptors = found
             self._open = self._host.adopt(left.host, descriptors)
-            self._routes = {device: frozenset(networks) for device, networks in left.routes.items()}
+            self._routes = {device: set(networks) for device, networks in left.routes.items()}
 
     def on_stop(self) -> None:
         """Put everything back, unless a successor answers for it from now on."""
@@ -95,8 +96,8 @@ class Network(BlockingActor):
     @receive(SetRoutes)
     def on_set_routes(self, message: SetRoutes) -> RoutesSet:
         """Make these the device's routes; one that the kernel refuses does not cost the others."""
-        wanted = frozenset(message.networks)
-        present = self._routes.get(message.device, frozenset())
+        wanted = set(message.networks)
+        present = self._routes.get(message.device, set[str]())
         refused: dict[str, str] = {}
         for network in sorted(present - wanted):
             with _noting(refused, network):
@@ -107,11 +108,26 @@ class Network(BlockingActor):
         self._routes[message.device] = wanted - refused.keys()
         return RoutesSet(refused)
 
+    @receive(Steer)
+    def on_steer(self, message: Steer) -> RoutesSet:
+        """Move these networks from wherever they lead to that device; one that is refused does not cost the others."""
+        refused: dict[str, str] = {}
+        for network in message.networks:
+            with _noting(refused, network):
+                for device in [one for one, networks in self._routes.items() if network in networks]:
+                    if device != message.device:
+                        self._host.remove_route(network, device)
+                        self._routes[device].discard(network)
+                if message.device:
+                    self._host.add_route(network, message.device)
+                    self._routes.setdefault(message.device, set()).add(network)
+        return RoutesSet(refused)
+
     @receive(EnableForwarding)
     def on_enable_forwarding(self, message: EnableForwarding) -> NetworkDone:
         """Become a router, closed until `AllowAccess`."""
         with _refusing():
-            self._host.enable_forwarding(message.device, sources=message.sources, masquerade=message.masquerade)
+            self._host.enable_forwarding(message.devices, sources=message.sources, masquerade=message.masquerade)
         return NetworkDone()
 
     @receive(AllowAccess)

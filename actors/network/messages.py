@@ -31,6 +31,15 @@ class SetRoutes(Message, frozen=True):
     networks: tuple[str, ...]
 
 
+class Steer(Message, frozen=True):
+    """Lead these networks into that device, and into no other of ours; by default into none: a wider route decides.
+    Answered by `RoutesSet`.
+    """
+
+    networks: tuple[str, ...]
+    device: str = ""
+
+
 class RoutesSet(Message, frozen=True):
     """What could not be routed, and why."""
 
@@ -38,9 +47,9 @@ class RoutesSet(Message, frozen=True):
 
 
 class EnableForwarding(Message, frozen=True):
-    """Forward from the device to the host's networks, for allowed pairs only. Answered by `NetworkDone`."""
+    """Forward from the devices to the host's networks, for allowed pairs only. Answered by `NetworkDone`."""
 
-    device: str
+    devices: tuple[str, ...]
     sources: tuple[str, ...]
     masquerade: bool = True
 
@@ -67,6 +76,7 @@ MESSAGES: tuple[type[Message], ...] = (
     OpenDevice,
     DeviceOpened,
     SetRoutes,
+    Steer,
     RoutesSet,
     EnableForwarding,
     AllowAccess,
