@@ -27,7 +27,7 @@ from .peer_spec import peer_spec
 from .placement import Placement
 from .portal import EndingReport
 from .portal import messages as portal
-from .portal.actor_messages import PortalClaim, PortalSay
+from .portal.actor_messages import PortalClaim, PortalLinkStarted, PortalSay
 from .timing import PEER_CLOSE_S, TAKE_OVER_S
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Connections(Actor):
         if record is None:
             # Its start was given up on, and succeeded all the same: it must not live on unknown to anybody.
             for worker in self.config.peer_workers:
-                self.node.ref(self._address_of(message.connection, worker)).tell(Close(Cause.REPLACED))
+                self.node.ref(self.address_of(message.connection, worker)).tell(Close(Cause.REPLACED))
             return
         record.path = message.path
         if record.state == "connecting":
@@ -159,7 +159,8 @@ class Connections(Actor):
         self._ended.append(record.connection)
         self.publish(ConnectionEnded(ending))
         report = EndingReport.of(ending)
-        self.say(portal.ConnectionEnded(connection=record.connection, cause=ending.cause, report=report))
+        if not record.static:
+            self.say(portal.ConnectionEnded(connection=record.connection, cause=ending.cause, report=report))
         self._claim()
         await self.peer_ended(record, ending)
 
@@ -175,16 +176,20 @@ class Connections(Actor):
             portal_link=str(self.portal_link),
             secrets=secrets,
         )
-        record.started_ns = time.time_ns()
-        record.spec = spec
         try:
-            await self._start_actor(record, spec)
+            await self.start_actor(record, spec)
         except ExeuntError as error:
             logger.warning("A connection could not be started", extra={"event": "start_failed", "error": str(error)})
             await self.bury(record, posthumous.not_started(record, self.config.side, error))
             return False
         self._claim()
         return True
+
+    async def start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
+        """Start the actor of a new connection and watch it. Raises what the supervisor answers."""
+        record.started_ns = time.time_ns()
+        record.spec = spec
+        await self._start_actor(record, spec)
 
     async def _start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
         """Have the supervisor start an actor, and watch it. Raises what the supervisor answers."""
@@ -196,10 +201,11 @@ class Connections(Actor):
     def new_record(self, connection: str, *, peer: str, peer_id: str) -> PeerRecord:
         """Make the record of a connection, in the worker that has the fewest."""
         worker = self.placement.choose((record.worker for record in self.living()), time.monotonic())
-        address = self._address_of(connection, worker)
+        address = self.address_of(connection, worker)
         return PeerRecord(connection=connection, peer=peer, peer_id=peer_id, worker=worker, address=address)
 
-    def _address_of(self, connection: str, worker: str) -> str:
+    def address_of(self, connection: str, worker: str) -> str:
+        """Return where a connection's actor lives."""
         return f"{self.ref.address.node}/{worker}/peer-{connection}"
 
     def was_ended(self, connection: str) -> bool:
@@ -265,10 +271,16 @@ class Connections(Actor):
             self._claiming = True
             self.ref.tell(ClaimDue())
 
+    @receive(PortalLinkStarted)
+    def on_portal_link_started(self, _message: PortalLinkStarted) -> None:
+        """Another portal link than the one that was told: tell this one, before it can have joined."""
+        self._claim()
+
     @receive(ClaimDue)
     def on_claim_due(self, _message: ClaimDue) -> None:
         """Tell the portal link which connections live."""
         self._claiming = False
+        claimed = [one for one in self.peers.values() if not one.static]
         self.portal_link.tell(
-            PortalClaim({one.connection: (one.peer_id, tuple(sorted(one.resource_ids))) for one in self.peers.values()})
+            PortalClaim({one.connection: (one.peer_id, tuple(sorted(one.resource_ids))) for one in claimed})
         )

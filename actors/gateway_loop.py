@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+import msgspec
+
 from exeunt.runtime import ExeuntError, receive
 
 from .endings import Cause, Ending, Initiator
@@ -13,9 +15,10 @@ from .expiries import Expired, Expiries, Key
 from .inner_networks import Grant, canonical, client_addresses, grants, host_networks
 from .legacy import GatewayLegacy, Granted, LoopLegacy
 from .loop_config import PeerRecord
-from .messages import ResourcesUpdated
+from .messages import ResourcesUpdated, StaticPeersDue
 from .network.messages import AllowAccess, EnableForwarding, RevokeAccessTo, RoutesSet, SetRoutes, Steer
 from .portal import messages as portal
+from .static_peers import StaticPeers
 from .steering import Steering
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class GatewayLoop(EventLoop):
         connections and resources it is for: it is closed behind the last of them.
         """
         self._steering = Steering(self.config)
+        self._static_peers = StaticPeers(self, allow=self._open_firewall, take_away=self._take_away)
 
     def legacy(self) -> GatewayLegacy:
         """As the base, and whom the firewall lets through."""
@@ -57,8 +61,9 @@ class GatewayLoop(EventLoop):
         await self._route_clients()
 
     async def resources_changed(self) -> None:
-        """Tell the user."""
+        """Tell the user; static peers may use others now."""
         self.publish(ResourcesUpdated(tuple(self.resources.values())))
+        await self._static_peers.serve()
 
     async def portal_said(self, message: portal.FromPortal) -> None:
         """Clients are announced and revoked."""
@@ -67,8 +72,17 @@ class GatewayLoop(EventLoop):
                 await self._authorize(message)
             case portal.RevokeAccess(connection=connection, resource_id=resource_id):
                 await self._take_away((connection, resource_id), Cause.ACCESS_REVOKED)
+            case portal.StaticPeersChanged(static_peers=static_peers) if self.joined is not None:
+                self.joined = msgspec.structs.replace(self.joined, static_peers=static_peers)
+                await self._static_peers.serve()
             case _:
                 pass  # what only a client hears, or a later version's
+
+    @receive(StaticPeersDue)
+    async def on_static_peers_due(self, _message: StaticPeersDue) -> None:
+        """Try again what did not succeed."""
+        if self.session == "connected":
+            await self._static_peers.serve()
 
     @receive(Expired)
     async def on_expired(self, message: Expired) -> None:
@@ -83,6 +97,8 @@ class GatewayLoop(EventLoop):
         if self.session != "leaving":  # else the firewall goes as a whole
             await self._close_firewall(frozenset[Grant]().union(*freed))
             await self._steer(self._steering.end(record))
+            if record.static:
+                self._static_peers.ended(record)
 
     # --- inside ---
 

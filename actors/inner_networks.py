@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from .portal.messages import Client, Joined, Resource
+from .portal.static import StaticPeer
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def canonical(resource: Resource) -> Resource:
     return msgspec.structs.replace(resource, address=str(ipaddress.ip_network(resource.address)))
 
 
-def client_addresses(client: Client) -> tuple[str, ...]:
+def client_addresses(client: Client | StaticPeer) -> tuple[str, ...]:
     """Return a client's tunnel addresses in canonical form. Raises ValueError when one is malformed."""
     addresses = (ipaddress.IPv4Address, client.address_ipv4), (ipaddress.IPv6Address, client.address_ipv6)
     return tuple(str(kind(text)) for kind, text in addresses if text)

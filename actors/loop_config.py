@@ -32,6 +32,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Without traffic for so long a connection is ended as `idle`; None: never."""
     relay_only: bool = False
     masquerade: bool = True
+    listen_port: int = 0
+    """A gateway's UDP port for static peers; 0: it has none."""
+    listen_key: bytes = b""
+    """Its private key for them, which stays when it is restarted."""
     manages_device: bool = True
     """False for an embedded client: the app opens the device and gives it by `set_tun`."""
 
@@ -73,5 +77,7 @@ class PeerRecord:
     """Of its actor, for the successor of a worker that is restarted. It has keys: it stays in memory."""
     handed_over: bool = False
     """Its worker is being restarted; nobody lives at its address until the successor has taken over."""
+    static: bool = False
+    """It is a static peer: the portal knows nothing of the connection."""
     close: Close | None = None
     """What it was told when it was told to end."""

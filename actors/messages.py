@@ -200,6 +200,10 @@ class TakeOverOverdue(Message, frozen=True):
     connection: str
 
 
+class StaticPeersDue(Message, frozen=True):
+    """A gateway's event loop to itself: static peers that are wanted may not be served yet."""
+
+
 class PingPeer(Message, frozen=True):
     """One round trip to a peer, named by its name, its id or its connection. Answered by `Pong`."""
 
@@ -231,6 +235,7 @@ MESSAGES: tuple[type[Message], ...] = (
     EverybodyAsked,
     ClaimDue,
     TakeOverOverdue,
+    StaticPeersDue,
     PingPeer,
     Expired,
     *DEVICE,

@@ -46,6 +46,7 @@ from .peer.messages import Pong
 from .peer_workers import PEER_WORKERS_MAX, hand_over_path, peer_workers
 from .portal.actor_messages import PortalAskEvidence, PortalEvidence
 from .portal.messages import Evidence
+from .portal.static import Listener
 from .portal.url import websocket_url
 from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
 from .tree import PortalConfig, children, workers
@@ -58,11 +59,25 @@ _PRELOAD = (
     "exeunt.actors.session_actor",
     "exeunt.actors.portal.actor",
     "exeunt.actors.peer.actor",
+    "exeunt.actors.peer.static",
     "exeunt.actors.device.actor",
     "exeunt.actors.network.actor",
     "exeunt.actors.network.watch_actor",
 )
 """Imported once in the fork server, so that a worker starts in some tens of milliseconds."""
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway's end for peers that speak plain WireGuard."""
+
+    port: int
+    private_key: bytes
+    """Stays the same when the gateway is started again: its peers know the public one."""
+    hosts: tuple[str, ...]
+    """By which it can be reached, the likeliest first."""
+
+    def __repr__(self) -> str:
+        return f"Listen(port={self.port})"
 
 
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +106,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A connection without traffic for so long is ended as `idle`; the next packet makes another. None: never."""
     relay_only: bool = False
     masquerade: bool = True
+    listen: Listen | None = None
+    """Where a gateway serves static peers; None: it doesn't."""
     manages_device: bool = True
     """False when the app brings its own device, by `set_tun`."""
     log_level: str = "INFO"
@@ -188,6 +205,8 @@ class Session:
             idle_after_s=config.idle_after_s,
             relay_only=config.relay_only,
             masquerade=config.masquerade,
+            listen_port=0 if config.listen is None else config.listen.port,
+            listen_key=b"" if config.listen is None else config.listen.private_key,
             manages_device=config.manages_device,
         )
         portal = PortalConfig(
@@ -195,7 +214,8 @@ class Session:
             token_file=str(config.token_file),
             name=config.name,
             external_id=config.external_id,
-            public_key=key.public_key().public_bytes_raw(),
+            public_key=_public(key),
+            listener=None if config.listen is None else _listener(config.listen),
         )
         supervisor = Supervisor(
             config.instance,
@@ -293,3 +313,12 @@ class Session:
             await asyncio.wait_for(self.supervisor.wait(), APPLICATION_LEAVE_S)
             return
         await self.supervisor.leave("shutdown")
+
+
+def _listener(listen: Listen) -> Listener:
+    public_key = _public(X25519PrivateKey.from_private_bytes(listen.private_key))
+    return Listener(public_key=public_key, port=listen.port, hosts=listen.hosts)
+
+
+def _public(key: X25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()

@@ -20,6 +20,7 @@ import msgspec
 from exeunt.runtime import ChildSpec, Restart, WorkerSpec
 
 from .loop_config import LoopConfig
+from .portal.static import Listener
 from .timing import DRAIN_S, EVENT_LOOP_LEAVE_S, PEER_CLOSE_S, WORKER_LEAVE_S
 
 
@@ -32,6 +33,8 @@ class PortalConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     external_id: str
     public_key: bytes
+    listener: Listener | None = None
+    """Of a gateway that static peers can find."""
 
 
 def workers(peers: tuple[str, ...]) -> list[WorkerSpec]:
@@ -48,7 +51,7 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig) -> list[C
     """Return the actors, in order of start."""
     event_loop = f"{instance}/control/event-loop"
     kind = "client_loop:ClientLoop" if loop.side == "client" else "gateway_loop:GatewayLoop"
-    portal_args: dict[str, Any] = {**msgspec.structs.asdict(portal), "owner": event_loop}
+    portal_args: dict[str, Any] = {**msgspec.to_builtins(portal, builtin_types=(bytes,)), "owner": event_loop}
     return [
         ChildSpec(
             id="network",
@@ -64,7 +67,11 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig) -> list[C
                 id=loop.device_actor_of(worker),
                 worker=worker,
                 start="exeunt.actors.device.actor:Device",
-                args={"hand_over": loop.hand_over_of(worker), "owner": event_loop},
+                args={
+                    "hand_over": loop.hand_over_of(worker),
+                    "owner": event_loop,
+                    "listen_port": loop.listen_port if worker == loop.peer_workers[0] else 0,
+                },
                 shutdown_ms=int(PEER_CLOSE_S * 1000),
             )
             for worker in loop.peer_workers

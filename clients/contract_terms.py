@@ -7,7 +7,8 @@ from msgspec import Meta
 Time = Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
 TraceId = Annotated[str, Meta(description="16 hexadecimal digits", pattern="^[0-9a-f]{16}$")]
 ActorState = Annotated[str, Meta(examples=["starting", "running", "backoff", "stopping", "exited", "fatal"])]
-PathKind = Literal["direct", "relay"]
+PathKind = Literal["direct", "relay", "wireguard"]
+"""How a peer is reached; `wireguard` is one that speaks nothing else, on whatever path."""
 Cause = Annotated[
     str,
     Meta(

@@ -35,6 +35,7 @@ from exeunt.runtime.control import ControlError
 from exeunt.runtime.inspector import Inspector
 from exeunt.runtime.worker import new_event_loop
 
+from .listening import listen
 from .output import ExitCode, Failure, Options, fail
 from .paths import Paths, ensure_private
 from .program import Program, running_program
@@ -58,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     relay_only: bool = False
     masquerade: bool = True
     peer_workers: int = 1
+    listen: str | None = None
+    """[HOST:]PORT for peers that speak plain WireGuard."""
 
 
 def run(settings: Settings, *, paths: Paths, options: Options) -> int:
@@ -296,6 +299,7 @@ def _session_config(program: Program, settings: Settings, token_file: Path) -> S
         relay_only=settings.relay_only,
         masquerade=settings.masquerade,
         peer_workers=settings.peer_workers,
+        listen=None if settings.listen is None else listen(settings.listen, paths.state_dir / instance),
         log_level="DEBUG" if program.options.verbose else settings.log_level,
     )
 

@@ -21,15 +21,20 @@ from .pump import Pump
 
 logger = logging.getLogger(__name__)
 
+LISTEN_PORT = "listen_port"
+"""The node's resource that says which UDP port its connections shall have."""
 _BEQUEST = "device"
 
 
 class Device(Actor):
     """The end of the tunnel on this host. `node.resources["pump"]` is its pump."""
 
-    def __init__(self, hand_over: str, owner: str = "") -> None:
-        """`hand_over` is the path of the socket at which it receives descriptors; `owner` is told what happens."""
+    def __init__(self, hand_over: str, owner: str = "", listen_port: int = 0) -> None:
+        """`hand_over` is the path of the socket at which it receives descriptors; `owner` is told what happens.
+        `listen_port` is for the worker's connections: the UDP port that they shall have, 0 for any.
+        """
         super().__init__()
+        self._listen_port = listen_port
         self._path = Path(hand_over)
         self._owner = owner
         self._socket: socket.socket | None = None
@@ -39,6 +44,7 @@ class Device(Actor):
         """Listen for a descriptor."""
         self._pump = Pump(self.node.loop, on_intent=self._on_intent, on_failed=self._on_failed)
         self.node.resources["pump"] = self._pump
+        self.node.resources[LISTEN_PORT] = self._listen_port
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(self._path))

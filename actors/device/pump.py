@@ -24,7 +24,7 @@ from ..batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from .ecn import NOT_ECT, carry_inward
 from .frames import FrameDevice, packets_of
 from .intents import Intents
-from .packet import IpHeader, read_header, source_of
+from .packet import destination_of, read_header, source_of
 from .routes import AllowedIPs
 from .trains import Trains
 
@@ -123,7 +123,7 @@ class Pump:
             self._sinks.insert(ipaddress.ip_network(network), sink)
         if networks:
             for packet in self._intents.take_all():
-                self._from_intents(packet)
+                self._from_waiting(packet)
 
     def detach(self, sink: Sink) -> None:
         """Give the sink nothing any more, and take nothing from it. Idempotent."""
@@ -199,20 +199,21 @@ class Pump:
         self._on_failed(reason)
 
     def _from_device(self, frame: memoryview) -> None:
-        packet = frame[VNET_BYTES:]
-        header = read_header(packet)
-        if header is None:
+        sink = self._sinks.lookup(destination_of(frame[VNET_BYTES:]))
+        if sink is None:
+            self._wait(frame)
+            return
+        if sink is not self._filling:
+            self._fill(sink)
+        if not sink.send_frame(frame):
             self.counters["malformed_outbound"] += 1
-            return
-        sink = self._sinks.lookup(header.destination)
-        if sink is not None:
-            if sink is not self._filling:
-                self._fill(sink)
-            if not sink.send_frame(frame):
-                self.counters["malformed_outbound"] += 1
-            return
-        for one in packets_of(frame):
-            self._keep(one, header)
+
+    def _wait(self, frame: memoryview) -> None:
+        packets = packets_of(frame)
+        for packet in packets:
+            self._from_waiting(packet)
+        if not packets:
+            self.counters["malformed_outbound"] += 1
 
     def _fill(self, sink: Sink | None) -> None:
         """This sink is given frames now; the one before it sends what it has."""
@@ -220,16 +221,16 @@ class Pump:
         if former is not None:
             former.flush()
 
-    def _from_intents(self, packet: bytes) -> None:
+    def _from_waiting(self, packet: bytes) -> None:
+        """Somebody can carry it now, or it waits."""
         header = read_header(packet)
-        assert header is not None
+        if header is None:
+            self.counters["malformed_outbound"] += 1
+            return
         sink = self._sinks.lookup(header.destination)
-        if sink is None:
-            self._keep(packet, header)
-        else:
+        if sink is not None:
             sink.send_packet(packet)
-
-    def _keep(self, packet: bytes, header: IpHeader) -> None:
+            return
         resource_id, ask = self._intents.keep(packet, header, time.monotonic())
         if resource_id is None:
             self.counters["unroutable"] += 1

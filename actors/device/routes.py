@@ -8,13 +8,17 @@ The table keeps one dictionary per prefix length in use and tries the lengths fr
 few distinct lengths (typically /32, /24, /16, /0), so a lookup is a handful of dictionary probes; a trie
 would walk up to 128 Python objects for the same answer.
 
-Beside it stands what each owner has: when a gateway leaves, hundreds of peers take their networks out within a second,
+Traffic asks for the same few addresses again and again, so answers are kept, in bounds, until the table changes. Beside
+it stands what each owner has: when a gateway leaves, hundreds of peers take their networks out within a second,
 and none of them may look through those of all others.
 """
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+MAX_ANSWERS: Final = 1024
+"""Kept at once; who asks for more addresses than that has them looked up."""
 
 _Owner = TypeVar("_Owner")
 _Network = IPv4Network | IPv6Network
@@ -27,6 +31,7 @@ class AllowedIPs(Generic[_Owner]):
         self._v4 = _Prefixes[_Owner](32)
         self._v6 = _Prefixes[_Owner](128)
         self._of_owner: dict[_Owner, set[_Network]] = {}
+        self._answers: dict[bytes, _Owner | None] = {}
 
     def insert(self, network: str | _Network, owner: _Owner) -> None:
         """Give ``network`` to ``owner``; a network has one owner, the last one given (as `wg set` does).
@@ -36,6 +41,7 @@ class AllowedIPs(Generic[_Owner]):
         """
         network = ip_network(network)
         self.remove(network)
+        self._answers.clear()
         self._of(network).insert(network.prefixlen, int(network.network_address), owner)
         self._of_owner.setdefault(owner, set()).add(network)
 
@@ -46,6 +52,7 @@ class AllowedIPs(Generic[_Owner]):
             ValueError: as `insert`.
         """
         network = ip_network(network)
+        self._answers.clear()
         owner = self._of(network).remove(network.prefixlen, int(network.network_address))
         if owner is None:
             return False
@@ -57,6 +64,7 @@ class AllowedIPs(Generic[_Owner]):
 
     def remove_owner(self, owner: _Owner) -> int:
         """Take out every network of ``owner`` (compared with ``==``); return how many there were."""
+        self._answers.clear()
         mine = self._of_owner.pop(owner, set())
         for network in mine:
             self._of(network).remove(network.prefixlen, int(network.network_address))
@@ -67,6 +75,16 @@ class AllowedIPs(Generic[_Owner]):
 
         An address of any other length belongs to nobody: it came from the network, so it is no error.
         """
+        try:
+            return self._answers[address]
+        except KeyError:
+            owner = self._look_up(address)
+        if len(self._answers) >= MAX_ANSWERS:
+            self._answers.clear()
+        self._answers[address] = owner
+        return owner
+
+    def _look_up(self, address: bytes) -> _Owner | None:
         if len(address) == 4:
             return self._v4.lookup(int.from_bytes(address, "big"))
         if len(address) == 16:

@@ -4,6 +4,7 @@
     STUN response    the transaction id of a request that was sent             a session
     WireGuard        the receiver index; its upper 24 bits are the connection's   an agent
     initiation       has no index: the address that it comes from              agents, a few at most
+                     from an address that is proven for nobody                 also who listens, if somebody does
     anything else    for agents without indices, by address                    agents, a few at most
 
 An address is *proven* for an agent when the peer has authenticated itself from there, and *expected* when the peer has
@@ -68,11 +69,13 @@ class Demultiplexer:
         self._registrations: dict[DataReceiver, _Registration] = {}
         self._known: dict[Address, dict[DataReceiver, bool]] = {}
         """Who knows an address; True: proven."""
+        self._listener: DataReceiver | None = None
 
     def clear(self) -> None:
         """Forget everybody."""
         for table in (self._sessions, self._transactions, self._prefixes, self._registrations, self._known):
             table.clear()
+        self._listener = None
 
     # Who there is
 
@@ -92,6 +95,8 @@ class Demultiplexer:
 
     def remove_agent(self, agent: DataReceiver) -> None:
         """Nothing more for an agent; idempotent."""
+        if self._listener is agent:
+            self._listener = None
         registration = self._registrations.pop(agent, None)
         if registration is None:
             return
@@ -99,6 +104,10 @@ class Demultiplexer:
             self._prefixes.pop(prefix, None)
         for address in registration.addresses:
             self._forget(address, agent)
+
+    def listen(self, agent: DataReceiver) -> None:
+        """Initiations from addresses that are proven for nobody go to this agent, too."""
+        self._listener = agent
 
     def claim(self, prefix: int, agent: DataReceiver) -> None:
         """WireGuard's indices with these upper 24 bits are the agent's. Raises ValueError if they are another's."""
@@ -164,7 +173,10 @@ class Demultiplexer:
             for agent, proven in self._known.get(source, {}).items()
             if initiation or not self._registrations[agent].prefixes
         ]
-        chosen = [agent for agent, proven in fitting if proven] or [agent for agent, _ in fitting]
+        chosen = [agent for agent, proven in fitting if proven]
+        if not chosen:
+            listeners = [self._listener] if initiation and self._listener is not None else []
+            chosen = [*listeners, *(agent for agent, _ in fitting)]
         if not chosen:
             self._counters["initiation_for_nobody" if initiation else "data_for_nobody"] += 1
         elif len(chosen) > MAX_OFFERS:

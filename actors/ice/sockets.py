@@ -5,6 +5,9 @@ there is one socket for IPv4 and one for IPv6; what arrives is told apart by con
 a socket together with one of this host's addresses, which is the source of all that is sent from it. When addresses
 change, bases come and go, and the sockets, their ports and the NAT mappings behind them stay.
 
+A gateway may be told which port they shall have, so that peers without ICE can find it; when somebody else has it, they
+take another one, and only those peers are not served.
+
 Sockets are opened for the first agent that uses them, unless they are those of a predecessor, and closed after the last
 one. Where the host has no IPv6, there is just no such socket.
 
@@ -99,8 +102,12 @@ class HostBase:
 class Sockets:
     """One UDP socket for each address family, and who listens on them. Use them on one event loop."""
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic, counters: Counter[str] | None = None) -> None:
+    def __init__(
+        self, *, port: int = 0, now: Callable[[], float] = time.monotonic, counters: Counter[str] | None = None
+    ) -> None:
+        """`port` is the one that is wanted; 0: any."""
         self.now = now
+        self._port = port
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
         self.rng = random.Random()  # noqa: S311 - it only spreads timers, of thousands of sessions: each has 2.5 kB
@@ -125,9 +132,15 @@ class Sockets:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def adopt(cls, descriptors: Mapping[str, socket.socket], *, now: Callable[[], float] = time.monotonic) -> "Sockets":
+    def adopt(
+        cls,
+        descriptors: Mapping[str, socket.socket],
+        *,
+        port: int = 0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> "Sockets":
         """Take over the sockets of another process, by the names that `descriptors` gave them there."""
-        sockets = cls(now=now)
+        sockets = cls(port=port, now=now)
         sockets._sockets = {name: sock for name, sock in descriptors.items() if name in FAMILIES}
         return sockets
 
@@ -135,13 +148,18 @@ class Sockets:
         """Return the open sockets by name, "udp4" and "udp6". They stay ours."""
         return dict(self._sockets)
 
+    @property
+    def has_its_port(self) -> bool:
+        """Whether an open socket has the port that was wanted."""
+        return any(sock.getsockname()[1] == self._port for sock in self._sockets.values())
+
     # Who uses them
 
     def acquire(self, agent: DataReceiver) -> None:
         """Begin to serve an agent; opens the sockets for the first one. Raises OSError if no family works."""
         if self._loop is None:
             if not self._sockets:
-                self._sockets = _open_all(self.counters)
+                self._sockets = _open_all(self.counters, self._port)
             self._loop, self._is_paused = asyncio.get_running_loop(), False
             for name in self._sockets:
                 self._begin(name)
@@ -300,12 +318,12 @@ class Sockets:
                 agent.take_unreachable(destination, refused=refused)
 
 
-def _open_all(counters: Counter[str]) -> dict[str, socket.socket]:
+def _open_all(counters: Counter[str], port: int) -> dict[str, socket.socket]:
     found: dict[str, socket.socket] = {}
     failure: OSError | None = None
     for name, family in FAMILIES.items():
         try:
-            found[name] = _open(name, family)
+            found[name] = _open(name, family, port, counters)
         except OSError as error:
             counters[f"{name}_not_opened"] += 1
             failure = error
@@ -314,7 +332,7 @@ def _open_all(counters: Counter[str]) -> dict[str, socket.socket]:
     return found
 
 
-def _open(name: str, family: socket.AddressFamily) -> socket.socket:
+def _open(name: str, family: socket.AddressFamily, port: int, counters: Counter[str]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -323,7 +341,13 @@ def _open(name: str, family: socket.AddressFamily) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         prepare(sock)
-        sock.bind((_WILDCARDS[name], 0))
+        try:
+            sock.bind((_WILDCARDS[name], port))
+        except OSError:
+            if not port:
+                raise
+            counters[f"{name}_port_taken"] += 1
+            sock.bind((_WILDCARDS[name], 0))
     except BaseException:
         sock.close()
         raise

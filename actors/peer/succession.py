@@ -17,6 +17,7 @@ import msgspec
 from exeunt.runtime import Refused
 from exeunt.runtime.node import Node
 
+from ..device.actor import LISTEN_PORT
 from ..device.pump import Pump
 from ..ice import Sockets
 from ..wireguard import PrefixedIndices, TunnelSnapshot
@@ -47,15 +48,16 @@ class PeerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 def shared_sockets(node: Node) -> Sockets:
     """Return the UDP sockets that all connections of a worker share: its predecessor's, if that has left some."""
     if _SOCKETS not in node.resources:
+        port: int = node.resources.get(LISTEN_PORT, 0)
         bequest = node.deposits.inherit(_SOCKETS)
         if bequest is None:
-            node.resources[_SOCKETS] = Sockets()
+            node.resources[_SOCKETS] = Sockets(port=port)
         else:
             names = msgspec.msgpack.decode(bequest.document, type=tuple[str, ...])
             opened = [socket.socket(fileno=descriptor) for descriptor in bequest.descriptors]
             for one in opened:
                 one.setblocking(False)
-            node.resources[_SOCKETS] = Sockets.adopt(dict(zip(names, opened, strict=True)))
+            node.resources[_SOCKETS] = Sockets.adopt(dict(zip(names, opened, strict=True)), port=port)
             node.deposits.taken(_SOCKETS)
     sockets: Sockets = node.resources[_SOCKETS]
     return sockets

@@ -6,6 +6,7 @@ import os
 import random
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ from .actor_messages import (
     PortalJoined,
     PortalLeave,
     PortalLeft,
+    PortalLinkStarted,
     PortalLost,
     PortalReset,
     PortalSaid,
@@ -28,6 +30,7 @@ from .actor_messages import (
 from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkMessage
 from .io import Link
 from .messages import FromPeer, Join, LiveConnection
+from .static import Listener
 
 
 class LinkLegacy(msgspec.Struct, frozen=True):
@@ -44,15 +47,29 @@ class PortalLink(Actor):
     """The websocket to the portal."""
 
     def __init__(
-        self, *, url: str, token_file: str, name: str, external_id: str, public_key: bytes, owner: str
+        self,
+        *,
+        url: str,
+        token_file: str,
+        name: str,
+        external_id: str,
+        public_key: bytes,
+        owner: str,
+        listener: dict[str, Any] | None = None,
     ) -> None:
-        """`token_file` holds the bearer token; `owner` is told `PortalJoined`, `PortalSaid`, `PortalLost`,
-        `PortalDenied`.
+        """`token_file` holds the bearer token; `owner` is told `PortalLinkStarted`, `PortalJoined`, `PortalSaid`,
+        `PortalLost`, `PortalDenied`; `listener` is a `Listener`'s fields.
         """
         super().__init__()
         self._url = url
         self._token_file = token_file
-        self._join = Join(name=name, external_id=external_id, public_key=public_key, version=version("exeunt"))
+        self._join = Join(
+            name=name,
+            external_id=external_id,
+            public_key=public_key,
+            version=version("exeunt"),
+            listener=msgspec.convert(listener, Listener | None, builtin_types=(bytes,)),
+        )
         self._owner = owner
         self._connections: tuple[LiveConnection, ...] = ()
 
@@ -65,6 +82,8 @@ class PortalLink(Actor):
             self._claim(left.connections)
             for message in left.unsaid:
                 self._link.send(message)
+        else:  # perhaps a predecessor crashed: joining without a claim would have the portal end what lives
+            self.node.ref(self._owner).tell(PortalLinkStarted())
         if left is None or left.wanted:
             self._link.start()
 

@@ -7,6 +7,10 @@ from exeunt.runtime import Message
 from .messages import Evidence, FromPeer, FromPortal, Joined
 
 
+class PortalLinkStarted(Message, frozen=True):
+    """The link begins, and knows of no connection that it could claim."""
+
+
 class PortalJoined(Message, frozen=True):
     """The portal confirmed the join: the whole state."""
 
@@ -77,6 +81,7 @@ class PortalEvidence(Message, frozen=True):
 
 
 MESSAGES: tuple[type[Message], ...] = (
+    PortalLinkStarted,
     PortalJoined,
     PortalSaid,
     PortalLost,

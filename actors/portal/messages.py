@@ -32,6 +32,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from .reports import MAX_OBSERVATIONS, EndingReport, Observation, Side
+from .static import MAX_STATIC_PEERS, Listener, StaticPeer
 from .texts import PRINTABLE, Id, Name, Text, Word
 
 MAX_PEER_FRAME_BYTES = 64 * 1024
@@ -56,6 +57,7 @@ Generation = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Ref = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+StaticPeers = Annotated[tuple[StaticPeer, ...], msgspec.Meta(max_length=MAX_STATIC_PEERS)]
 
 PeerKind = Literal["client", "gateway"]
 Transport = Literal["udp", "tcp", "tls"]
@@ -154,6 +156,8 @@ class Join(Message, frozen=True, kw_only=True):
     connections: Annotated[tuple[LiveConnection, ...], msgspec.Meta(max_length=MAX_CLAIMS)] = ()
     complete: bool = True
     """Whether that is all of them. Else the rest follows in `ClaimConnections`, after the join."""
+    listener: Listener | None = None
+    """A gateway's, for static peers."""
 
 
 class ClaimConnections(Message, frozen=True, kw_only=True):
@@ -253,6 +257,14 @@ class Joined(Message, frozen=True, kw_only=True):
     address_ipv6: str
     resources: tuple[Resource, ...] = ()
     relays: tuple[Relay, ...] = ()
+    static_peers: StaticPeers = ()
+    """A gateway's, and so is the next message."""
+
+
+class StaticPeersChanged(Message, frozen=True, kw_only=True):
+    """To a gateway: the complete new list of its static peers. Who is not in it any more has lost all access."""
+
+    static_peers: StaticPeers
 
 
 class HeartbeatReply(Message, frozen=True, kw_only=True):
@@ -418,6 +430,7 @@ FromPortal = (
     | IceCandidates
     | ResourcesChanged
     | RelaysChanged
+    | StaticPeersChanged
     | PeerGone
     | IceRestarted
     | Evidence

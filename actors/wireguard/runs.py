@@ -6,40 +6,48 @@ stands alone, so that a handshake takes effect where it came: what follows it ma
 
 from __future__ import annotations
 
-import struct
 from array import array
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
 from ..batch.contract import MAX_DATAGRAMS
 from .wire import KEEPALIVE_BYTES, MessageType
 
-_HEAD: Final = struct.Struct("<Q")
-"""Type and receiver index, the first eight bytes of a transport message, as one number."""
+_HEAD_BYTES: Final = 8
+"""Type and receiver index, the first eight bytes of a transport message."""
+_TRANSPORT: Final = MessageType.TRANSPORT.to_bytes(4, "little")
 _MOST: Final = 2 * MAX_DATAGRAMS
-_TYPE_BITS: Final = 0xFFFF_FFFF
+
+Run: TypeAlias = "tuple[int | None, array[int]]"
 
 
-def runs_of(buffer: memoryview, spans: array[int]) -> Iterator[tuple[int | None, array[int]]]:
-    """Yield (receiver index, spans) of each run, and (None, span) of each datagram that is no transport message.
+def runs_of(buffer: memoryview, spans: array[int]) -> Iterable[Run]:
+    """Return (receiver index, spans) of each run, and (None, span) of each datagram that is no transport message.
 
     `spans` are offset, length, offset, length… in the buffer.
     """
-    read = _HEAD.unpack_from
-    start, head = 0, -1
+    if not spans or len(spans) > _MOST or min(spans[1::2]) < KEEPALIVE_BYTES:
+        return _taken_apart(buffer, spans)
+    head = bytes(buffer[spans[0] : spans[0] + _HEAD_BYTES])
+    heads = b"".join([buffer[at : at + _HEAD_BYTES] for at in spans[::2]])
+    if head[:4] != _TRANSPORT or heads != head * (len(spans) // 2):
+        return _taken_apart(buffer, spans)
+    return ((_index(head), spans),)
+
+
+def _taken_apart(buffer: memoryview, spans: array[int]) -> Iterator[Run]:
+    start, latest = 0, b""
     for at in range(0, len(spans), 2):
-        word = -1
-        if spans[at + 1] >= KEEPALIVE_BYTES:
-            (word,) = read(buffer, spans[at])
-            if word & _TYPE_BITS != MessageType.TRANSPORT:
-                word = -1
-        if word != head or word < 0 or at - start == _MOST:
+        head = bytes(buffer[spans[at] : spans[at] + _HEAD_BYTES])
+        if spans[at + 1] < KEEPALIVE_BYTES or head[:4] != _TRANSPORT:
+            head = b""
+        if head != latest or not head or at - start == _MOST:
             if at > start:
-                yield _index(head), spans[start:at]
-            start, head = at, word
+                yield _index(latest), spans[start:at]
+            start, latest = at, head
     if spans:
-        yield _index(head), spans[start:] if start else spans
+        yield _index(latest), spans[start:]
 
 
-def _index(head: int) -> int | None:
-    return None if head < 0 else head >> 32
+def _index(head: bytes) -> int | None:
+    return int.from_bytes(head[4:], "little") if head else None

@@ -171,10 +171,11 @@ class Transport:
             self._drops.add(DropReason.UNKNOWN_INDEX, len(run) // 2)
             return ()
         opened = session.open_burst(self._kernel(), buffer, run, out, now, coalesce=coalesce)
-        self._drops.add(DropReason.REPLAYED_PACKET, opened.replayed)
-        self._drops.add(DropReason.BAD_TAG, opened.forged)
-        self._drops.add(DropReason.BAD_INNER_PACKET, opened.malformed)
-        self._drops.add(DropReason.EXPIRED_SESSION, opened.over_limit)
+        if opened.malformed or opened.datagrams < len(run) // 2:
+            self._drops.add(DropReason.REPLAYED_PACKET, opened.replayed)
+            self._drops.add(DropReason.BAD_TAG, opened.forged)
+            self._drops.add(DropReason.BAD_INNER_PACKET, opened.malformed)
+            self._drops.add(DropReason.EXPIRED_SESSION, opened.over_limit)
         if opened.datagrams:
             self._opened(session, opened.octets, now, is_data=opened.datagrams > opened.keepalives)
         return opened.frames

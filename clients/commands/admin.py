@@ -4,21 +4,18 @@ A portal that runs on the database notices at once. What the commands do is in
 `exeunt.clients.portal.administration`.
 """
 
-import contextlib
-import sqlite3
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ..output import DEFAULTS, Options, emit, fail
+from ..output import DEFAULTS, Options, emit
 from ..portal import administration, observed, session_tables, tables
-from ..portal.errors import AlreadyExists, NotFound, PortalError
 from ..portal.rows import RelayRow
 from ..portal.running import is_running
-from ..portal.store import Store
+from .admin_peer import app as peer
+from .admin_store import Database, OfSite, first_line, open_store
 
 app = App(name="admin", help="Set up a portal: sites, gateways, clients, resources, tokens.", version_flags=())
 site = App(name="site", help="Places with gateways and resources.", version_flags=())
@@ -28,19 +25,14 @@ resource = App(name="resource", help="What can be reached.", version_flags=())
 relay = App(name="relay", help="STUN and TURN servers.", version_flags=())
 policy = App(name="policy", help="Exceptions to whom resources are for.", version_flags=())
 token = App(name="token", help="What peers sign in with.", version_flags=())
-for _group in (site, gateway, client, resource, relay, policy, token):
+for _group in (site, gateway, client, resource, relay, policy, token, peer):
     app.command(_group)
-
-Database = Annotated[
-    Path | None, Parameter(help="The portal's SQLite file; by default portal.db in the state directory.")
-]
-OfSite = Annotated[str | None, Parameter(help="May be left out where there is only one site.")]
 
 
 @app.command
 def init(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """Make the database, with a first site, gateway and client, and print their tokens, once."""
-    with _store(database, create=True) as (store, path):
+    with open_store(database, create=True) as (store, path):
         made = administration.initialize(store, path, time.time())
     emit("exeunt.admin.init/1", made, options=options, human=lambda: tables.initialized(made))
 
@@ -54,7 +46,7 @@ def revoke(target: str, /, *, database: Database = None, options: Options = DEFA
         database: The portal's SQLite file.
         options: The options that every command takes.
     """
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         done = administration.revoke(store, target, now_unix=time.time())
     what = f"{done.peer} may not use {done.resource}" if done.resource else f"{done.peer} must sign in anew"
     emit("exeunt.admin.revoke/1", done, options=options, human=lambda: f"Revoked: {what}.")
@@ -76,7 +68,7 @@ def sessions(
         database: The portal's SQLite file.
         options: The options that every command takes.
     """
-    with _store(database) as (store, path):
+    with open_store(database) as (store, path):
         seen = observed.sessions(store, limit, running=is_running(path))
     emit(
         "exeunt.admin.sessions/2",
@@ -89,7 +81,7 @@ def sessions(
 @site.command(name="add")
 def site_add(name: str, /, *, database: Database = None, options: Options = DEFAULTS) -> None:
     """Make a site."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         made = administration.add_site(store, name)
     emit("exeunt.admin.site/1", made, options=options, human=lambda: tables.sites([made]))
 
@@ -97,7 +89,7 @@ def site_add(name: str, /, *, database: Database = None, options: Options = DEFA
 @site.command(name="list")
 def site_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the sites."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.sites(store)
     emit("exeunt.admin.sites/1", rows, options=options, human=lambda: tables.sites(rows))
 
@@ -105,7 +97,7 @@ def site_list(*, database: Database = None, options: Options = DEFAULTS) -> None
 @gateway.command(name="add")
 def gateway_add(name: str, /, *, site: OfSite = None, database: Database = None, options: Options = DEFAULTS) -> None:
     """Make a gateway, and print its token, once."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         made = administration.add_gateway(store, name, site=site, now_unix=time.time())
     emit("exeunt.admin.peer/1", made, options=options, human=lambda: tables.new_peer(made, "gateway"))
 
@@ -113,7 +105,7 @@ def gateway_add(name: str, /, *, site: OfSite = None, database: Database = None,
 @gateway.command(name="list")
 def gateway_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the gateways."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.peers(store, "gateway")
     emit("exeunt.admin.peers/1", rows, options=options, human=lambda: tables.peers(rows, "gateway"))
 
@@ -121,7 +113,7 @@ def gateway_list(*, database: Database = None, options: Options = DEFAULTS) -> N
 @client.command(name="add")
 def client_add(name: str, /, *, database: Database = None, options: Options = DEFAULTS) -> None:
     """Make a client, and print its token, once."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         made = administration.add_client(store, name, now_unix=time.time())
     emit("exeunt.admin.peer/1", made, options=options, human=lambda: tables.new_peer(made, "client"))
 
@@ -129,7 +121,7 @@ def client_add(name: str, /, *, database: Database = None, options: Options = DE
 @client.command(name="list")
 def client_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the clients."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.peers(store, "client")
     emit("exeunt.admin.peers/1", rows, options=options, human=lambda: tables.peers(rows, "client"))
 
@@ -155,7 +147,7 @@ def resource_add(
         database: The portal's SQLite file.
         options: The options that every command takes.
     """
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         made = administration.add_resource(store, name, address, site=site, clients=for_)
     emit("exeunt.admin.resource/1", made, options=options, human=lambda: tables.resources([made]))
 
@@ -163,7 +155,7 @@ def resource_add(
 @resource.command(name="list")
 def resource_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the resources."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.resources(store)
     emit("exeunt.admin.resources/1", rows, options=options, human=lambda: tables.resources(rows))
 
@@ -171,7 +163,7 @@ def resource_list(*, database: Database = None, options: Options = DEFAULTS) -> 
 @resource.command(name="remove")
 def resource_remove(name: str, /, *, database: Database = None, options: Options = DEFAULTS) -> None:
     """Remove a resource; whoever uses it loses it."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         gone = administration.remove_resource(store, name)
     emit("exeunt.admin.resource/1", gone, options=options, human=lambda: f"Removed: {gone.name}.")
 
@@ -186,8 +178,8 @@ def relay_add(address: str, /, *, secret_file: Path, database: Database = None, 
         database: The portal's SQLite file.
         options: The options that every command takes.
     """
-    secret = _first_line(secret_file)
-    with _store(database) as (store, _):
+    secret = first_line(secret_file, "relay's secret")
+    with open_store(database) as (store, _):
         made = administration.add_relay(store, address, secret)
     emit("exeunt.admin.relay/1", made, options=options, human=lambda: tables.relays([made]))
 
@@ -195,7 +187,7 @@ def relay_add(address: str, /, *, secret_file: Path, database: Database = None, 
 @relay.command(name="list")
 def relay_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the relays."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.relays(store)
     emit("exeunt.admin.relays/1", rows, options=options, human=lambda: tables.relays(rows))
 
@@ -203,7 +195,7 @@ def relay_list(*, database: Database = None, options: Options = DEFAULTS) -> Non
 @relay.command(name="remove")
 def relay_remove(address: str, /, *, database: Database = None, options: Options = DEFAULTS) -> None:
     """Remove a relay, by HOST:PORT or by its id."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         gone: list[RelayRow] = administration.remove_relay(store, address)
     emit("exeunt.admin.relays/1", gone, options=options, human=lambda: f"Removed: {address}.")
 
@@ -223,7 +215,7 @@ def policy_deny(client: str, resource: str, /, *, database: Database = None, opt
 @policy.command(name="list")
 def policy_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the exceptions."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.policies(store)
     emit("exeunt.admin.policies/1", rows, options=options, human=lambda: tables.policies(rows))
 
@@ -231,7 +223,7 @@ def policy_list(*, database: Database = None, options: Options = DEFAULTS) -> No
 @token.command(name="add")
 def token_add(peer: str, /, *, database: Database = None, options: Options = DEFAULTS) -> None:
     """Make one more token for a client or gateway; the others stay valid."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         made = administration.renew_token(store, peer, now_unix=time.time())
     kind = "client" if made.site is None else "gateway"
     emit("exeunt.admin.peer/1", made, options=options, human=lambda: tables.new_peer(made, kind))
@@ -240,47 +232,12 @@ def token_add(peer: str, /, *, database: Database = None, options: Options = DEF
 @token.command(name="list")
 def token_list(*, database: Database = None, options: Options = DEFAULTS) -> None:
     """List the tokens, revoked ones too; never their text."""
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         rows = administration.tokens(store)
     emit("exeunt.admin.tokens/1", rows, options=options, human=lambda: tables.tokens(rows))
 
 
 def _set_policy(client: str, resource: str, *, allowed: bool, database: Path | None, options: Options) -> None:
-    with _store(database) as (store, _):
+    with open_store(database) as (store, _):
         made = administration.set_policy(store, client, resource, allowed=allowed)
     emit("exeunt.admin.policy/1", made, options=options, human=lambda: tables.policies([made]))
-
-
-@contextlib.contextmanager
-def _store(database: Path | None, *, create: bool = False) -> Generator[tuple[Store, Path]]:
-    """The portal's store; what goes wrong on it becomes a failure of the command."""
-    from .portal_run import default_database
-
-    path = database or default_database()
-    if not create and not path.exists():
-        fail("no_such_portal", f"There is no portal's database at {path}.", "Make one with: exeunt admin init")
-    try:
-        with contextlib.closing(Store(path)) as store:
-            yield store, path
-    except PortalError as error:
-        fail(_code_of(error), str(error), error.hint)
-    except (sqlite3.Error, FileNotFoundError, IsADirectoryError) as error:
-        fail("database_failed", f"The portal's database at {path} cannot be used: {error}.")
-
-
-def _code_of(error: PortalError) -> str:
-    match error:
-        case AlreadyExists():
-            return "already_exists"
-        case NotFound():
-            return "no_such_thing"
-        case _:
-            return "invalid_value"
-
-
-def _first_line(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.readline().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        fail("config_invalid", f"The relay's secret cannot be read: {error}.")

@@ -28,6 +28,7 @@ def run(
     relay_only: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     masquerade: bool = True,
     workers: Annotated[int | None, Parameter(show_default=False)] = None,
+    listen: str | None = None,
     options: Options = DEFAULTS,
 ) -> int:
     """Let clients in to the resources of this gateway's site, until told to leave (Ctrl-C, SIGTERM, exeunt stop).
@@ -42,10 +43,13 @@ def run(
         relay_only: Never use a direct path (to test a relay).
         masquerade: Give clients' packets this host's address, so that resources know the way back.
         workers: Processes that clients are spread over. By default one for each core but one, and four at most.
+        listen: UDP port for peers that speak plain WireGuard, 51820 for example, or HOST:PORT, where HOST is by what
+            they reach this gateway. Connections of the first worker's clients use the same port. By default there are no
+            such peers.
         options: What every command takes.
     """
     paths = current()
-    flags = {"portal_url": portal, "token_file": token_file, "workers": workers}
+    flags = {"portal_url": portal, "token_file": token_file, "workers": workers, "listen": listen}
     settings = config.load(config.GatewayConfig, "gateway", paths=paths, options=options, flags=flags)
     token = read_token(paths, program="gateway", token_file=settings.token_file)
     if settings.portal_url is None or token is None:
@@ -62,6 +66,7 @@ def run(
         relay_only=relay_only,
         masquerade=masquerade,
         peer_workers=peer_workers(settings.workers, device),
+        listen=settings.listen,
     )
     return run_session(session, paths=paths, options=options)
 

@@ -241,16 +241,16 @@ class Stage:
             start_new_session=True,
         )
 
-    def start_gateways(self) -> None:
+    def start_gateways(self, *options: str) -> None:
         """Start the gateways, and wait until the portal knows them."""
         for gateway in self.gateways:
-            self._start_session(gateway, "gateway")
+            self._start_session(gateway, "gateway", *options)
         for gateway in self.gateways:
             self._wait_for_session(gateway)
 
-    def start_gateway(self, gateway: Player) -> None:
+    def start_gateway(self, gateway: Player, *options: str) -> None:
         """Start one gateway, and wait until the portal knows it."""
-        self._start_session(gateway, "gateway")
+        self._start_session(gateway, "gateway", *options)
         self._wait_for_session(gateway)
 
     def start_client(self, *options: str) -> None:

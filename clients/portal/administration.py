@@ -7,14 +7,12 @@ the moment they are made.
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from exeunt.actors.portal.messages import PeerKind, Transport
-from exeunt.actors.portal.texts import Name
 
-from .addresses import host_and_port, resource_address
-from .directory import Directory, PeerRecord, ResourceRecord, SiteRecord
+from .addresses import resource_address
+from .directory import Directory, PeerRecord, ResourceRecord
 from .errors import AlreadyExists, InvalidValue, NotFound
+from .naming import checked_host_and_port, checked_name, peer_named, resource_named, site_named
 from .rows import (
     Initialized,
     NewPeer,
@@ -54,7 +52,7 @@ def initialize(store: Store, database: Path, now_unix: float) -> Initialized:
 
 def add_site(store: Store, name: str) -> SiteRow:
     """A new site."""
-    site = store.add_site(_name(name))
+    site = store.add_site(checked_name(name))
     return SiteRow(site.id, site.name, 0, 0)
 
 
@@ -75,15 +73,15 @@ def sites(store: Store) -> list[SiteRow]:
 def add_gateway(store: Store, name: str, *, site: str | None, now_unix: float) -> NewPeer:
     """A new gateway with its token. `site` may be left out where there is only one."""
     with store.transaction():
-        where = _site(store.directory(), site)
-        peer = store.add_peer("gateway", _name(name), where.id, now_unix)
+        where = site_named(store.directory(), site)
+        peer = store.add_peer("gateway", checked_name(name), where.id, now_unix)
         return _new_peer(peer, store.add_token(peer, now_unix), where.name)
 
 
 def add_client(store: Store, name: str, *, now_unix: float) -> NewPeer:
     """A new client with its token."""
     with store.transaction():
-        peer = store.add_peer("client", _name(name), None, now_unix)
+        peer = store.add_peer("client", checked_name(name), None, now_unix)
         return _new_peer(peer, store.add_token(peer, now_unix), None)
 
 
@@ -91,7 +89,8 @@ def renew_token(store: Store, name: str, *, now_unix: float) -> NewPeer:
     """One more token for a client or a gateway; earlier ones stay valid until they are revoked."""
     with store.transaction():
         directory = store.directory()
-        peer = _peer(directory, name)
+        peer = peer_named(directory, name)
+        _refuse_static(directory, peer)
         site = directory.sites.get(peer.site_id)
         return _new_peer(peer, store.add_token(peer, now_unix), None if site is None else site.name)
 
@@ -101,7 +100,7 @@ def peers(store: Store, kind: PeerKind) -> list[PeerRow]:
     directory = store.directory()
     rows: list[PeerRow] = []
     for peer in directory.peers.values():
-        if peer.kind == kind:
+        if peer.kind == kind and peer.id not in directory.static_peers:
             site = directory.sites.get(peer.site_id)
             active = peer.id in directory.active_peers
             addresses = (peer.address_ipv4, peer.address_ipv6)
@@ -119,9 +118,9 @@ def add_resource(
         raise InvalidValue(f"{error}.", "Write a network such as 10.20.0.0/24, or one address.") from None
     with store.transaction():
         directory = store.directory()
-        where = _site(directory, site)
-        allowed = tuple(_peer(directory, client, "client").id for client in clients)
-        record = ResourceRecord(new_resource_id(), _name(name), cidr, where.id, for_everyone=not clients)
+        where = site_named(directory, site)
+        allowed = tuple(peer_named(directory, client, "client").id for client in clients)
+        record = ResourceRecord(new_resource_id(), checked_name(name), cidr, where.id, for_everyone=not clients)
         store.add_resource(record, allowed)
         return _resource_row(store.directory(), record)
 
@@ -136,7 +135,7 @@ def remove_resource(store: Store, name: str) -> ResourceRow:
     """Remove a resource. Whoever uses it loses it."""
     with store.transaction():
         directory = store.directory()
-        record = _resource(directory, name)
+        record = resource_named(directory, name)
         row = _resource_row(directory, record)
         store.remove_resource(record.id)
         return row
@@ -146,7 +145,7 @@ def set_policy(store: Store, client: str, resource: str, *, allowed: bool) -> Po
     """Allow or deny a client a resource."""
     with store.transaction():
         directory = store.directory()
-        peer, record = _peer(directory, client, "client"), _resource(directory, resource)
+        peer, record = peer_named(directory, client, "client"), resource_named(directory, resource)
         store.set_policy(record.id, peer.id, allowed=allowed)
         return PolicyRow(peer.name, record.name, allowed)
 
@@ -167,7 +166,7 @@ def add_relay(store: Store, address: str, secret: str, transport: Transport = "u
             f"The relay's secret has fewer than {MIN_SECRET_CHARS} characters.",
             "Make one with: openssl rand -base64 32",
         )
-    host, port = _host_and_port(address)
+    host, port = checked_host_and_port(address)
     relay = store.add_relay(host, port, secret, transport)
     return RelayRow(relay.id, transport, host, port)
 
@@ -182,7 +181,7 @@ def remove_relay(store: Store, address: str) -> list[RelayRow]:
     with store.transaction():
         found = [r for r in relays(store) if r.id == address]
         if not found:
-            host, port = _host_and_port(address)
+            host, port = checked_host_and_port(address)
             found = [r for r in relays(store) if (r.host, r.port) == (host, port)]
         if not found:
             raise NotFound(f"There is no relay {address!r}.", "See: exeunt admin relay list")
@@ -218,8 +217,18 @@ def revoke(store: Store, target: str, *, now_unix: float) -> Revoked:
         token = next((t for t in store.tokens() if t.id == target), None)
         if token is not None:
             return Revoked(token.peer, tokens=store.revoke_tokens(token=token.id, now_unix=now_unix))
-        peer = _peer(store.directory(), target)
+        directory = store.directory()
+        peer = peer_named(directory, target)
+        _refuse_static(directory, peer)
         return Revoked(peer.name, tokens=store.revoke_tokens(peer_id=peer.id, now_unix=now_unix))
+
+
+def _refuse_static(directory: Directory, peer: PeerRecord) -> None:
+    if peer.id in directory.static_peers:
+        raise InvalidValue(
+            f"{peer.name} has a WireGuard key and no token.",
+            f"Take its access away with: exeunt admin peer remove {peer.name}",
+        )
 
 
 def _new_peer(peer: PeerRecord, token: str, site: str | None) -> NewPeer:
@@ -234,51 +243,6 @@ def _resource_row(directory: Directory, record: ResourceRecord) -> ResourceRow:
     )
     site = directory.sites[record.site_id].name
     return ResourceRow(record.id, record.name, record.address, site, clients, record.for_everyone)
-
-
-def _name(text: str) -> str:
-    try:
-        name = msgspec.convert(text, Name)
-    except msgspec.ValidationError:
-        raise InvalidValue("A name has 1 to 128 printable characters.") from None
-    if ":" in name or name != name.strip():
-        raise InvalidValue("A name has no colon, and no space at its ends.")
-    return name
-
-
-def _site(directory: Directory, name: str | None) -> SiteRecord:
-    found = [s for s in directory.sites.values() if name is None or name in (s.id, s.name)]
-    if not found:
-        what = "There is no site yet." if name is None else f"There is no site {name!r}."
-        raise NotFound(what, "Make one with: exeunt admin site add NAME")
-    if len(found) > 1:
-        raise InvalidValue("There are several sites.", "Name one with --site; see: exeunt admin site list")
-    return found[0]
-
-
-def _peer(directory: Directory, name: str, kind: PeerKind | None = None) -> PeerRecord:
-    found = [p for p in directory.peers.values() if name in (p.id, p.name) and kind in (None, p.kind)]
-    what = kind or "client or gateway"
-    if not found:
-        raise NotFound(f"There is no {what} {name!r}.", "See: exeunt admin client list")
-    if len(found) > 1:
-        ids = " and ".join(p.id for p in found)
-        raise InvalidValue(f"A client and a gateway are both named {name!r}.", f"Use an id: {ids}.")
-    return found[0]
-
-
-def _resource(directory: Directory, name: str) -> ResourceRecord:
-    for record in directory.resources.values():
-        if name in (record.id, record.name):
-            return record
-    raise NotFound(f"There is no resource {name!r}.", "See: exeunt admin resource list")
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    try:
-        return host_and_port(address)
-    except ValueError as error:
-        raise InvalidValue(f"{error}.") from None
 
 
 def rfc3339(unix_s: float) -> str:

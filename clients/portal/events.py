@@ -6,6 +6,7 @@ import msgspec
 
 from exeunt.actors.portal.messages import FromPortal, PeerKind
 from exeunt.actors.portal.reports import EndingReport
+from exeunt.actors.portal.static import Listener
 
 FactKind = Literal[
     "signed_in",
@@ -78,4 +79,11 @@ class EndReported(msgspec.Struct, frozen=True):
     report: EndingReport | None
 
 
-Fact = SessionFact | ConnectionMade | EndReported
+class ListenerKnown(msgspec.Struct, frozen=True):
+    """A gateway says where it listens for static peers; None: it doesn't."""
+
+    gateway_id: str
+    listener: Listener | None
+
+
+Fact = SessionFact | ConnectionMade | EndReported | ListenerKnown

@@ -19,6 +19,7 @@ from .events import (
     ConnectionMade,
     EndReported,
     Fact,
+    ListenerKnown,
     Output,
     SessionFact,
     TellEvidence,
@@ -225,6 +226,8 @@ class PortalIO:
                     self._store.endings.add(fact.connection, fact.client_id, fact.gateway_id, at)
                 case EndReported():
                     self._store.endings.report(fact.connection, fact.peer_id, fact.cause, fact.report, at)
+                case ListenerKnown():
+                    self._store.static_peers.set_listener(fact.gateway_id, fact.listener)
         except sqlite3.OperationalError as error:  # the record is worth less than the portal
             _log.warning("Something could not be recorded.", extra={"what": type(fact).__name__, "error": str(error)})
 

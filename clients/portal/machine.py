@@ -32,13 +32,14 @@ from exeunt.actors.portal.messages import (
     RequestAuthorization,
     ResourcesChanged,
     RestartIce,
+    StaticPeersChanged,
 )
 from exeunt.actors.portal.timing import PORTAL_JOIN_LIMIT_S, PORTAL_SILENCE_LIMIT_S
 
 from .authorizations import Authorizations
 from .counters import PortalCounters
 from .directory import Directory, Identity
-from .events import ClosedHow, Fact, Output
+from .events import ClosedHow, Fact, ListenerKnown, Output
 from .outputs import Outputs
 from .presence import ANSWERS_OF_CONNECTION, Presence, Session
 from .relays import REFRESH_AFTER_S, relays_for
@@ -147,6 +148,9 @@ class PortalMachine:
             resources = directory.resources_of(session.peer_id)
             if resources != before.resources_of(session.peer_id):
                 self._outputs.send(session.id, ResourcesChanged(resources=resources))
+            static_peers = directory.static_peers_of(session.peer_id)
+            if static_peers != before.static_peers_of(session.peer_id):
+                self._outputs.send(session.id, StaticPeersChanged(static_peers=static_peers))
             if directory.relays != before.relays:
                 self._send_relays(session, now)
 
@@ -241,8 +245,11 @@ class PortalMachine:
                 address_ipv6=peer.address_ipv6,
                 resources=self._directory.resources_of(peer.id),
                 relays=self._relays(session, now),
+                static_peers=self._directory.static_peers_of(peer.id),
             ),
         )
+        if peer.kind == "gateway":
+            self._outputs.note(ListenerKnown(peer.id, join.listener))
         self._outputs.tell("signed_in", peer.kind, peer.id, join.version)
         for connection in self._signalling.joined(session):
             self._authorizations.ask_again(connection, now)

@@ -91,3 +91,32 @@ class Revoked(msgspec.Struct, frozen=True):
     peer: str | None = None
     resource: str | None = None
     tokens: int = 0
+
+
+class StaticPeerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A client that speaks WireGuard and nothing else."""
+
+    id: str
+    name: str
+    public_key: str
+    address_ipv4: str
+    address_ipv6: str
+    gateways: tuple[str, ...]
+    """Those that let it in, in order of preference."""
+    resources: tuple[str, ...]
+    endpoint: str | None
+    """Where its gateways begin the handshake; null: they wait for it."""
+
+
+class NewStaticPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """A static peer, and what it has to be told. The configuration may hold secrets."""
+
+    peer: StaticPeerRow
+    endpoint: str | None
+    """Of the gateway; null: unknown."""
+    configuration: str | None
+    """For wg-quick(8); null where it was written into `file`."""
+    file: str | None = None
+
+    def __repr__(self) -> str:
+        return f"NewStaticPeer(peer={self.peer!r})"

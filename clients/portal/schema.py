@@ -94,6 +94,32 @@ STEPS: tuple[str, ...] = (
         version TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    -- A client without a token: it speaks WireGuard and nothing else. `only_named`: it may use what a policy names.
+    CREATE TABLE static_peer (
+        peer_id TEXT PRIMARY KEY REFERENCES peer(id) ON DELETE CASCADE,
+        public_key BLOB NOT NULL UNIQUE,
+        preshared_key BLOB,
+        endpoint TEXT NOT NULL,
+        persistent_keepalive_s INTEGER,
+        only_named INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE static_peer_gateway (
+        peer_id TEXT NOT NULL REFERENCES static_peer(peer_id) ON DELETE CASCADE,
+        gateway_id TEXT NOT NULL REFERENCES peer(id) ON DELETE CASCADE,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (peer_id, gateway_id)
+    ) STRICT;
+
+    -- Where gateways listen for them, as of their last join. Hosts are JSON.
+    CREATE TABLE listener (
+        gateway_id TEXT PRIMARY KEY REFERENCES peer(id) ON DELETE CASCADE,
+        public_key BLOB NOT NULL,
+        port INTEGER NOT NULL,
+        hosts TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

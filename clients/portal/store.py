@@ -21,10 +21,11 @@ from exeunt.actors.portal.messages import PeerKind, Transport
 
 from .addresses import tunnel_addresses
 from .bell import ring
-from .directory import Directory, Identity, PeerRecord, RelayRecord, ResourceRecord, SiteRecord
+from .directory import Directory, Identity, PeerRecord, RelayRecord, ResourceRecord, SiteRecord, StaticPeerRecord
 from .endings import EndingsTable
 from .errors import AlreadyExists, InvalidValue, NotFound
 from .schema import migrate
+from .static_table import StaticPeersTable
 from .tokens import StoredToken, issue, matches, token_id
 
 BUSY_LIMIT_S = 5.0
@@ -84,6 +85,7 @@ class Store:
             self._database.close()
             raise
         self.endings = EndingsTable(self._database)
+        self.static_peers = StaticPeersTable(self._database)
 
     def close(self) -> None:
         """Close the database, and ring if it was changed. Other methods then raise."""
@@ -117,6 +119,7 @@ class Store:
                 ),
                 tokens=dict(rows("SELECT id, peer_id FROM token WHERE revoked_at IS NULL")),
                 policies={(r, c): bool(a) for r, c, a in rows("SELECT resource_id, client_id, allowed FROM policy")},
+                static_peers=self.static_peers.all(),
             )
 
     def authenticate(self, token: str) -> Identity | None:
@@ -150,6 +153,17 @@ class Store:
         row = {"id": stored.id, "salt": stored.salt, "digest": stored.digest}
         self._insert("token", row | {"peer_id": peer.id, "created_at": now_unix}, "this token")
         return text
+
+    def add_static_peer(self, record: StaticPeerRecord, allowed_resource_ids: tuple[str, ...] = ()) -> None:
+        """Have a client be a static peer, and in the same moment what it may use."""
+        with self._transaction():
+            self.static_peers.add(record)
+            for resource_id in allowed_resource_ids:
+                self.set_policy(resource_id, record.peer_id, allowed=True)
+
+    def remove_peer(self, peer_id: str) -> None:
+        """Remove a peer, and all that is said of it."""
+        self._delete("peer", peer_id)
 
     def revoke_tokens(self, *, token: str | None = None, peer_id: str | None = None, now_unix: float) -> int:
         """Revoke one token by its id, or all of a peer. How many that were."""

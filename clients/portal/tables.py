@@ -14,6 +14,7 @@ from .rows import (
     RelayRow,
     ResourceRow,
     SiteRow,
+    StaticPeerRow,
     TokenRow,
 )
 
@@ -93,6 +94,23 @@ def tokens(listed: Sequence[TokenRow]) -> RenderableType:
     """Tokens, never their text."""
     cells = [[t.id, t.kind, t.peer, t.created_at, t.revoked_at or ""] for t in listed]
     return rows(["id", "kind", "of", "created", "revoked"], cells, empty="No tokens yet: exeunt admin client add NAME")
+
+
+def static_peers(listed: Sequence[StaticPeerRow]) -> RenderableType:
+    """Peers that speak WireGuard and nothing else."""
+    cells = [
+        [
+            one.name,
+            ", ".join(one.gateways),
+            one.address_ipv4,
+            ", ".join(one.resources) or "nothing",
+            one.endpoint or "",
+            one.id,
+        ]
+        for one in listed
+    ]
+    columns = ["name", "gateway", "IPv4", "may use", "endpoint", "id"]
+    return rows(columns, cells, empty="No such peers yet: exeunt admin peer add NAME --wireguard PUBLIC_KEY")
 
 
 def _audience(resource: ResourceRow) -> str:

@@ -47,6 +47,7 @@ from exeunt.actors.peer.messages import (
     SetNetworks,
     SetServers,
 )
+from exeunt.actors.peer.static_messages import StaticPeerConfig
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import (
     PortalClaim,
@@ -109,7 +110,9 @@ class PlayedPeer(Played):
 
     def __init__(self, stage: "Stage", spec: ChildSpec) -> None:
         super().__init__(stage)
-        self.config = msgspec.convert(spec.args, PeerConfig, builtin_types=(bytes,))
+        self.args = spec.args
+        kind = StaticPeerConfig if spec.start.endswith(":StaticPeer") else PeerConfig
+        self.config: Any = msgspec.convert(spec.args, kind, builtin_types=(bytes,))
         self.mute = self.late = False
         self.is_over = False
 
@@ -161,7 +164,7 @@ class PlayedPeer(Played):
         return Ending(
             connection=self.config.connection,
             peer=self.config.peer,
-            side=self.config.side,
+            side=self.args.get("side", "gateway"),
             cause=cause,
             initiated_by=by,
             evidence={},

@@ -45,7 +45,7 @@ from exeunt.actors.peer.messages import (
     SetNetworks,
 )
 from exeunt.actors.portal import messages as portal
-from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalReset, PortalSaid
+from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalLinkStarted, PortalReset, PortalSaid
 from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S, PORTAL_DOUBT_SPACING_S
 from exeunt.runtime import Refused
 
@@ -690,6 +690,13 @@ async def test_many_that_end_at_once_are_one_claim(stage: Stage) -> None:
     second.end(Cause.SHUTTING_DOWN)
     await stage.settle()
     assert [claim.connections for claim in stage.link.told(PortalClaim)[before:]] == [{}]
+
+
+async def test_a_portal_link_that_begins_anew_is_told_what_to_claim(stage: Stage) -> None:
+    await connected(stage, WEB, DB)
+    before = len(stage.link.told(PortalClaim))
+    await stage.tell(PortalLinkStarted())
+    assert [claim.connections for claim in stage.link.told(PortalClaim)[before:]] == [{"c-1": ("gw-1", ("r-1",))}]
 
 
 async def test_a_worker_that_dies_during_the_leave_is_recorded_once(stage: Stage) -> None:

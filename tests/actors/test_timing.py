@@ -37,7 +37,7 @@ def test_the_timers_as_they_are_do_not_contradict_each_other() -> None:
         ("LAST_DELIVERY_S", 0.4, "the stream outlasts its loop and a slow user"),
         ("APPLICATION_LEAVE_S", 2.7, "the supervisor outlasts the stream"),
         ("WORKER_LEAVE_S", 1.5, "a worker outlasts a peer"),
-        ("WORKER_LEAVE_S", 2.4, "a worker outlasts its event loop"),
+        ("WORKER_LEAVE_S", 2.55, "a worker outlasts its event loop"),
         ("LOST_AFTER_S", 25.0, "a cut network is named before the handshake gives up"),
         ("CONSENT_INTERVAL_S", 4.0, "consent is asked for long before the verdict"),
         ("LOST_AFTER_S", 15.5, None),

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from exeunt.actors.batch.contract import VNET_BYTES
 from exeunt.actors.device.frames import packets_of
 from exeunt.actors.device.packet import read_header
-from exeunt.actors.device.pump import Pump
+from exeunt.actors.device.pump import READ_FRAMES, READ_S, Pump
 from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.wireguard.testing import ipv4_packet
 
@@ -212,6 +213,61 @@ async def test_a_full_device_drops(bench: Bench) -> None:
     for _ in range(5_000):
         bench.deliver(sink, packet("10.0.0.1", US, bytes(1200)))
     assert bench.pump.counters["device_full"] > 0
+
+
+async def test_a_full_device_holds_the_loop_for_so_many_frames_at_most(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    sink = Sink()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    for _ in range(2 * READ_FRAMES):
+        bench.kernel.send(packet(US, "10.0.0.1"))
+    for _ in range(2):
+        bench.pump._readable()  # pyright: ignore[reportPrivateUsage]
+    assert sink.flushed == [READ_FRAMES, 2 * READ_FRAMES], "what was read is sent before others get their turn"
+
+
+async def test_and_for_so_long_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    class Slow(Sink):
+        def send_frame(self, frame: memoryview) -> bool:
+            clock[0] += READ_S * 0.4
+            return super().send_frame(frame)
+
+    sink = Slow()
+    bench.pump.attach(sink, ("10.0.0.0/8",))
+    for _ in range(7):
+        bench.kernel.send(packet(US, "10.0.0.1"))
+    bench.pump._readable()  # pyright: ignore[reportPrivateUsage]
+    assert len(sink.packets) == 3
+    bench.pump._readable()  # pyright: ignore[reportPrivateUsage]
+    assert sink.flushed == [3, 6]
+
+
+async def test_what_one_peer_put_off_is_sent_before_another_is_given_anything(bench: Bench) -> None:
+    """They share the buffer."""
+    one, other = Sink(), Sink()
+    bench.pump.attach(one, ("10.0.0.0/8",))
+    bench.pump.attach(other, ("11.0.0.0/8",))
+    await bench.send(packet(US, "10.0.0.1"), packet(US, "10.0.0.1"), packet(US, "11.0.0.1"), packet(US, "10.0.0.1"))
+    assert one.flushed == [2, 3]
+    assert other.flushed == [1]
+
+
+async def test_a_sink_that_fails_leaves_nothing_behind_for_the_next(bench: Bench) -> None:
+    class Failing(Sink):
+        def send_frame(self, frame: memoryview) -> bool:
+            raise RuntimeError("no")
+
+    failing = Failing()
+    bench.pump.attach(failing, ("10.0.0.0/8",))
+    bench.kernel.send(packet(US, "10.0.0.1"))
+    with pytest.raises(RuntimeError):
+        bench.pump._readable()  # pyright: ignore[reportPrivateUsage]
+    assert failing.flushed == [0]
 
 
 @pytest.mark.slow

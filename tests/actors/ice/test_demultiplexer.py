@@ -167,3 +167,26 @@ def test_one_datagram_is_offered_to_few_and_one_agent_knows_few_addresses(table:
     for agent in many:
         table.remove_agent(agent)
     assert table.agents_at(HERE) == table.agents_at(("192.0.2.3", 9_999)) == ()
+
+
+def test_who_listens_hears_initiations_from_where_nobody_is_proven(table: Demultiplexer) -> None:
+    listener, proven, expecting = agents(table, 3)
+    table.listen(listener)
+    table.know(THERE, proven, proven=True)
+    table.know(HERE, expecting, proven=False)
+    assert table.agents_for(INITIATION, ("192.0.2.3", 3)) == (listener,)
+    assert table.agents_for(INITIATION, HERE) == (listener, expecting), "whoever tells candidates keeps nobody out"
+    assert table.agents_for(INITIATION, THERE) == (proven,)
+    assert table.agents_for(to_index(4, 5), ("192.0.2.3", 3)) == ()
+    table.remove_agent(listener)
+    assert table.agents_for(INITIATION, ("192.0.2.3", 3)) == ()
+
+
+def test_a_listener_is_not_crowded_out(table: Demultiplexer) -> None:
+    listener, *others = agents(table, MAX_OFFERS + 5)
+    table.listen(listener)
+    for one in others:
+        table.know(HERE, one, proven=False)
+    offered = table.agents_for(INITIATION, HERE)
+    assert len(offered) == MAX_OFFERS
+    assert offered[0] is listener

@@ -6,6 +6,7 @@ import resource
 import socket
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -129,10 +130,10 @@ def test_icmp_hints_and_does_no_harm(what: Callable[[], Any], loop_factory: Call
 async def test_without_ipv6_there_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     real = shared._open  # pyright: ignore[reportPrivateUsage]
 
-    def only_ipv4(name: str, family: socket.AddressFamily) -> socket.socket:
+    def only_ipv4(name: str, family: socket.AddressFamily, port: int, counters: Counter[str]) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "no IPv6 here")
-        return real(name, family)
+        return real(name, family, port, counters)
 
     monkeypatch.setattr(shared, "_open", only_ipv4)
     sockets, listener = Sockets(), Listener()
@@ -142,6 +143,31 @@ async def test_without_ipv6_there_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(OSError, match="family"):
         sockets.base("::1", listener)
     sockets.release(listener)
+
+
+async def test_sockets_have_the_port_that_is_wanted_each_time_that_they_are_opened() -> None:
+    with bound("127.0.0.1") as probe:
+        port = probe.getsockname()[1]
+    sockets, listener = Sockets(port=port), Listener()
+    for _ in range(2):
+        sockets.acquire(listener)
+        assert sockets.has_its_port
+        assert sockets.base("127.0.0.1", listener).address[1] == port
+        sockets.release(listener)
+
+
+async def test_a_port_that_somebody_else_has_costs_nobody_else_anything() -> None:
+    with bound("0.0.0.0") as there:
+        port = there.getsockname()[1]
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as there6:
+            there6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            there6.bind(("::", port))
+            sockets, listener = Sockets(port=port), Listener()
+            sockets.acquire(listener)
+            assert not sockets.has_its_port
+            assert sockets.base("127.0.0.1", listener).address[1] not in (0, port)
+            assert sockets.counters["udp4_port_taken"] == sockets.counters["udp6_port_taken"] == 1
+            sockets.release(listener)
 
 
 async def test_other_sockets_can_take_over() -> None:

@@ -13,9 +13,10 @@ from tests.actors.notes import Notes
 from exeunt.actors.messages import MESSAGES
 from exeunt.actors.portal import actor
 from exeunt.actors.portal.actor import PortalLink
-from exeunt.actors.portal.actor_messages import PortalClaim, PortalSay
+from exeunt.actors.portal.actor_messages import PortalClaim, PortalLinkStarted, PortalSay
 from exeunt.actors.portal.events import LinkState
 from exeunt.actors.portal.messages import ConnectionEnded, FromPeer, LiveConnection
+from exeunt.runtime import Actor, receive
 from exeunt.runtime.codec import Codec
 from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
@@ -51,6 +52,16 @@ class PlayedLink:
 
     async def close(self) -> None:
         self.done.append("close")
+
+
+class Owner(Actor):
+    """Counts the links that begin."""
+
+    begun = 0
+
+    @receive(PortalLinkStarted)
+    def on_started(self, _message: PortalLinkStarted) -> None:
+        self.begun += 1
 
 
 links: list[PlayedLink] = []
@@ -110,3 +121,19 @@ async def test_one_to_which_nothing_was_left_begins_anew(node: Node, tmp_path: P
     node.deposits.bequeath("portal-link", b"\xc1")
     await begin(node, tmp_path)
     assert links[0].done == ["start"]
+
+
+async def test_its_owner_is_told_of_one_that_knows_no_connection_and_of_no_other(node: Node, tmp_path: Path) -> None:
+    owner = Owner()
+    node.start(owner, "event-loop")
+    link = await begin(node, tmp_path)
+    await hand_over(node, link)
+    assert owner.begun == 1
+    link = await begin(node, tmp_path)  # it inherits
+    link.ref.stop("normal")
+    await link.until_ended()
+    assert owner.begun == 1
+    await begin(node, tmp_path)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert owner.begun == 2

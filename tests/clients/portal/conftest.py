@@ -19,6 +19,7 @@ from exeunt.actors.portal.messages import (
     LiveConnection,
     RequestAuthorization,
 )
+from exeunt.actors.portal.static import Listener
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.events import (
     ClosedHow,
@@ -26,6 +27,7 @@ from exeunt.clients.portal.events import (
     ConnectionMade,
     EndReported,
     Fact,
+    ListenerKnown,
     SessionFact,
     TellEvidence,
     Transmit,
@@ -65,7 +67,13 @@ class Peer:
         self.rig.machine.handle_frame(self.session, frame, self.rig.now)
         self.rig.drain()
 
-    def join(self, *connections: LiveConnection, version: str = "0.1.0", complete: bool = True) -> Joined:
+    def join(
+        self,
+        *connections: LiveConnection,
+        version: str = "0.1.0",
+        complete: bool = True,
+        listener: Listener | None = None,
+    ) -> Joined:
         self.open()
         self.say(
             Join(
@@ -75,6 +83,7 @@ class Peer:
                 version=version,
                 connections=connections,
                 complete=complete,
+                listener=listener,
             )
         )
         return self.take(Joined)
@@ -168,6 +177,8 @@ class Rig:
                 self.store.endings.add(fact.connection, fact.client_id, fact.gateway_id, at)
             case EndReported():
                 self.store.endings.report(fact.connection, fact.peer_id, fact.cause, fact.report, at)
+            case ListenerKnown():
+                self.store.static_peers.set_listener(fact.gateway_id, fact.listener)
 
     def unix(self) -> float:
         return UNIX + self.now - 100.0

@@ -113,7 +113,7 @@ def test_a_person_sees_tables_and_whole_tokens(home: Path, capsys: pytest.Captur
     made = capsys.readouterr().out
     (token,) = [line for line in made.splitlines() if line.startswith("client.")]
     assert len(token) == len("client.") + 12 + 1 + 43
-    for kind in ("site", "gateway", "client", "resource", "relay", "policy", "token"):
+    for kind in ("site", "gateway", "client", "resource", "relay", "policy", "token", "peer"):
         assert app.run(["admin", kind, "list"]) == 0
     assert app.run(["admin", "sessions", "--events"]) == 0
     listed = capsys.readouterr().out
