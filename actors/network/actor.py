@@ -112,15 +112,10 @@ class Network(BlockingActor):
     def on_steer(self, message: Steer) -> RoutesSet:
         """Move these networks from wherever they lead to that device; one that is refused does not cost the others."""
         refused: dict[str, str] = {}
-        for network in message.networks:
-            with _noting(refused, network):
-                for device in [one for one, networks in self._routes.items() if network in networks]:
-                    if device != message.device:
-                        self._host.remove_route(network, device)
-                        self._routes[device].discard(network)
-                if message.device:
-                    self._host.add_route(network, message.device)
-                    self._routes.setdefault(message.device, set()).add(network)
+        with self._host.at_once():
+            for network in message.networks:
+                with _noting(refused, network):
+                    self._lead(network, message.device)
         return RoutesSet(refused)
 
     @receive(EnableForwarding)
@@ -143,6 +138,14 @@ class Network(BlockingActor):
         with _refusing():
             self._host.revoke(message.client_address, message.network)
         return NetworkDone()
+
+    def _lead(self, network: str, to: str) -> None:
+        for device in [one for one, networks in self._routes.items() if network in networks and one != to]:
+            self._host.remove_route(network, device)
+            self._routes[device].discard(network)
+        if to:
+            self._host.add_route(network, to)
+            self._routes.setdefault(to, set()).add(network)
 
     def _on_loop(self, work: Callable[[], T]) -> T:
         """Have the loop do something that only it may, and wait for it."""

@@ -13,7 +13,7 @@ Blocking, and for one thread that runs no asyncio loop (`links` says why). Needs
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
@@ -53,6 +53,7 @@ class HostNetwork:
         self._routes: set[tuple[str, str]] = set()
         self._sysctls = Sysctls()
         self._firewall: Firewall | None = None
+        self._shared: Links | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +160,7 @@ class HostNetwork:
         route = checked_network(network), device
         if route in self._routes:
             return
-        with Links() as links:
+        with self._links() as links:
             links.add_route(*route)
         self._routes.add(route)
 
@@ -173,9 +174,19 @@ class HostNetwork:
         route = checked_network(network), device
         if route not in self._routes:
             return
-        with Links() as links:
+        with self._links() as links:
             links.remove_route(*route)
         self._routes.discard(route)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Generator[None]:
+        """Have routes added and removed meanwhile with one socket: opening one costs more than a route."""
+        with Links() as links:
+            self._shared = links
+            try:
+                yield
+            finally:
+                self._shared = None
 
     def enable_forwarding(self, devices: Sequence[str], *, sources: Sequence[str], masquerade: bool) -> None:
         """Become a router between the devices and the host's other networks, behind a firewall that is closed.
@@ -255,6 +266,9 @@ class HostNetwork:
             step()
         except Exception as error:  # noqa: BLE001  (leaving goes on, whatever resists)
             _log.warning("Could not put the host's network back", extra={"step": what, "error": str(error)})
+
+    def _links(self) -> contextlib.AbstractContextManager[Links]:
+        return Links() if self._shared is None else contextlib.nullcontext(self._shared)
 
     def _require(self, device: str) -> None:
         if device not in self._devices:

@@ -44,8 +44,8 @@ def run(
         masquerade: Give clients' packets this host's address, so that resources know the way back.
         workers: Processes that clients are spread over. By default one for each core but one, and four at most.
         listen: UDP port for peers that speak plain WireGuard, 51820 for example, or HOST:PORT, where HOST is by what
-            they reach this gateway. Connections of the first worker's clients use the same port. By default there are no
-            such peers.
+            they reach this gateway. Connections of the first worker use the same port. By default there are no such
+            peers.
         options: What every command takes.
     """
     paths = current()
