@@ -36,7 +36,7 @@ from .messages import (
     SessionDescription,
     StopSession,
 )
-from .network.messages import OpenDevice
+from .network.messages import NOBODY_THERE, OpenDevice
 from .peer.messages import AddCandidates, Hint, Moved, Ping, Pong, PortalDoubted, RestartPath, SetNetworks, SetServers
 from .peer_spec import relay_servers
 from .portal import messages as portal
@@ -203,7 +203,8 @@ class EventLoop(Connections):
         if self.session != "connected" or self.joined is None:
             return
         try:
-            await self.set_up_device(self.joined, message.worker)
+            if not await self.set_up_device(self.joined, message.worker):
+                return
         except ExeuntError as error:
             await self.on_device_lost(DeviceLost(str(error)))
             return
@@ -332,15 +333,22 @@ class EventLoop(Connections):
         for worker in self.config.peer_workers:
             await self.set_up_device(joined, worker)
 
-    async def set_up_device(self, joined: portal.Joined, worker: str) -> None:
-        """The same for one worker. Each has all our tunnel addresses: whichever way something leaves this host, it
-        leaves with one of them.
+    async def set_up_device(self, joined: portal.Joined, worker: str) -> bool:
+        """The same for one worker; False when it is not there: its next device actor will report. Each has all our
+        tunnel addresses: whichever way something leaves this host, it leaves with one of them.
         """
         config = self.config
         self.device_of(worker).tell(SetOwner(str(self.ref)))
         if config.manages_device:
             addresses, path = tunnel_addresses(joined), config.hand_over_of(worker)
-            await self.network.ask(OpenDevice(config.device_of(worker), addresses, config.mtu, path))
+            try:
+                await self.network.ask(OpenDevice(config.device_of(worker), addresses, config.mtu, path))
+            except Refused as refused:
+                if refused.code != NOBODY_THERE:
+                    raise
+                logger.warning("A worker is gone again", extra={"event": "worker_not_there", "worker": worker})
+                return False
+        return True
 
     def _set_resources(self, resources: tuple[portal.Resource, ...]) -> None:
         self.resources = readable_resources(resources)

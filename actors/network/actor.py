@@ -24,6 +24,7 @@ from ..succession import hands_over, inherit, leave
 from .errors import NetworkError
 from .host import HostLegacy, HostNetwork
 from .messages import (
+    NOBODY_THERE,
     AllowAccess,
     DeviceOpened,
     EnableForwarding,
@@ -90,7 +91,10 @@ class Network(BlockingActor):
                 self._open[message.name] = self._host.open_device(
                     message.name, message.addresses, message.mtu, offloads=os.environ.get(OFFLOADS_VARIABLE) != "0"
                 )
+        try:
             hand_over(Path(message.hand_over), self._open[message.name])
+        except OSError as error:
+            raise Refused(NOBODY_THERE, f"nobody takes the device {message.name}: {error}") from error
         return DeviceOpened(message.name)
 
     @receive(SetRoutes)

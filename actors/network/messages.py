@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from exeunt.runtime import Message
+
+NOBODY_THERE: Final = "nobody_there"
+"""Why a device was not handed over: its worker has died, or just begins. It is open."""
 
 
 class OpenDevice(Message, frozen=True):
     """Open the TUN device with these addresses (CIDR) and hand its descriptor over at that socket. Answered by
     `DeviceOpened`.
 
-    When it is open already: set its addresses, and hand it over again.
+    When it is open already: set its addresses, and hand it over again. Refused as `NOBODY_THERE` when all is well but
+    that nobody listens at the socket.
     """
 
     name: str

@@ -184,6 +184,7 @@ class PlayedNetwork(Played):
         super().__init__(stage)
         self.firewall: set[tuple[str, str]] = set()
         self.refuses: Callable[[Message], bool] = lambda _message: False
+        self.refusal = Refused("FirewallRefused", "the kernel refused")
         self.refused_routes: dict[str, str] = {}
 
     @receive(OpenDevice)
@@ -208,7 +209,7 @@ class PlayedNetwork(Played):
     def _take(self, message: Message) -> None:
         self.note(message)
         if self.refuses(message):
-            raise Refused("FirewallRefused", "the kernel refused")
+            raise self.refusal
 
 
 class PlayedDevice(Played):

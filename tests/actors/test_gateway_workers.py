@@ -13,9 +13,10 @@ from tests.actors.test_control_succession import succeed
 from exeunt.actors.device.messages import SetOwner
 from exeunt.actors.endings import Cause
 from exeunt.actors.gateway_loop import CLIENT_NETWORKS, GatewayLoop
-from exeunt.actors.messages import DescribeSession, StopSession
-from exeunt.actors.network.messages import EnableForwarding, OpenDevice, SetRoutes, Steer
+from exeunt.actors.messages import DescribeSession, Disconnected, StopSession
+from exeunt.actors.network.messages import NOBODY_THERE, EnableForwarding, OpenDevice, SetRoutes, Steer
 from exeunt.actors.peer.messages import SetNetworks
+from exeunt.runtime import Refused
 from exeunt.runtime.messages import StartChild
 
 WEB = resource(1, "10.0.0.0/24")
@@ -127,6 +128,30 @@ async def test_a_worker_that_is_back_gets_its_own_device_and_clients_again(stage
     await stage.settle()
     await come(stage, 4)
     assert workers_of(stage)[-1] == "peers-2"
+
+
+async def test_a_worker_that_dies_again_before_it_has_its_device_is_waited_for(
+    stage: Stage, gateway: GatewayLoop
+) -> None:
+    await come(stage, 2)
+    stage.network.refuses = lambda message: isinstance(message, OpenDevice)
+    stage.network.refusal = Refused(NOBODY_THERE, "connection refused")
+    stage.second_device.restart()
+    await stage.settle()
+    assert gateway.session == "connected"
+    assert stage.stream.events(Disconnected) == []
+    stage.network.refuses = lambda _message: False
+    before = len(stage.network.told(OpenDevice))
+    stage.second_device.restart()
+    await stage.settle()
+    assert [one.name for one in stage.network.told(OpenDevice)[before:]] == ["exeunt0-2"]
+
+
+async def test_a_device_that_cannot_be_had_ends_the_session(stage: Stage, gateway: GatewayLoop) -> None:
+    stage.network.refuses = lambda message: isinstance(message, OpenDevice)
+    stage.second_device.restart()
+    await stage.settle()
+    assert stage.stream.events(Disconnected)
 
 
 async def test_a_route_that_is_refused_is_a_problem_that_is_told(stage: Stage, gateway: GatewayLoop) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from tests.actors.network.test_host import (
@@ -25,9 +26,10 @@ from tests.actors.network.test_host import (
 from exeunt.actors.network import leftovers
 from exeunt.actors.network.actor import Network
 from exeunt.actors.network.links import Links
-from exeunt.actors.network.messages import EnableForwarding, SetRoutes, Steer
+from exeunt.actors.network.messages import NOBODY_THERE, EnableForwarding, OpenDevice, SetRoutes, Steer
 from exeunt.actors.network.sysctl import read_sysctl
 from exeunt.clients.lab import Namespace, connect
+from exeunt.runtime import Refused
 
 pytestmark = [
     pytest.mark.root,
@@ -129,6 +131,21 @@ def test_a_connection_follows_its_client_to_another_device(spread: Spread) -> No
         spread.resource.sendto(name.encode(), sender)
         assert spread.gives(device)[28:] == name.encode()
     assert "route 100.96.0.5/32" not in spread.namespace.run(leftovers)
+
+
+def test_a_device_that_nobody_takes_is_open_and_is_taken_later(inside: Namespace, tmp_path: Path) -> None:
+    actor = Network("gateway")
+    ask = OpenDevice(DEVICE, ("100.96.0.1/32",), 1280, str(tmp_path / "peers-2.device"))
+    with pytest.raises(Refused) as caught:
+        inside.run(lambda: actor.on_open_device(ask))
+    assert caught.value.code == NOBODY_THERE
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taker:
+        taker.bind(ask.hand_over)
+        assert inside.run(lambda: actor.on_open_device(ask)).name == DEVICE
+        _, descriptors, _, _ = socket.recv_fds(taker, 64, 1)
+    os.close(descriptors[0])
+    inside.run(actor._host.close)
+    assert inside.run(leftovers) == []
 
 
 def test_a_route_of_the_hosts_own_is_not_taken_over_by_steering(spread: Spread) -> None:
