@@ -93,7 +93,7 @@ class ClientLoop(EventLoop):
 
     async def joined_first(self, joined: portal.Joined) -> None:
         """Open the device with our addresses."""
-        await self.set_up_device(joined)
+        await self.set_up_devices(joined)
 
     async def resources_changed(self) -> None:
         """Route what we may reach, close what we may not any more, tell the user."""

@@ -24,6 +24,7 @@ from .loop_config import LoopConfig, PeerRecord
 from .messages import ClaimDue, ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
 from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, RelayServer
 from .peer_spec import peer_spec
+from .placement import Placement
 from .portal import EndingReport
 from .portal import messages as portal
 from .portal.actor_messages import PortalClaim, PortalLinkStarted, PortalSay
@@ -32,6 +33,7 @@ from .timing import PEER_CLOSE_S, TAKE_OVER_S
 logger = logging.getLogger(__name__)
 
 _ENDED_KEPT = 256  # connection ids that must not come back to life
+_WORKER_LOST = frozenset({HAND_OVER, "worker_died"})  # why an actor is gone, with all others of its worker
 
 
 class Connections(Actor):
@@ -44,7 +46,7 @@ class Connections(Actor):
         self.relays: tuple[RelayServer, ...] = ()
         self.peers: dict[str, PeerRecord] = {}
         self._ended: deque[str] = deque(maxlen=_ENDED_KEPT)
-        self._next_worker = 0
+        self.placement = Placement(self.config.peer_workers)
         self._claiming = False
         self._book = EndingBook(Path(self.config.endings_file))
 
@@ -58,7 +60,7 @@ class Connections(Actor):
 
     def know(self, left: LoopLegacy) -> None:
         """Know all connections that the predecessor knew, and watch them in its place."""
-        self.joined, self.relays, self._next_worker = left.joined, left.relays, left.next_worker
+        self.joined, self.relays = left.joined, left.relays
         self._ended.extend(left.ended)
         for record in left.peers:
             self.peers[record.connection] = record
@@ -75,7 +77,6 @@ class Connections(Actor):
             "relays": self.relays,
             "peers": tuple(self.peers.values()),
             "ended": tuple(self._ended),
-            "next_worker": self._next_worker,
         }
 
     # --- what they tell ---
@@ -114,6 +115,8 @@ class Connections(Actor):
         record = next((one for one in self.peers.values() if one.address == message.address), None)
         if record is None:
             return
+        if message.reason in _WORKER_LOST:
+            self.placement.lost(record.worker, time.monotonic())
         if message.reason == HAND_OVER:
             record.handed_over = True
             self.after(TAKE_OVER_S, TakeOverOverdue(record.connection))
@@ -196,9 +199,8 @@ class Connections(Actor):
         self.node.ref(started.address).watch()
 
     def new_record(self, connection: str, *, peer: str, peer_id: str) -> PeerRecord:
-        """Make the record of a connection, its worker chosen in turn."""
-        worker = self.config.peer_workers[self._next_worker % len(self.config.peer_workers)]
-        self._next_worker += 1
+        """Make the record of a connection, in the worker that has the fewest."""
+        worker = self.placement.choose((record.worker for record in self.living()), time.monotonic())
         address = self.address_of(connection, worker)
         return PeerRecord(connection=connection, peer=peer, peer_id=peer_id, worker=worker, address=address)
 

@@ -36,7 +36,7 @@ from .messages import (
     SessionDescription,
     StopSession,
 )
-from .network.messages import OpenDevice
+from .network.messages import NOBODY_THERE, OpenDevice
 from .peer.messages import AddCandidates, Hint, Moved, Ping, Pong, PortalDoubted, RestartPath, SetNetworks, SetServers
 from .peer_spec import relay_servers
 from .portal import messages as portal
@@ -199,10 +199,12 @@ class EventLoop(Connections):
     @receive(DeviceReady)
     async def on_device_ready(self, message: DeviceReady) -> None:
         """A device actor was restarted, with its worker or alone: give it what its predecessor had."""
+        self.placement.back(message.worker)
         if self.session != "connected" or self.joined is None:
             return
         try:
-            await self.set_up_device(self.joined)
+            if not await self.set_up_device(self.joined, message.worker):
+                return
         except ExeuntError as error:
             await self.on_device_lost(DeviceLost(str(error)))
             return
@@ -324,16 +326,29 @@ class EventLoop(Connections):
 
     def device_of(self, worker: str) -> Ref:
         """The device actor of a peers worker."""
-        return self.node.ref(f"{self.ref.address.node}/{worker}/device")
+        return self.node.ref(f"{self.ref.address.node}/{worker}/{self.config.device_actor_of(worker)}")
 
-    async def set_up_device(self, joined: portal.Joined) -> None:
-        """Have the TUN device opened, addressed and handed to the pump. Raises Refused, or Unavailable."""
+    async def set_up_devices(self, joined: portal.Joined) -> None:
+        """Have each worker's TUN device opened, addressed and handed to its pump. Raises Refused, or Unavailable."""
+        for worker in self.config.peer_workers:
+            await self.set_up_device(joined, worker)
+
+    async def set_up_device(self, joined: portal.Joined, worker: str) -> bool:
+        """The same for one worker; False when it is not there: its next device actor will report. Each has all our
+        tunnel addresses: whichever way something leaves this host, it leaves with one of them.
+        """
         config = self.config
-        for worker in config.peer_workers:
-            self.device_of(worker).tell(SetOwner(str(self.ref)))
+        self.device_of(worker).tell(SetOwner(str(self.ref)))
         if config.manages_device:
-            addresses = tunnel_addresses(joined)
-            await self.network.ask(OpenDevice(config.device, addresses, config.mtu, config.hand_over))
+            addresses, path = tunnel_addresses(joined), config.hand_over_of(worker)
+            try:
+                await self.network.ask(OpenDevice(config.device_of(worker), addresses, config.mtu, path))
+            except Refused as refused:
+                if refused.code != NOBODY_THERE:
+                    raise
+                logger.warning("A worker is gone again", extra={"event": "worker_not_there", "worker": worker})
+                return False
+        return True
 
     def _set_resources(self, resources: tuple[portal.Resource, ...]) -> None:
         self.resources = readable_resources(resources)

@@ -16,9 +16,10 @@ from .inner_networks import Grant, canonical, client_addresses, grants, host_net
 from .legacy import GatewayLegacy, Granted, LoopLegacy
 from .loop_config import PeerRecord
 from .messages import ResourcesUpdated, StaticPeersDue
-from .network.messages import AllowAccess, EnableForwarding, RevokeAccessTo, SetRoutes
+from .network.messages import AllowAccess, EnableForwarding, RevokeAccessTo, RoutesSet, SetRoutes, Steer
 from .portal import messages as portal
 from .static_peers import StaticPeers
+from .steering import Steering
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class GatewayLoop(EventLoop):
         """What the firewall lets through, and for whose sake. The firewall has each grant once, however many
         connections and resources it is for: it is closed behind the last of them.
         """
+        self._steering = Steering(self.config)
         self._static_peers = StaticPeers(self, allow=self._open_firewall, take_away=self._take_away)
 
     def legacy(self) -> GatewayLegacy:
@@ -46,15 +48,16 @@ class GatewayLoop(EventLoop):
         return GatewayLegacy(**self.common_legacy(), expiries=self._expiries.known(), granted=granted)
 
     def remember(self, left: LoopLegacy) -> None:
-        """The firewall stands as it is; know why."""
+        """The firewall and the routes stand as they are; know why."""
         assert isinstance(left, GatewayLegacy)
         self._expiries.restore(left.expiries)
         self._grants = {(one.connection, one.resource_id): frozenset(one.grants) for one in left.granted}
+        self._steering.restore(left.peers)
 
     async def joined_first(self, joined: portal.Joined) -> None:
-        """Open the device, become a router that lets nobody through yet."""
-        await self.set_up_device(joined)
-        await self.network.ask(EnableForwarding(self.config.device, CLIENT_NETWORKS, self.config.masquerade))
+        """Open the devices, become a router that lets nobody through yet."""
+        await self.set_up_devices(joined)
+        await self.network.ask(EnableForwarding(self.config.devices, CLIENT_NETWORKS, self.config.masquerade))
         await self._route_clients()
 
     async def resources_changed(self) -> None:
@@ -88,11 +91,12 @@ class GatewayLoop(EventLoop):
             await self._take_away((message.connection, message.resource_id), Cause.ACCESS_EXPIRED)
 
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
-        """Close the firewall behind a client."""
+        """Close the firewall behind a client, and lead nothing to where it was."""
         self._expiries.forget_connection(record.connection)
         freed = [self._grants.pop(key) for key in list(self._grants) if key[0] == record.connection]
         if self.session != "leaving":  # else the firewall goes as a whole
             await self._close_firewall(frozenset[Grant]().union(*freed))
+            await self._steer(self._steering.end(record))
             if record.static:
                 self._static_peers.ended(record)
 
@@ -133,6 +137,7 @@ class GatewayLoop(EventLoop):
                 self.end_peer(record, Cause.REPLACED, Initiator.PEER, {"replaced_by": by.connection})
 
     async def _start(self, record: PeerRecord, message: portal.Authorize) -> bool:
+        await self._steer(self._steering.begin(record))
         return await self.start_peer(
             record,
             peer_public_key=message.client.public_key,
@@ -191,5 +196,19 @@ class GatewayLoop(EventLoop):
         return True
 
     async def _route_clients(self) -> None:
-        """Lead the clients' networks into the device."""
+        """Lead the clients' networks into the first device: what no connection carries is dropped there."""
         await self.network.ask(SetRoutes(self.config.device, CLIENT_NETWORKS))
+
+    async def _steer(self, change: Steer | None) -> None:
+        if change is None:
+            return
+        try:
+            answer: RoutesSet = await self.network.ask(change)
+            refused = "; ".join(f"{network}: {why}" for network, why in answer.refused.items())
+        except ExeuntError as error:
+            refused = str(error)
+        if refused:
+            self.problems["routes"] = f"A client could not be led to its worker: {refused}."
+            logger.warning("Routes were refused", extra={"event": "routes_refused", "error": refused})
+        else:
+            self.problems.pop("routes", None)

@@ -39,7 +39,6 @@ class LoopLegacy(msgspec.Struct, kw_only=True):
     peers: tuple[PeerRecord, ...]
     ended: tuple[str, ...]
     """Connections that must not come back to life."""
-    next_worker: int
     problems: dict[str, str]
     expiries: tuple[Expiry, ...] = ()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
 from exeunt.runtime import ChildSpec
 
 from .peer.messages import Close
+from .peer_workers import device_actor, device_name, hand_over_path
 
 
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,9 +21,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`client` or `gateway`."""
     private_key: bytes
     device: str
+    """The first worker's TUN device; the others' are named after it."""
     mtu: int
-    hand_over: str
-    """Where the device actor takes the TUN descriptor."""
+    ipc: str
+    """The directory in which the device actors take their TUN descriptors."""
     endings_file: str
     peer_workers: tuple[str, ...]
     lost_after_s: float
@@ -35,6 +38,23 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Its private key for them, which stays when it is restarted."""
     manages_device: bool = True
     """False for an embedded client: the app opens the device and gives it by `set_tun`."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The TUN devices, in the order of the workers."""
+        return tuple(device_name(self.device, index) for index in range(len(self.peer_workers)))
+
+    def device_of(self, worker: str) -> str:
+        """Return a peers worker's TUN device. Raises ValueError when there is no such worker."""
+        return device_name(self.device, self.peer_workers.index(worker))
+
+    def device_actor_of(self, worker: str) -> str:
+        """Return the name of its device actor. Raises ValueError when there is no such worker."""
+        return device_actor(self.peer_workers.index(worker))
+
+    def hand_over_of(self, worker: str) -> str:
+        """Return where that one takes the descriptor."""
+        return hand_over_path(Path(self.ipc), worker)
 
 
 @dataclass(slots=True)

@@ -43,12 +43,13 @@ from .messages import (
     Taken,
 )
 from .peer.messages import Pong
+from .peer_workers import PEER_WORKERS_MAX, hand_over_path, peer_workers
 from .portal.actor_messages import PortalAskEvidence, PortalEvidence
 from .portal.messages import Evidence
 from .portal.static import Listener
 from .portal.url import websocket_url
 from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
-from .tree import PortalConfig, children, hand_over_path, peer_workers, workers
+from .tree import PortalConfig, children, workers
 
 _MESSAGES = ("exeunt.actors.messages:MESSAGES",)
 _PRELOAD = (
@@ -93,9 +94,13 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
     directories: Directories
     endings_file: Path
     device: str = "exeunt0"
+    """The TUN device's name; with several workers the first one's."""
     mtu: int = 1280
     """IPv6's minimum: it fits every path that carries IPv6, TURN over it included."""
     peer_workers: int = 1
+    """Processes that a gateway spreads its clients over, each with a TUN device. A client has one: its resources lead
+    into one device, and packets wait there for whatever connection they will need.
+    """
     lost_after_s: float = LOST_AFTER_S
     idle_after_s: float | None = None
     """A connection without traffic for so long is ended as `idle`; the next packet makes another. None: never."""
@@ -180,8 +185,11 @@ class Session:
         cls, config: SessionConfig, *, engine: Engine | Kind = "processes"
     ) -> tuple[Session, EventStream]:
         """Start a session's workers and actors; it signs in by itself. `engine` says where workers run: each a
-        process, or all of them here (`inline`). Raises ExeuntError or RuntimeError when they can't start.
+        process, or all of them here (`inline`). Raises ExeuntError or RuntimeError when they can't start, and
+        ValueError for so many peers workers as there can't be.
         """
+        if not 1 <= config.peer_workers <= (1 if config.side == "client" else PEER_WORKERS_MAX):
+            raise ValueError(f"a {config.side} cannot have {config.peer_workers} workers for its peers")
         key = X25519PrivateKey.generate()  # lives as long as the session, in memory only
         names = peer_workers(config.peer_workers)
         loop = LoopConfig(
@@ -190,7 +198,7 @@ class Session:
             private_key=key.private_bytes_raw(),
             device=config.device,
             mtu=config.mtu,
-            hand_over=hand_over_path(config.directories.ipc, names[0]),
+            ipc=str(config.directories.ipc),
             endings_file=str(config.endings_file),
             peer_workers=names,
             lost_after_s=config.lost_after_s,
@@ -212,7 +220,7 @@ class Session:
         supervisor = Supervisor(
             config.instance,
             workers=workers(names),
-            children=children(config.instance, loop=loop, portal=portal, ipc=config.directories.ipc),
+            children=children(config.instance, loop=loop, portal=portal),
             directories=config.directories,
             messages=_MESSAGES,
             preload=_PRELOAD,

@@ -2,7 +2,7 @@
 
     supervisor
     ├── network    network                                    the only worker that keeps its privileges
-    ├── peers-1…N  device · peer-<connection> (as they come)  no privileges
+    ├── peers-1…N  device · peer-<connection> (as they come)  no privileges; device-2 in the second, and so on
     └── control    event-loop · event-stream · session · portal-link · watcher
 
 The event loop and the event stream are temporary: a session that lost its mind ends, and says so, rather than to
@@ -13,7 +13,6 @@ All of these hand over when their worker is restarted on request: their successo
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,16 +37,6 @@ class PortalConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Of a gateway that static peers can find."""
 
 
-def peer_workers(count: int) -> tuple[str, ...]:
-    """Name the workers that host peer connections."""
-    return tuple(f"peers-{number}" for number in range(1, count + 1))
-
-
-def hand_over_path(ipc: Path, worker: str) -> str:
-    """Return where a worker's device actor takes the TUN descriptor."""
-    return str(ipc / f"{worker}.device")
-
-
 def workers(peers: tuple[str, ...]) -> list[WorkerSpec]:
     """Return the processes, in order of start."""
     leave_ms = int(WORKER_LEAVE_S * 1000)
@@ -58,7 +47,7 @@ def workers(peers: tuple[str, ...]) -> list[WorkerSpec]:
     ]
 
 
-def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path) -> list[ChildSpec]:
+def children(instance: str, *, loop: LoopConfig, portal: PortalConfig) -> list[ChildSpec]:
     """Return the actors, in order of start."""
     event_loop = f"{instance}/control/event-loop"
     kind = "client_loop:ClientLoop" if loop.side == "client" else "gateway_loop:GatewayLoop"
@@ -75,17 +64,17 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
         ),
         *(
             ChildSpec(
-                id="device" if number == 0 else f"device-{number + 1}",
+                id=loop.device_actor_of(worker),
                 worker=worker,
                 start="exeunt.actors.device.actor:Device",
                 args={
-                    "hand_over": hand_over_path(ipc, worker),
+                    "hand_over": loop.hand_over_of(worker),
                     "owner": event_loop,
-                    "listen_port": loop.listen_port if number == 0 else 0,
+                    "listen_port": loop.listen_port if worker == loop.peer_workers[0] else 0,
                 },
                 shutdown_ms=int(PEER_CLOSE_S * 1000),
             )
-            for number, worker in enumerate(loop.peer_workers)
+            for worker in loop.peer_workers
         ),
         ChildSpec(
             id="event-loop",
@@ -123,6 +112,6 @@ def children(instance: str, *, loop: LoopConfig, portal: PortalConfig, ipc: Path
             id="watcher",
             worker="control",
             start="exeunt.actors.network.watch_actor:NetworkWatcher",
-            args={"owner": event_loop, "ignored": (loop.device,)},
+            args={"owner": event_loop, "ignored": loop.devices},
         ),
     ]

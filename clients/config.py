@@ -36,6 +36,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class GatewayConfig(ClientConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table ``[gateway]``: as the client's, and more."""
 
+    workers: int | None = None
+    """Processes that clients are spread over; by default as many as the machine's cores are good for."""
     listen: str | None = None
     """UDP port for peers that speak plain WireGuard (``51820``), or HOST:PORT with the host by which they reach it."""
 

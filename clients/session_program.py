@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_after_s: float | None = None
     relay_only: bool = False
     masquerade: bool = True
+    peer_workers: int = 1
     listen: str | None = None
     """[HOST:]PORT for peers that speak plain WireGuard."""
 
@@ -299,6 +300,7 @@ def _session_config(program: Program, settings: Settings, token_file: Path) -> S
         idle_after_s=settings.idle_after_s,
         relay_only=settings.relay_only,
         masquerade=settings.masquerade,
+        peer_workers=settings.peer_workers,
         listen=None if settings.listen is None else listen(settings.listen, paths.state_dir / instance),
         log_level="DEBUG" if program.options.verbose else settings.log_level,
     )

@@ -24,6 +24,7 @@ from ..succession import hands_over, inherit, leave
 from .errors import NetworkError
 from .host import HostLegacy, HostNetwork
 from .messages import (
+    NOBODY_THERE,
     AllowAccess,
     DeviceOpened,
     EnableForwarding,
@@ -32,6 +33,7 @@ from .messages import (
     RevokeAccessTo,
     RoutesSet,
     SetRoutes,
+    Steer,
 )
 
 OFFLOADS_VARIABLE: Final = "EXEUNT_OFFLOADS"
@@ -55,7 +57,7 @@ class Network(BlockingActor):
         super().__init__()
         self._host = HostNetwork(instance)
         self._open: dict[str, int] = {}
-        self._routes: dict[str, frozenset[str]] = {}
+        self._routes: dict[str, set[str]] = {}
 
     def on_start(self) -> None:
         """Answer for what the predecessor has done to the host, if there is one."""
@@ -63,7 +65,7 @@ class Network(BlockingActor):
         if found is not None:
             left, descriptors = found
             self._open = self._host.adopt(left.host, descriptors)
-            self._routes = {device: frozenset(networks) for device, networks in left.routes.items()}
+            self._routes = {device: set(networks) for device, networks in left.routes.items()}
 
     def on_stop(self) -> None:
         """Put everything back, unless a successor answers for it from now on."""
@@ -89,14 +91,17 @@ class Network(BlockingActor):
                 self._open[message.name] = self._host.open_device(
                     message.name, message.addresses, message.mtu, offloads=os.environ.get(OFFLOADS_VARIABLE) != "0"
                 )
+        try:
             hand_over(Path(message.hand_over), self._open[message.name])
+        except OSError as error:
+            raise Refused(NOBODY_THERE, f"nobody takes the device {message.name}: {error}") from error
         return DeviceOpened(message.name)
 
     @receive(SetRoutes)
     def on_set_routes(self, message: SetRoutes) -> RoutesSet:
         """Make these the device's routes; one that the kernel refuses does not cost the others."""
-        wanted = frozenset(message.networks)
-        present = self._routes.get(message.device, frozenset())
+        wanted = set(message.networks)
+        present = self._routes.get(message.device, set[str]())
         refused: dict[str, str] = {}
         for network in sorted(present - wanted):
             with _noting(refused, network):
@@ -107,11 +112,21 @@ class Network(BlockingActor):
         self._routes[message.device] = wanted - refused.keys()
         return RoutesSet(refused)
 
+    @receive(Steer)
+    def on_steer(self, message: Steer) -> RoutesSet:
+        """Move these networks from wherever they lead to that device; one that is refused does not cost the others."""
+        refused: dict[str, str] = {}
+        with self._host.at_once():
+            for network in message.networks:
+                with _noting(refused, network):
+                    self._lead(network, message.device)
+        return RoutesSet(refused)
+
     @receive(EnableForwarding)
     def on_enable_forwarding(self, message: EnableForwarding) -> NetworkDone:
         """Become a router, closed until `AllowAccess`."""
         with _refusing():
-            self._host.enable_forwarding(message.device, sources=message.sources, masquerade=message.masquerade)
+            self._host.enable_forwarding(message.devices, sources=message.sources, masquerade=message.masquerade)
         return NetworkDone()
 
     @receive(AllowAccess)
@@ -127,6 +142,14 @@ class Network(BlockingActor):
         with _refusing():
             self._host.revoke(message.client_address, message.network)
         return NetworkDone()
+
+    def _lead(self, network: str, to: str) -> None:
+        for device in [one for one, networks in self._routes.items() if network in networks and one != to]:
+            self._host.remove_route(network, device)
+            self._routes[device].discard(network)
+        if to:
+            self._host.add_route(network, to)
+            self._routes.setdefault(to, set()).add(network)
 
     def _on_loop(self, work: Callable[[], T]) -> T:
         """Have the loop do something that only it may, and wait for it."""

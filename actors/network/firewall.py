@@ -14,13 +14,15 @@ Permitted pairs are a set of ranges (client . first … client . last), so the c
 kernel refuses ranges that overlap; a client's networks are therefore kept collapsed (10.1.0.0/16 within
 10.0.0.0/8 is not an element of its own).
 
+"The tunnel" is one device, or several, one for each worker of the gateway: these are a set of names then.
+
 The table is owned by our netlink socket and vanishes with it (`nftables`). An ``accept`` here does not overrule a
 ``drop`` of another program's table: on hosts whose own firewall drops forwarded packets, the operator must permit it.
 """
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -32,7 +34,8 @@ from .nftables import Chain, Hook, NftSocket, Range, Set, TableFlag, Transaction
 TABLE_PREFIX = "exeunt_"
 FILTER_PRIORITY = 0  # nft's "filter"
 SOURCE_NAT_PRIORITY = 100  # nft's "srcnat"
-_IPV4_ADDR, _IPV6_ADDR = 7, 8  # nft's own type numbers, for `nft list`
+_IPV4_ADDR, _IPV6_ADDR, _INTERFACE_NAME = 7, 8, 41  # nft's own type numbers, for `nft list`
+_DEVICES = "devices"
 _ECHO_REQUESTS = ((nft.ICMP, 8), (nft.ICMPV6, 128))  # RFC 792; RFC 4443, section 4.1
 
 
@@ -57,13 +60,13 @@ class Firewall:
         FirewallRefused: the kernel has no nf_tables, or not what is needed of it (Linux 5.12).
     """
 
-    def __init__(self, instance: str, device: str, *, sources: Sequence[str], masquerade: bool) -> None:
+    def __init__(self, instance: str, devices: Sequence[str], *, sources: Sequence[str], masquerade: bool) -> None:
         self._table = table_name(instance)
         self._permitted: dict[Address, frozenset[Network]] = {}
         networks = [_network(text) for text in sources]
         self._socket = NftSocket()
         try:
-            self._socket.commit(self._construction(device, networks if masquerade else []))
+            self._socket.commit(self._construction(devices, networks if masquerade else []))
         except (PermissionDenied, FirewallRefused) as error:
             # EEXIST when the table is nobody's, EPERM when another socket owns it, and without the privilege.
             with self._socket:
@@ -130,19 +133,19 @@ class Firewall:
         else:
             self._permitted.pop(client, None)
 
-    def _construction(self, device: str, masqueraded: Sequence[Network]) -> Transaction:
+    def _construction(self, devices: Sequence[str], masqueraded: Sequence[Network]) -> Transaction:
         table = Transaction(Family.INET, self._table)
         table.add_table(TableFlag.OWNER)
         table.add_set(Set(_set_of(4), (4, 4), (_IPV4_ADDR, _IPV4_ADDR)))
         table.add_set(Set(_set_of(6), (16, 16), (_IPV6_ADDR, _IPV6_ADDR)))
+        tunnel = _Tunnel.of(devices, table)
         table.add_chain(Chain("forward", Hook.FORWARD, FILTER_PRIORITY))
-        _add_forward_rules(table, device)
+        _add_forward_rules(table, tunnel)
         table.add_chain(Chain("input", Hook.INPUT, FILTER_PRIORITY))
-        _add_input_rules(table, device)
+        _add_input_rules(table, tunnel)
         table.add_chain(Chain("postrouting", Hook.POSTROUTING, SOURCE_NAT_PRIORITY, kind="nat"))
         for network in masqueraded:
-            leaving = nft.leaves_by(device, negate=True)
-            table.add_rule("postrouting", *nft.source_within(network), *leaving, nft.masquerade())
+            table.add_rule("postrouting", *nft.source_within(network), *tunnel.elsewhere, nft.masquerade())
         return table
 
     def _exists(self) -> bool:
@@ -152,9 +155,27 @@ class Firewall:
             return False
 
 
-def _add_forward_rules(table: Transaction, device: str) -> None:
+class _Tunnel(NamedTuple):
+    """How rules ask whether a packet comes from the tunnel, goes into it, or goes elsewhere."""
+
+    coming: tuple[Expression, ...]
+    going: tuple[Expression, ...]
+    elsewhere: tuple[Expression, ...]
+
+    @classmethod
+    def of(cls, devices: Sequence[str], table: Transaction) -> Self:
+        """The questions for these devices. A single one is compared with, which is cheaper than a set of one."""
+        if len(devices) == 1:
+            (device,) = devices
+            return cls(nft.came_in_by(device), nft.leaves_by(device), nft.leaves_by(device, negate=True))
+        table.add_set(Set(_DEVICES, (nft.INTERFACE_NAME_BYTES,), (_INTERFACE_NAME,)))
+        table.add_keys(_DEVICES, [nft.interface_name(device) for device in devices])
+        return cls(nft.came_in_by_any(_DEVICES), nft.leaves_by_any(_DEVICES), nft.leaves_by_any(_DEVICES, negate=True))
+
+
+def _add_forward_rules(table: Transaction, tunnel: _Tunnel) -> None:
     accept, drop = nft.verdict(Verdict.ACCEPT), (nft.counter(), nft.verdict(Verdict.DROP))
-    coming, going = nft.came_in_by(device), nft.leaves_by(device)
+    coming, going = tunnel.coming, tunnel.going
     table.add_rule("forward", *coming, *going, *drop)  # no client reaches another one through us
     for version in (4, 6):
         table.add_rule("forward", *coming, *_permitted_pair(version), accept)
@@ -166,8 +187,8 @@ def _add_forward_rules(table: Transaction, device: str) -> None:
     table.add_rule("forward", *going, *drop)
 
 
-def _add_input_rules(table: Transaction, device: str) -> None:
-    accept, coming = nft.verdict(Verdict.ACCEPT), nft.came_in_by(device)
+def _add_input_rules(table: Transaction, tunnel: _Tunnel) -> None:
+    accept, coming = nft.verdict(Verdict.ACCEPT), tunnel.coming
     for version in (4, 6):
         table.add_rule("input", *coming, *_permitted_pair(version), accept)
     table.add_rule("input", *coming, *nft.is_reply(), accept)

@@ -13,7 +13,7 @@ Blocking, and for one thread that runs no asyncio loop (`links` says why). Needs
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
@@ -53,6 +53,7 @@ class HostNetwork:
         self._routes: set[tuple[str, str]] = set()
         self._sysctls = Sysctls()
         self._firewall: Firewall | None = None
+        self._shared: Links | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +160,7 @@ class HostNetwork:
         route = checked_network(network), device
         if route in self._routes:
             return
-        with Links() as links:
+        with self._links() as links:
             links.add_route(*route)
         self._routes.add(route)
 
@@ -173,29 +174,40 @@ class HostNetwork:
         route = checked_network(network), device
         if route not in self._routes:
             return
-        with Links() as links:
+        with self._links() as links:
             links.remove_route(*route)
         self._routes.discard(route)
 
-    def enable_forwarding(self, device: str, *, sources: Sequence[str], masquerade: bool) -> None:
-        """Become a router between the device and the host's other networks, behind a firewall that is closed.
+    @contextlib.contextmanager
+    def at_once(self) -> Generator[None]:
+        """Have routes added and removed meanwhile with one socket: opening one costs more than a route."""
+        with Links() as links:
+            self._shared = links
+            try:
+                yield
+            finally:
+                self._shared = None
+
+    def enable_forwarding(self, devices: Sequence[str], *, sources: Sequence[str], masquerade: bool) -> None:
+        """Become a router between the devices and the host's other networks, behind a firewall that is closed.
 
         ``sources`` are the networks that the tunnel's clients have their addresses from; IP versions that they
         do not mention are not switched to forwarding. With ``masquerade`` what they send takes the host's
         address on its way out. Nobody may reach anything until `allow`.
 
         Raises:
-            InvalidNetwork: one of the sources is no network, the device was not opened here, or forwarding is
+            InvalidNetwork: one of the sources is no network, one of the devices was not opened here, or forwarding is
                 enabled already.
             InstanceBusy: another running program of this instance has its firewall table.
             PermissionDenied, FirewallRefused, NetworkRefused: the kernel refused; nothing has changed.
         """
-        self._require(device)
+        for device in devices:
+            self._require(device)
         if self._firewall is not None:
-            raise InvalidNetwork("forwarding is enabled already; one gateway has one tunnel device")
+            raise InvalidNetwork("forwarding is enabled already; one program is one gateway")
         versions = {ip_network(checked_network(source)).version for source in sources}
         # The firewall first: at no moment is the host an open router.
-        firewall = Firewall(self.instance, device, sources=sources, masquerade=masquerade)
+        firewall = Firewall(self.instance, devices, sources=sources, masquerade=masquerade)
         try:
             for version in sorted(versions):
                 self._sysctls.set(_FORWARDING[version], "1")
@@ -204,7 +216,7 @@ class HostNetwork:
             self._attempt("restore the kernel's settings", self._sysctls.restore)
             raise
         self._firewall = firewall
-        _log.info("Enabled forwarding", extra={"device": device, "masquerade": masquerade})
+        _log.info("Enabled forwarding", extra={"devices": list(devices), "masquerade": masquerade})
 
     def allow(self, client_address: str, network: str) -> None:
         """Let the client reach the network through us. Idempotent.
@@ -254,6 +266,9 @@ class HostNetwork:
             step()
         except Exception as error:  # noqa: BLE001  (leaving goes on, whatever resists)
             _log.warning("Could not put the host's network back", extra={"step": what, "error": str(error)})
+
+    def _links(self) -> contextlib.AbstractContextManager[Links]:
+        return Links() if self._shared is None else contextlib.nullcontext(self._shared)
 
     def _require(self, device: str) -> None:
         if device not in self._devices:

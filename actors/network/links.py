@@ -63,10 +63,10 @@ class Links:
         Raises:
             NetworkRefused: there is no such device (ENODEV).
         """
-        found = list(self._ask(f"find {device}", self._route.link_lookup, ifname=device))
-        if not found:
-            raise NetworkRefused(f"there is no device {device}", errno.ENODEV)
-        return int(found[0])
+        try:
+            return socket.if_nametoindex(device)
+        except OSError as error:
+            raise NetworkRefused(f"there is no device {device}", errno.ENODEV) from error
 
     def add_veth(self, device: str, peer: str, peer_namespace_fd: int, *, mtu: int) -> None:
         """Make a virtual cable: ``device`` here, ``peer`` in the network namespace of the descriptor."""

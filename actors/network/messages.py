@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from exeunt.runtime import Message
+
+NOBODY_THERE: Final = "nobody_there"
+"""Why a device was not handed over: its worker has died, or just begins. It is open."""
 
 
 class OpenDevice(Message, frozen=True):
     """Open the TUN device with these addresses (CIDR) and hand its descriptor over at that socket. Answered by
     `DeviceOpened`.
 
-    When it is open already: set its addresses, and hand it over again.
+    When it is open already: set its addresses, and hand it over again. Refused as `NOBODY_THERE` when all is well but
+    that nobody listens at the socket.
     """
 
     name: str
@@ -31,6 +37,15 @@ class SetRoutes(Message, frozen=True):
     networks: tuple[str, ...]
 
 
+class Steer(Message, frozen=True):
+    """Lead these networks into that device, and into no other of ours; by default into none: a wider route decides.
+    Answered by `RoutesSet`.
+    """
+
+    networks: tuple[str, ...]
+    device: str = ""
+
+
 class RoutesSet(Message, frozen=True):
     """What could not be routed, and why."""
 
@@ -38,9 +53,9 @@ class RoutesSet(Message, frozen=True):
 
 
 class EnableForwarding(Message, frozen=True):
-    """Forward from the device to the host's networks, for allowed pairs only. Answered by `NetworkDone`."""
+    """Forward from the devices to the host's networks, for allowed pairs only. Answered by `NetworkDone`."""
 
-    device: str
+    devices: tuple[str, ...]
     sources: tuple[str, ...]
     masquerade: bool = True
 
@@ -67,6 +82,7 @@ MESSAGES: tuple[type[Message], ...] = (
     OpenDevice,
     DeviceOpened,
     SetRoutes,
+    Steer,
     RoutesSet,
     EnableForwarding,
     AllowAccess,

@@ -142,9 +142,10 @@ def load(data: bytes, register: int = FIRST_REGISTER) -> Expression:
     return expression("immediate", be32(1, register), nested(2, attribute(_DATA_VALUE, data)))
 
 
-def in_set(name: str, register: int = FIRST_REGISTER) -> Expression:
-    """Leave the rule unless the registers hold an element of the named set."""
-    return expression("lookup", text(1, name), be32(2, register))
+def in_set(name: str, register: int = FIRST_REGISTER, *, negate: bool = False) -> Expression:
+    """Leave the rule unless the registers hold an element of the named set; with ``negate`` (NFT_LOOKUP_F_INV), if."""
+    flags = (be32(5, 1),) if negate else ()
+    return expression("lookup", text(1, name), be32(2, register), *flags)
 
 
 def remember(name: str, timeout_ms: int, register: int = FIRST_REGISTER) -> Expression:
@@ -181,12 +182,22 @@ def verdict(code: Verdict, chain: str = "") -> Expression:
 
 def came_in_by(device: str, *, negate: bool = False) -> tuple[Expression, Expression]:
     """``iifname device``."""
-    return meta(Meta.INPUT_NAME), compare(_interface(device), _equal(negate=negate))
+    return meta(Meta.INPUT_NAME), compare(interface_name(device), _equal(negate=negate))
 
 
 def leaves_by(device: str, *, negate: bool = False) -> tuple[Expression, Expression]:
     """``oifname device``."""
-    return meta(Meta.OUTPUT_NAME), compare(_interface(device), _equal(negate=negate))
+    return meta(Meta.OUTPUT_NAME), compare(interface_name(device), _equal(negate=negate))
+
+
+def came_in_by_any(device_set: str) -> tuple[Expression, Expression]:
+    """``iifname @device_set``: a set of names as `interface_name` writes them."""
+    return meta(Meta.INPUT_NAME), in_set(device_set)
+
+
+def leaves_by_any(device_set: str, *, negate: bool = False) -> tuple[Expression, Expression]:
+    """``oifname @device_set``."""
+    return meta(Meta.OUTPUT_NAME), in_set(device_set, negate=negate)
 
 
 def is_family(version: int) -> tuple[Expression, Expression]:
@@ -243,5 +254,6 @@ def _equal(*, negate: bool) -> Compare:
     return Compare.NOT_EQUAL if negate else Compare.EQUAL
 
 
-def _interface(device: str) -> bytes:
+def interface_name(device: str) -> bytes:
+    """Return a device's name as the kernel compares it."""
     return device.encode().ljust(INTERFACE_NAME_BYTES, b"\0")

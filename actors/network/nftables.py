@@ -174,6 +174,13 @@ class Transaction:
             flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
             self._add(_Command.NEWSETELEM, flags, text(2, set_name), _element(element))
 
+    def add_keys(self, set_name: str, keys: Iterable[bytes]) -> None:
+        """Add elements to a set of single keys, which may be one that this transaction makes."""
+        for key in keys:
+            flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+            element = nested(3, nested(_LIST_ELEM, nested(1, attribute(1, key))))
+            self._add(_Command.NEWSETELEM, flags, text(2, set_name), element)
+
     def delete_elements(self, set_name: str, elements: Iterable[Range]) -> None:
         """Remove elements; each must be there exactly so (ENOENT)."""
         for element in elements:

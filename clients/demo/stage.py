@@ -317,8 +317,10 @@ class Stage:
 
     def _start_session(self, player: Player, program: str, *options: str) -> None:
         url = f"ws://{PORTAL_ADDRESS}:{PORTAL_PORT}"
-        token = {"EXEUNT_TOKEN": self._tokens[player.name]}
-        player.start(program, "run", "--portal", url, "--name", player.name, *options, environ=token)
+        environ = {"EXEUNT_TOKEN": self._tokens[player.name]}
+        # A play knows who is who: on every machine one worker has the gateway's clients, unless somebody wants more.
+        environ["EXEUNT_WORKERS"] = os.environ.get("EXEUNT_WORKERS") or "1"
+        player.start(program, "run", "--portal", url, "--name", player.name, *options, environ=environ)
 
     @staticmethod
     def _wait_for_session(player: Player) -> None:

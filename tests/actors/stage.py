@@ -29,6 +29,7 @@ from exeunt.actors.network.messages import (
     RevokeAccessTo,
     RoutesSet,
     SetRoutes,
+    Steer,
 )
 from exeunt.actors.peer.messages import (
     AddCandidates,
@@ -70,7 +71,7 @@ from exeunt.runtime.node import Node
 NODE = "demo"
 ICE = portal.IceCredentials(username="abcd", password="p" * 22)
 GATEWAY_KEY = bytes(range(32))
-WORKERS = ("supervisor", "network", "peers-1", "control")
+WORKERS = ("supervisor", "network", "peers-1", "peers-2", "control")
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -183,6 +184,7 @@ class PlayedNetwork(Played):
         super().__init__(stage)
         self.firewall: set[tuple[str, str]] = set()
         self.refuses: Callable[[Message], bool] = lambda _message: False
+        self.refusal = Refused("FirewallRefused", "the kernel refused")
         self.refused_routes: dict[str, str] = {}
 
     @receive(OpenDevice)
@@ -190,8 +192,8 @@ class PlayedNetwork(Played):
         self._take(message)
         return DeviceOpened(message.name)
 
-    @receive(SetRoutes)
-    def on_routes(self, message: SetRoutes) -> RoutesSet:
+    @receive(SetRoutes, Steer)
+    def on_routes(self, message: SetRoutes | Steer) -> RoutesSet:
         self._take(message)
         return RoutesSet(self.refused_routes)
 
@@ -207,7 +209,7 @@ class PlayedNetwork(Played):
     def _take(self, message: Message) -> None:
         self.note(message)
         if self.refuses(message):
-            raise Refused("FirewallRefused", "the kernel refused")
+            raise self.refusal
 
 
 class PlayedDevice(Played):
@@ -220,7 +222,7 @@ class PlayedDevice(Played):
         self.node.ref(owner).tell(Intent(resource_id))
 
     def restart(self) -> None:
-        self.node.ref(self.told(SetOwner)[-1].owner).tell(DeviceReady("peers-1"))
+        self.node.ref(self.told(SetOwner)[-1].owner).tell(DeviceReady(self.ref.address.worker))
 
     def lose(self) -> None:
         self.node.ref(self.told(SetOwner)[-1].owner).tell(DeviceLost("File descriptor in bad state"))
@@ -282,13 +284,14 @@ class Stage:
                 node.worker_up(worker, worker)
         self.root = PlayedRoot(self)
         self.network = PlayedNetwork(self)
-        self.device = PlayedDevice(self)
+        self.device, self.second_device = PlayedDevice(self), PlayedDevice(self)
         self.link = PlayedPortalLink(self)
         self.stream = PlayedStream(self)
         self.watcher = PlayedWatcher(self)
         self.nodes["supervisor"].start(self.root, "root")
         self.nodes["network"].start(self.network, "network")
         self.nodes["peers-1"].start(self.device, "device")
+        self.nodes["peers-2"].start(self.second_device, "device-2")
         self.nodes["control"].start(self.link, "portal-link")
         self.nodes["control"].start(self.stream, "event-stream")
         self.nodes["control"].start(self.watcher, "watcher")
@@ -304,7 +307,7 @@ class Stage:
             private_key=b"\x11" * 32,
             device="exeunt0",
             mtu=1280,
-            hand_over="/nowhere",
+            ipc="/nowhere",
             endings_file=str(self.endings_file),
             peer_workers=("peers-1",),
             lost_after_s=15.0,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(30)
 async def test_a_forced_end_leaves_no_file_to_be_handed_anything(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("none")
     config = SessionConfig(
-        side="client",
+        side="gateway",
         instance="forced",
         portal_url="ws://127.0.0.1:9",  # discard: nobody is there
         token_file=tmp_path / "token",
@@ -35,3 +35,20 @@ async def test_a_forced_end_leaves_no_file_to_be_handed_anything(tmp_path: Path)
     session.force()
     await session.ended()
     assert [path.name for path in (tmp_path / "ipc").iterdir()] == []
+
+
+@pytest.mark.parametrize(("side", "count"), [("client", 2), ("gateway", 0), ("gateway", 17)])
+async def test_there_cannot_be_any_number_of_workers(side: str, count: int, tmp_path: Path) -> None:
+    config = SessionConfig(
+        side=side,
+        instance="many",
+        portal_url="ws://127.0.0.1:9",
+        token_file=tmp_path / "token",
+        name="many",
+        external_id="many",
+        directories=Directories(ipc=tmp_path / "ipc", logs=tmp_path / "log", traces=tmp_path / "trace"),
+        endings_file=tmp_path / "endings.jsonl",
+        peer_workers=count,
+    )
+    with pytest.raises(ValueError, match=f"cannot have {count} workers"):
+        await Session.connect(config)

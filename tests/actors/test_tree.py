@@ -1,15 +1,14 @@
 """The specs of the tree: everything they name exists, and takes the arguments that they give."""
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from exeunt.actors.loop_config import LoopConfig
 from exeunt.actors.messages import MESSAGES
+from exeunt.actors.peer_workers import peer_workers
 from exeunt.actors.session import _MESSAGES, _PRELOAD  # pyright: ignore[reportPrivateUsage]
 from exeunt.actors.timing import EVENT_LOOP_LEAVE_S, PEER_CLOSE_S
-from exeunt.actors.tree import PortalConfig, children, hand_over_path, peer_workers, workers
+from exeunt.actors.tree import PortalConfig, children, workers
 from exeunt.runtime import Actor, ChildSpec, Restart
 from exeunt.runtime.loading import codec_for, load
 
@@ -22,7 +21,7 @@ def specs(side: str, count: int = 2) -> list[ChildSpec]:
         private_key=bytes(range(32)),
         device="exeunt0",
         mtu=1280,
-        hand_over=hand_over_path(Path("/run/x"), names[0]),
+        ipc="/run/x",
         endings_file="/nowhere/endings.jsonl",
         peer_workers=names,
         lost_after_s=15.0,
@@ -30,7 +29,7 @@ def specs(side: str, count: int = 2) -> list[ChildSpec]:
     portal = PortalConfig(
         url="ws://127.0.0.1:1/client/websocket", token_file="/t", name="n", external_id="e", public_key=bytes(32)
     )
-    return children("demo", loop=loop, portal=portal, ipc=Path("/run/x"))
+    return children("demo", loop=loop, portal=portal)
 
 
 @pytest.mark.parametrize("side", ["client", "gateway"])
@@ -46,7 +45,17 @@ def test_the_event_loop_reads_its_config_back_unchanged() -> None:
     actor = load(spec.start)(**msgspec.msgpack.decode(msgspec.msgpack.encode(spec.args)))
     assert actor.config.private_key == bytes(range(32))
     assert actor.config.peer_workers == ("peers-1", "peers-2")
-    assert (actor.config.side, actor.config.hand_over) == ("gateway", "/run/x/peers-1.device")
+    assert actor.config.devices == ("exeunt0", "exeunt0-2")
+    assert (actor.config.side, actor.config.hand_over_of("peers-2")) == ("gateway", "/run/x/peers-2.device")
+
+
+def test_each_peers_worker_has_a_device_actor_and_the_loop_finds_it() -> None:
+    by_id = {spec.id: spec for spec in specs("gateway", 3)}
+    loop = load(by_id["event-loop"].start)(**msgspec.msgpack.decode(msgspec.msgpack.encode(by_id["event-loop"].args)))
+    for worker in ("peers-1", "peers-2", "peers-3"):
+        device = by_id[loop.config.device_actor_of(worker)]
+        assert (device.worker, device.args["hand_over"]) == (worker, f"/run/x/{worker}.device")
+    assert by_id["watcher"].args["ignored"] == ("exeunt0", "exeunt0-2", "exeunt0-3")
 
 
 @pytest.mark.parametrize("side", ["client", "gateway"])

@@ -171,7 +171,7 @@ def gateway(inside: Namespace) -> Iterator[Gateway]:
         def begin() -> int:
             fd = network.open_device(DEVICE, ["100.96.0.1/32"], 1280)
             network.add_route("100.96.0.0/11", DEVICE)
-            network.enable_forwarding(DEVICE, sources=["100.96.0.0/11"], masquerade=True)
+            network.enable_forwarding([DEVICE], sources=["100.96.0.0/11"], masquerade=True)
             return fd
 
         fd = inside.run(begin)
@@ -248,7 +248,7 @@ def test_ipv6_is_permitted_masqueraded_and_refused_alike(inside: Namespace) -> N
     def begin() -> int:
         fd = network.open_device(DEVICE, ["fd00:2021::1/128"], 1280)
         network.add_route("fd00:2021::/64", DEVICE)
-        network.enable_forwarding(DEVICE, sources=["fd00:2021::/64"], masquerade=True)
+        network.enable_forwarding([DEVICE], sources=["fd00:2021::/64"], masquerade=True)
         network.allow("fd00:2021::5", "fd20::/64")
         return fd
 
@@ -303,10 +303,10 @@ def test_a_second_program_of_the_same_instance_is_told_so(gateway: Gateway) -> N
         with HostNetwork("gateway") as second:
             second.open_device("exeunt1", [], 1280)
             with pytest.raises(InstanceBusy, match="exeunt_gateway"):
-                second.enable_forwarding("exeunt1", sources=["100.96.0.0/11"], masquerade=True)
+                second.enable_forwarding(["exeunt1"], sources=["100.96.0.0/11"], masquerade=True)
         with HostNetwork("gateway-2") as other:
             other.open_device("exeunt1", [], 1280)
-            other.enable_forwarding("exeunt1", sources=[], masquerade=False)
+            other.enable_forwarding(["exeunt1"], sources=[], masquerade=False)
             assert "table exeunt_gateway_2" in leftovers("gateway-2")
 
     gateway.namespace.run(story)
@@ -338,7 +338,7 @@ def test_a_successor_goes_on_with_all_of_it_and_puts_it_back(gateway: Gateway) -
     gateway.from_tunnel(b"allowed", source=OTHER_CLIENT)
     assert gateway.resource.recv(100) == b"allowed"
     with pytest.raises(InvalidNetwork):
-        host.run(lambda: successor.enable_forwarding(DEVICE, sources=["100.96.0.0/11"], masquerade=True))
+        host.run(lambda: successor.enable_forwarding([DEVICE], sources=["100.96.0.0/11"], masquerade=True))
     assert host.run(lambda: read_sysctl("ipv4/ip_forward")) == "1"
     host.run(successor.close)
     assert host.run(leftovers) == []
@@ -369,7 +369,7 @@ from exeunt.actors.network import HostNetwork
 network = HostNetwork("gateway")
 network.open_device("exeunt0", ["100.96.0.1/32"], 1280)
 network.add_route("100.96.0.0/11", "exeunt0")
-network.enable_forwarding("exeunt0", sources=["100.96.0.0/11"], masquerade=True)
+network.enable_forwarding(["exeunt0"], sources=["100.96.0.0/11"], masquerade=True)
 network.allow("100.96.0.5", "10.0.0.0/8")
 print("ready", flush=True)
 sys.stdin.read()

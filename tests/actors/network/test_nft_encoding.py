@@ -41,6 +41,15 @@ def test_interface_names_are_compared_with_their_padding() -> None:
     assert match == nft.compare(b"wan" + bytes(13))
 
 
+def test_a_set_of_interfaces_is_looked_up_and_may_be_the_ones_that_are_not_in_it() -> None:
+    load, lookup = nft.leaves_by_any("wans", negate=True)
+    assert load == nft.meta(Meta.OUTPUT_NAME)
+    expected = words(48, 0x8001, 11, 1, b"lookup\0\0", 32, 0x8002)
+    expected += words(9, 1, b"wans\0\0\0\0", 8, 2, b"\0\0\0\x08", 8, 5, b"\0\0\0\1")
+    assert lookup == expected
+    assert nft.came_in_by_any("wans") == (nft.meta(Meta.INPUT_NAME), nft.in_set("wans"))
+
+
 def test_a_network_is_asked_for_after_its_version() -> None:
     version, version_match, load, mask, match = nft.source_within(ip_network("fd00::/64"))
     assert (version, version_match) == nft.is_family(6)

@@ -16,7 +16,6 @@ from exeunt.clients.demo.stage import Player, Stage
 from exeunt.clients.lab import Lab, Namespace
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 
-from . import many_workers
 from .line import Line
 
 Side = Literal["client", "gateway"]
@@ -84,8 +83,6 @@ class Exeunt:
         self.client, self.resource = self.line.client, self.line.resource
         self.stage = Stage(make_home(), lab=cast("Lab", self.line))
         try:
-            if workers > 1:
-                self.stage.gateways[0].module = many_workers.__name__
             with environment(name, mtu, workers):
                 self.stage.prepare()
                 self.stage.start_resource()
@@ -133,7 +130,7 @@ class Exeunt:
 @contextlib.contextmanager
 def environment(name: str, mtu: int | None = None, workers: int = 1) -> Generator[None]:
     """What is started meanwhile uses that subject's kernel, this MTU and so many workers."""
-    wanted = {"EXEUNT_NATIVE": KERNELS[name], many_workers.VARIABLE: str(workers)}
+    wanted = {"EXEUNT_NATIVE": KERNELS[name], "EXEUNT_WORKERS": str(workers)}
     if mtu is not None:
         wanted["EXEUNT_MTU"] = str(mtu)
     before = {variable: os.environ.get(variable) for variable in wanted}

@@ -63,7 +63,7 @@ def gateway():
     with HostNetwork("gateway") as network:
         network.open_device("exeunt0", ["100.96.0.1/32", "fd00:2021::1/128"], 1280)
         network.add_route("100.96.0.0/11", "exeunt0")
-        network.enable_forwarding("exeunt0", sources=["100.96.0.0/11", "fd00:2021::/64"], masquerade=True)
+        network.enable_forwarding(["exeunt0"], sources=["100.96.0.0/11", "fd00:2021::/64"], masquerade=True)
         network.allow("100.96.0.5", "10.20.0.0/24")
         assert len(leftovers()) == 3
     assert leftovers() == []
