@@ -337,10 +337,11 @@ class EventLoop(Connections):
         """The same for one worker; False when it is not there: its next device actor will report. Each has all our
         tunnel addresses: whichever way something leaves this host, it leaves with one of them.
         """
-        config = self.config
-        self.device_of(worker).tell(SetOwner(str(self.ref)))
+        config, addresses = self.config, tunnel_addresses(joined)
+        sources = tuple(one.partition("/")[0] for one in addresses) if config.side == "client" else ()
+        self.device_of(worker).tell(SetOwner(str(self.ref), sources))
         if config.manages_device:
-            addresses, path = tunnel_addresses(joined), config.hand_over_of(worker)
+            path = config.hand_over_of(worker)
             try:
                 await self.network.ask(OpenDevice(config.device_of(worker), addresses, config.mtu, path))
             except Refused as refused:

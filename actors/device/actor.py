@@ -81,8 +81,10 @@ class Device(Actor):
 
     @receive(SetOwner)
     def on_set_owner(self, message: SetOwner) -> None:
-        """Know whom to tell of intents."""
+        """Know whom to tell of intents, and what is not for the tunnel."""
         self._owner = message.owner
+        if self._pump is not None:
+            self._pump.set_sources(message.sources)
 
     def _on_intent(self, resource_id: str) -> None:
         if self._owner:

@@ -15,6 +15,11 @@ class SetOwner(Message, frozen=True):
     """Tell this actor of intents, and of the device's loss."""
 
     owner: str
+    sources: tuple[str, ...] = ()
+    """Only what this host sends from these addresses is for the tunnel; none are named: whatever comes is, as for who
+    forwards. Our own checks of a path, to an address that a resource's network has too, are led into the device as
+    well, with another source: they would travel through the tunnel that they are to find a way for.
+    """
 
 
 class Intent(Message, frozen=True):

@@ -57,8 +57,8 @@ def read_header(packet: _BytesLike) -> IpHeader | None:
 
 
 def source_of(packet: memoryview) -> bytes:
-    """Return the source address of an IP packet that is known to have a whole header."""
-    return bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])
+    """Return where the source address of an IP packet is; of what is none, something else."""
+    return bytes(packet[8:24] if packet and packet[0] >> 4 == 6 else packet[12:16])
 
 
 def destination_of(packet: memoryview) -> bytes:

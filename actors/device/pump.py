@@ -79,6 +79,7 @@ class Pump:
         self._device: FrameDevice | None = None
         self._sinks: AllowedIPs[Sink] = AllowedIPs()
         self._intents = Intents()
+        self._sources = frozenset[bytes]()
         self._filling: Sink | None = None
         """Who may have put off sending."""
         self._out = memoryview(bytearray())
@@ -140,6 +141,10 @@ class Pump:
     def set_resources(self, resources: dict[str, str]) -> None:
         """Know these resources: network to id."""
         self._intents.set_resources(resources)
+
+    def set_sources(self, addresses: tuple[str, ...]) -> None:
+        """Carry only what comes from these addresses; none: whatever comes."""
+        self._sources = frozenset(ipaddress.ip_address(address).packed for address in addresses)
 
     def out(self, buffer: memoryview, datagrams: int) -> memoryview:
         """Return where a burst of so many datagrams, which is in this buffer, can be opened, until the next one is."""
@@ -209,7 +214,11 @@ class Pump:
         self._on_failed(reason)
 
     def _from_device(self, frame: memoryview) -> None:
-        sink = self._sinks.lookup(destination_of(frame[VNET_BYTES:]))
+        packet = frame[VNET_BYTES:]
+        if self._sources and source_of(packet) not in self._sources:
+            self.counters["foreign_outbound"] += 1
+            return
+        sink = self._sinks.lookup(destination_of(packet))
         if sink is None:
             self._wait(frame)
             return

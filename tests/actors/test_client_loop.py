@@ -728,7 +728,7 @@ async def test_a_device_actor_that_was_restarted_gets_everything_again(stage: St
     stage.nodes["peers-1"].ref("demo/control/event-loop").tell(DeviceReady("peers-1"))
     await stage.settle()
     assert [one.addresses for one in stage.network.told(OpenDevice)] == [("100.64.0.1/32", "fd65:7865:756e::1/128")]
-    assert stage.device.told(SetOwner)[-1].owner == "demo/control/event-loop"
+    assert stage.device.told(SetOwner)[-1] == SetOwner("demo/control/event-loop", ("100.64.0.1", "fd65:7865:756e::1"))
     assert stage.device.told(SetResources)[-1].resources == {"10.0.0.0/24": "r-1"}
     assert peer.told(SetNetworks)[-1].networks == ("10.0.0.0/24",)
 

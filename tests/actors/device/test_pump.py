@@ -135,6 +135,21 @@ async def test_what_answers_a_spoofed_source_never_reaches_the_spoofer(bench: Be
     assert bob.packets == [packet("10.0.0.1", "100.64.0.3")]
 
 
+async def test_what_this_host_sends_from_elsewhere_is_not_for_the_tunnel(bench: Bench) -> None:
+    sink, check = Sink(), packet("192.168.1.5", "10.0.0.9")
+    bench.pump.attach(sink, ("10.0.0.0/24", "fd00::/64"))
+    bench.pump.set_resources({"10.9.0.0/24": "r-1"})
+    bench.pump.set_sources((US, "fd65::1"))
+    await bench.send(check, packet("192.168.1.5", "10.9.0.9"), packet("fe80::1", "fd00::9"))
+    assert (sink.packets, bench.intents) == ([], [])
+    assert bench.pump.counters["foreign_outbound"] == 3
+    await bench.send(packet(US, "10.0.0.9"), packet("fd65::1", "fd00::9"), packet(US, "10.9.0.9"))
+    assert (len(sink.packets), bench.intents) == (2, ["r-1"])
+    bench.pump.set_sources(())
+    await bench.send(check)
+    assert sink.packets[2:] == [check]
+
+
 async def test_a_narrower_network_of_another_peer_is_not_the_wider_ones(bench: Bench) -> None:
     wide, narrow = Sink(), Sink()
     bench.pump.attach(wide, ("10.0.0.0/8",))
