@@ -37,9 +37,10 @@ STATUS: dict[str, Any] = {
     "peers": [
         {"peer": "gateway-1", "path": "direct", "endpoint": "198.51.100.7:51820", "rtt_ms": 11.8,
          "handshake_age_s": 63.0, "rx_bytes": 1_150_000, "tx_bytes": 300_000, "last_seen_s_ago": 0.4,
-         "generation": 1, "handshakes": 2},
+         "generation": 1, "handshakes": 2, "path_mtu_bytes": 1400},
         {"peer": "gateway-2", "path": "relay", "endpoint": None, "rtt_ms": None, "handshake_age_s": None,
-         "rx_bytes": 0, "tx_bytes": 0, "last_seen_s_ago": None, "generation": 0, "handshakes": 1},
+         "rx_bytes": 0, "tx_bytes": 0, "last_seen_s_ago": None, "generation": 0, "handshakes": 1,
+         "path_mtu_bytes": None},
     ],
     "problems": [{"code": "relay", "message": "gateway-2 is reached through a relay.", "hint": "Run exeunt check."}],
 }  # fmt: skip

@@ -217,7 +217,8 @@ def test_headers_are_taken_off_a_train(padded: bool, last: int) -> None:
 
 def test_peers_and_messages_in_a_train_are_told_apart() -> None:
     rig = RelayRig()
-    check, one, two = framed(0x4000, STUN + bytes(28)), data(1, 1), data(2, 2)
+    check = framed(0x4000, STUN[:2] + (28).to_bytes(2, "big") + STUN[4:] + bytes(28))
+    one, two = data(1, 1), data(2, 2)
     rig.arrive(framed(0x4000, one), framed(0x4001, two), check, framed(0x4002, one), framed(0x4000, one))
     assert rig.taker.batches == [([one], PEER, 0), ([two], OTHER, 0), ([one], PEER, 0)]
     assert rig.messages == [check]
