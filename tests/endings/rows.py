@@ -15,9 +15,12 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Final
 
+from exeunt.actors.device.packet import read_header
+from exeunt.actors.gateway_loop import CLIENT_NETWORKS
 from exeunt.actors.messages import StopSession
 from exeunt.actors.peer.messages import Close
 from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
@@ -40,6 +43,7 @@ _ETH_P_ALL: Final = 3
 _SO_TIMESTAMPNS: Final = 35
 """Of linux/if_ether.h and asm-generic/socket.h; Python has neither."""
 _TIMESPEC: Final = struct.Struct("@ll")
+_TUNNEL_NETWORKS: Final = tuple(ip_network(one) for one in CLIENT_NETWORKS)
 _NONSENSE: Final = "no cause of anything"
 
 Play = Callable[[House, Link], float]
@@ -100,16 +104,26 @@ def _second_signal(house: House, _link: Link) -> float:
 
 
 def _idle(house: House, link: Link) -> float:
-    """The last packet that passed the client's device, whoever sent it, is what idleness is counted from."""
+    """The last packet of the tunnel that passed the client's device, either way, is what idleness is counted from. The
+    system leads checks of paths into the device, too, when a host of the gateway's side has an address that a resource
+    has; those are not for the tunnel.
+    """
     with house.lab.client.run(_packets_of_tunnel) as packets:
         house.open_socket(3.0).close()
         last, deadline = time.time(), time.monotonic() + IDLE_S + STRAGGLERS_S
         while house.ending_of(house.client, link) is None and time.monotonic() < deadline:
             if select.select([packets], [], [], 0.01)[0]:
-                ((_, _, stamp),) = packets.recvmsg(1, socket.CMSG_SPACE(_TIMESPEC.size))[1]
+                packet, ((_, _, stamp),), _, _ = packets.recvmsg(65_535, socket.CMSG_SPACE(_TIMESPEC.size))
                 seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-                last = seconds + nanoseconds / 1e9
+                if _is_of_tunnel(packet):
+                    last = seconds + nanoseconds / 1e9
     return last + IDLE_S
+
+
+def _is_of_tunnel(packet: bytes) -> bool:
+    header = read_header(packet)
+    ends = () if header is None else (ip_address(header.source), ip_address(header.destination))
+    return any(end in network for end in ends for network in _TUNNEL_NETWORKS)
 
 
 def _packets_of_tunnel() -> socket.socket:
