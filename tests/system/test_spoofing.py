@@ -139,7 +139,6 @@ def test_a_client_cannot_speak_as_somebody_else(house: House) -> None:
     assert house.gateway_tap.saw(lie) == []
     assert len(house.gateway_tap.saw(truth)) == 1
     assert house.client_tap.saw(lie) == []
-    # There may be others: ICE tries every address of the gateway's host, and the way to some is the tunnel.
     assert house.dropped(gateway, "spoofed_inbound") >= before + len(lies)
 
 
