@@ -29,7 +29,6 @@ from ..batch.contract import VNET_BYTES
 from ..device.ecn import ecn_of
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
-from ..grid import on_grid
 from ..ice import Lost, Path
 from ..ice.agent import RelayLoss
 from ..ice.whole import send_whole
@@ -37,6 +36,7 @@ from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
 from ..timing import GOODBYE_LATEST_S
 from ..wireguard import PrefixedIndices
+from .alarm import Alarm
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
 from .machine import Connection
@@ -93,8 +93,7 @@ class PeerConnection(Actor):
         self._started_ns = time.time_ns()
         self._ending: asyncio.Future[Ending] | None = None
         self._gone: asyncio.Event | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(self._on_timer, is_coarse=self.config.side != "client")
         self._paths: Paths | None = None
         self._pings = Pings(self.config.peer)
         self._rtt_ms: float | None = None
@@ -418,26 +417,18 @@ class PeerConnection(Actor):
         self._pump.detach(self)
         if self._paths is not None:
             await self._paths.release()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     async def _pong(self, token: int, waiting: asyncio.Future[float], timeout_s: float) -> Pong:
         rtt_ms = await self._pings.rtt_ms(token, waiting, timeout_s)
         return Pong.by(rtt_ms, self._path)
 
     def _set_timer(self, now: float) -> None:
-        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
         timeout = self._machine.poll_timeout()
-        if timeout is None or (self._timer is not None and self._timer_at <= timeout[0]):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = timeout[0] if self.config.side == "client" else on_grid(timeout[0], now)
-        self._timer = self.node.loop.call_later(max(0.0, self._timer_at - now), self._on_timer)
+        if timeout is not None:
+            self._alarm.set(self.node.loop, timeout[0], now)
 
     def _on_timer(self) -> None:
-        self._timer = None
         alive_at = self.paths.agent.last_alive
         if alive_at is not None:
             self._machine.handle_alive(alive_at)

@@ -31,6 +31,7 @@ from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Address, Sockets
 from ..ice.hosts import resolve
 from ..wireguard import PrefixedIndices, Tunnel
+from .alarm import Alarm
 from .doorkeeper import Door
 from .events import Connected, Ended
 from .messages import (
@@ -84,8 +85,7 @@ class StaticPeer(Actor):
         self._ending: Ending | None = None
         self._outlet: Outlet | None = None
         self._calling: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(self._on_timer, is_coarse=True)
 
     # --- life ---
 
@@ -377,22 +377,14 @@ class StaticPeer(Actor):
         if self._calling is not None:
             self._calling.cancel()
             self._calling = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     def _set_timer(self, now: float) -> None:
-        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
         timeout = self._machine.poll_timeout()
-        if timeout is None or (self._timer is not None and self._timer_at <= timeout[0]):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = timeout[0]
-        self._timer = self.node.loop.call_later(max(0.0, timeout[0] - now), self._on_timer)
+        if timeout is not None:
+            self._alarm.set(self.node.loop, timeout[0], now)
 
     def _on_timer(self) -> None:
-        self._timer = None
         self._machine.handle_timeout(self._now())
         self._drain()
 

@@ -1,0 +1,38 @@
+"""The one timer of a connection's machine on the loop: it wakes in time, and is set anew as seldom as can be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..grid import on_grid
+
+
+class Alarm:
+    """Calls `wake` when it is time, or a little before: with `is_coarse`, distant times are where others meet."""
+
+    def __init__(self, wake: Callable[[], None], *, is_coarse: bool) -> None:
+        self._wake = wake
+        self._is_coarse = is_coarse
+        self._timer: asyncio.TimerHandle | None = None
+        self.at = 0.0
+        """When it was last set to; monotonic seconds."""
+
+    def set(self, loop: asyncio.AbstractEventLoop, due: float, now: float) -> None:
+        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
+        if self._timer is not None and self.at <= due:
+            return
+        self.cancel()
+        self.at = on_grid(due, now) if self._is_coarse else due
+        self._timer = loop.call_later(max(0.0, self.at - now), self.ring)
+
+    def ring(self) -> None:
+        """It is time."""
+        self.cancel()
+        self._wake()
+
+    def cancel(self) -> None:
+        """Wake nobody. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
