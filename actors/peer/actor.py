@@ -93,7 +93,7 @@ class PeerConnection(Actor):
         self._started_ns = time.time_ns()
         self._ending: asyncio.Future[Ending] | None = None
         self._gone: asyncio.Event | None = None
-        self._alarm = Alarm(self._on_timer, is_coarse=self.config.side != "client")
+        self._alarm = Alarm(is_coarse=self.config.side != "client")
         self._paths: Paths | None = None
         self._pings = Pings(self.config.peer)
         self._rtt_ms: float | None = None
@@ -426,7 +426,7 @@ class PeerConnection(Actor):
     def _set_timer(self, now: float) -> None:
         timeout = self._machine.poll_timeout()
         if timeout is not None:
-            self._alarm.set(self.node.loop, timeout[0], now)
+            self._alarm.set(self.node.loop, timeout[0], now, self._on_timer)
 
     def _on_timer(self) -> None:
         alive_at = self.paths.agent.last_alive

@@ -9,27 +9,29 @@ from ..grid import on_grid
 
 
 class Alarm:
-    """Calls `wake` when it is time, or a little before: with `is_coarse`, distant times are where others meet."""
+    """Calls when it is time, or a little before: with `is_coarse`, distant times are where others meet.
 
-    def __init__(self, wake: Callable[[], None], *, is_coarse: bool) -> None:
-        self._wake = wake
+    It knows whom to call only while it is set, so that an owner who has cancelled it is no cycle.
+    """
+
+    def __init__(self, *, is_coarse: bool) -> None:
         self._is_coarse = is_coarse
         self._timer: asyncio.TimerHandle | None = None
         self.at = 0.0
         """When it was last set to; monotonic seconds."""
 
-    def set(self, loop: asyncio.AbstractEventLoop, due: float, now: float) -> None:
-        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
+    def set(self, loop: asyncio.AbstractEventLoop, due: float, now: float, wake: Callable[[], None]) -> None:
+        """Have `wake` called in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
         if self._timer is not None and self.at <= due:
             return
         self.cancel()
         self.at = on_grid(due, now) if self._is_coarse else due
-        self._timer = loop.call_later(max(0.0, self.at - now), self.ring)
+        self._timer = loop.call_later(max(0.0, self.at - now), self.ring, wake)
 
-    def ring(self) -> None:
+    def ring(self, wake: Callable[[], None]) -> None:
         """It is time."""
         self.cancel()
-        self._wake()
+        wake()
 
     def cancel(self) -> None:
         """Wake nobody. Idempotent."""

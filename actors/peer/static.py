@@ -85,7 +85,7 @@ class StaticPeer(Actor):
         self._ending: Ending | None = None
         self._outlet: Outlet | None = None
         self._calling: asyncio.Task[None] | None = None
-        self._alarm = Alarm(self._on_timer, is_coarse=True)
+        self._alarm = Alarm(is_coarse=True)
 
     # --- life ---
 
@@ -382,7 +382,7 @@ class StaticPeer(Actor):
     def _set_timer(self, now: float) -> None:
         timeout = self._machine.poll_timeout()
         if timeout is not None:
-            self._alarm.set(self.node.loop, timeout[0], now)
+            self._alarm.set(self.node.loop, timeout[0], now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._machine.handle_timeout(self._now())

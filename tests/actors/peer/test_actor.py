@@ -489,7 +489,7 @@ async def test_a_packet_that_needs_an_earlier_timer_gets_one(
     monkeypatch.setattr(path_mtu, "BEGIN_S", path_mtu.SEARCH_AGAIN_S)
     client, _ = await connected(sides)
     PlayedAgent.made["controlling"].cut = True
-    client.peer._alarm.ring()  # the handshake's; nothing is due before the peer would have been quiet for long
+    client.peer._alarm.ring(client.peer._on_timer)  # the handshake's; nothing is due before the peer would have been quiet for long
     before = client.peer._alarm.at
     client.peer.send_packet(ipv4_packet())
     due = client.peer._machine.poll_timeout()
@@ -583,7 +583,7 @@ async def test_what_ice_hears_counts_as_a_sign_of_life(sides: dict[str, Side]) -
     gateway.ref.tell(Hint("the link was reset", "reset"))
     await settle()
     agent.last_alive = gateway.peer._now() + 0.5
-    gateway.peer._alarm.ring()
+    gateway.peer._alarm.ring(gateway.peer._on_timer)
     pass_time(gateway, 5.0)
     assert gateway.endings() == []
 
@@ -769,7 +769,7 @@ async def test_its_last_will_follows_the_path_and_the_session_and_goes_with_it(s
     assert notes.words["c-1"] == (8, agent.way.frame(first), {"destination": None, "source": None})
     gateway.peer._machine.tunnel._responder._accepted_at = 0.0  # two initiations in a moment are one too many
     client.peer._machine.tunnel.connect(time.monotonic())
-    client.peer._alarm.ring()
+    client.peer._alarm.ring(client.peer._on_timer)
     await settle()
     _, second, _ = notes.words["c-1"]
     assert second != agent.way.frame(first)
