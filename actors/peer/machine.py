@@ -356,11 +356,11 @@ class Connection:
     def _drain_restarts(self) -> None:
         self._events.extend(iter(self.restarts.poll_event, None))
 
-    def _seal(self, packet: bytes, now: float) -> None:
+    def _seal(self, packet: bytes, now: float, *, is_answer: bool = False) -> None:
         datagram = self.tunnel.encapsulate(packet, now)
         if datagram is not None:
             self._transmits.append(datagram)
-        if self._liveness is not None:
+        if self._liveness is not None and not is_answer:  # else each would probe the other one for its answer, for ever
             self._liveness.handle_sent(now)
 
     def _drain_tunnel(self, now: float) -> None:
@@ -398,7 +398,8 @@ class Connection:
                     self._move("acknowledged")
             case Probe(identifier=identifier, timestamp=timestamp):
                 if self.state == "established":
-                    self._seal(encode_control(ProbeReply(identifier=identifier, timestamp=timestamp)), now)
+                    reply = ProbeReply(identifier=identifier, timestamp=timestamp)
+                    self._seal(encode_control(reply), now, is_answer=True)
             case ProbeReply(identifier=identifier):
                 self._probe_answered(identifier, now)
             case Malformed():
