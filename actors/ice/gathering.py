@@ -83,11 +83,11 @@ class Gathering:
         self._counters = counters
         self._now = now
         self._bases: dict[int, Base] = {}
-        self._offered: set[Address] = set()
-        self._queried: set[tuple[int, Address]] = set()
-        self._unseen: set[int] = set()
+        self._offered: tuple[Address, ...] = ()  # a set has 200 bytes, and these have a few elements
+        self._queried: tuple[tuple[int, Address], ...] = ()
+        self._unseen: tuple[int, ...] = ()
         """The bases of which some STUN server has not told in time how it sees them."""
-        self._public_hosts: set[str] = set()
+        self._public_hosts: tuple[str, ...] = ()
         """The NAT's addresses, as relays saw them, also those that have gone since."""
         self._server_tasks: set[asyncio.Task[None]] = set()
         self._relays = Relays(config, self, counters=counters, now=now, buffer=sockets.buffer)
@@ -174,7 +174,7 @@ class Gathering:
             version = ip_version(base.candidate.address[0])
             address = next((a for a in addresses if ip_version(a[0]) == version), None)
             if address is not None and (base.id, address) not in self._queried:
-                self._queried.add((base.id, address))
+                self._queried += ((base.id, address),)
                 self.queries.handle_query(base.id, address, self._now())
         self._session.pump()
 
@@ -184,7 +184,8 @@ class Gathering:
         """Use a relay."""
         base_id = len(self._bases)
         self._add_base(Base(base_id, candidate(base_id)), relay)
-        self._public_hosts.add(relay.mapped_address[0])
+        if relay.mapped_address[0] not in self._public_hosts:
+            self._public_hosts += (relay.mapped_address[0],)
         self._guess()
         return base_id
 
@@ -222,7 +223,7 @@ class Gathering:
     def _withdraw(self, base_id: int) -> None:
         candidate = self._bases[base_id].candidate
         if candidate.address in self._offered:
-            self._offered.discard(candidate.address)
+            self._offered = tuple(one for one in self._offered if one != candidate.address)
             self._session.take_withdrawn(candidate)
 
     def _add_base(self, base: Base, channel: HostBase | Relay) -> None:
@@ -233,7 +234,7 @@ class Gathering:
 
     def _offer(self, candidate: Candidate) -> None:
         if candidate.address not in self._offered:  # RFC 8445 section 5.1.3: redundant otherwise
-            self._offered.add(candidate.address)
+            self._offered += (candidate.address,)
             self._session.take_candidate(candidate)
 
     def take_answer(self, answer: ReflexiveFound | ReflexiveMissed) -> None:
@@ -241,7 +242,8 @@ class Gathering:
         if isinstance(answer, ReflexiveFound):
             self._take_reflexive(answer)
         else:
-            self._unseen.add(answer.base_id)
+            if answer.base_id not in self._unseen:
+                self._unseen += (answer.base_id,)
             self._guess()
         self._end_if_done()
 

@@ -4,7 +4,6 @@ An answer counts whenever it comes, also to a check that was given up or to a co
 with a long round trip is slow, not dead. Entries are forgotten after `ANSWER_WINDOW_S`.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from .check_list import Pair
@@ -34,7 +33,8 @@ class Transactions:
     """The outstanding requests of one session."""
 
     def __init__(self) -> None:
-        self._sent: OrderedDict[bytes, Sent] = OrderedDict()
+        self._sent: dict[bytes, Sent] = {}
+        """The oldest first; an empty OrderedDict has 1,000 bytes."""
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -47,7 +47,7 @@ class Transactions:
             known.last_sent_at = now
             return
         if len(self._sent) >= MAX_OUTSTANDING:
-            self._sent.popitem(last=False)
+            del self._sent[next(iter(self._sent))]
         self._sent[transaction_id] = Sent(pair, nominates, controlling, now, now)
 
     def peek(self, transaction_id: bytes) -> Sent | None:
