@@ -52,9 +52,9 @@ class SessionCallbacks:
     """Data from a relay: the base, a buffer and spans in it, the peer's address at the relay, and the ECN field."""
     on_proven: Callable[[Address], object]
     """The peer has authenticated itself from this address."""
-    on_path: Callable[[Path], object]
-    on_broken: Callable[[RelayLoss], object]
-    on_lost: Callable[[Lost], object]
+    on_path: Callable[["IceConnection", Path], object]
+    on_broken: Callable[["IceConnection", RelayLoss], object]
+    on_lost: Callable[["IceConnection", Lost], object]
 
 
 _NOBODY = SessionCallbacks(
@@ -371,13 +371,13 @@ class IceConnection:
                 self._gathering.note_path(pair.base.id)
             if outcome is not None and not outcome.done():
                 outcome.set_result(event.path)
-            self._callbacks.on_path(event.path)
+            self._callbacks.on_path(self, event.path)
         elif isinstance(event, PathBroken):
-            self._callbacks.on_broken(event.reason)
+            self._callbacks.on_broken(self, event.reason)
         elif isinstance(event, PathLost):
             self.path = None
             self._is_lost = True
-            self._callbacks.on_lost(Lost(event.reason, event.last_seen_s_ago))
+            self._callbacks.on_lost(self, Lost(event.reason, event.last_seen_s_ago))
         elif isinstance(event, AddressProven):
             self._callbacks.on_proven(event.address)
         elif outcome is not None and not outcome.done():
