@@ -166,6 +166,10 @@ class Checks:
         payload = self._packing.request(transaction_id, self.role, nominate=nominate)
         self._send(pair, transaction_id, payload, now, nominates=nominate)
 
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """When there is something to forget, if nothing else is to be done before."""
+        return self._transactions.poll_timeout()
+
     def tend(self, now: float) -> None:
         """Repeat what is due, give up what was repeated enough, forget what is too old to be answered."""
         self._transactions.expire(now)

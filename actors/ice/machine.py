@@ -300,6 +300,9 @@ class IceMachine:
                 yield pair.check.next_at, "check retransmission"
             elif pair.state is PairState.WAITING:
                 yield self._next_pace_at, "check pacing"
+        forgetting = self._checks.poll_timeout()
+        if forgetting is not None:
+            yield forgetting
         yield from self._choice.wake_ups()
         if self._consent is not None:
             yield self._consent.poll_timeout()

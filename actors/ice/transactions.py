@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from .check_list import Pair
 
 ANSWER_WINDOW_S = 15.0
+FORGET_AFTER_S = ANSWER_WINDOW_S + 1.0
+"""When it is looked for what to forget, if nothing else happens: who only answers would keep its last checks, 3 kB."""
 MAX_OUTSTANDING = 512
 """More than 100 pairs with a check and a nomination each, and 15 s of consent checks at 0.5 s, can use."""
 
@@ -65,3 +67,9 @@ class Transactions:
             if now - oldest.first_sent_at <= ANSWER_WINDOW_S:
                 return
             del self._sent[transaction_id]
+        self._sent = {}  # a dict does not shrink
+
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """Return when to call `expire`, and why; None: nothing is outstanding."""
+        oldest = next(iter(self._sent.values()), None)
+        return None if oldest is None else (oldest.first_sent_at + FORGET_AFTER_S, "late answers")
