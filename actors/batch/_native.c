@@ -1,14 +1,19 @@
-/* The batch kernel in C, as Python sees it; `native` loads this and nobody else should. Begin with `_kernel.h`.
+/* The batch kernel in C, as Python sees it; `native` loads this and nobody else should. Begin with `_kernel.h`, then
+ * `_receive.h`.
  *
  * Exceptions are for callers that break the contract. The interpreter's lock is free while packets are worked on; the
  * buffers are held, so nobody resizes them meanwhile, and a key refuses a second thread.
  */
 
+#define _GNU_SOURCE /* for struct in_pktinfo */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000 /* 3.11, the first whose stable ABI has buffers */
 #include <Python.h>
 
 #include "_kernel.h"
+#ifdef __linux__
+#include "_receive.h"
+#endif
 
 typedef struct {
     PyObject_HEAD
@@ -250,6 +255,85 @@ static PyObject *opening_open(PyObject *self, PyObject *args, PyObject *kwargs)
     return opened;
 }
 
+/* Return the receiver index that all datagrams name, or None: one of them is none that could be opened, or they differ,
+ * or they are more than one call opens. */
+static PyObject *index_of(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer buffer, spans;
+    if (!PyArg_ParseTuple(args, "y*y*", &buffer, &spans))
+        return NULL;
+    static const uint8_t type[4] = {4, 0, 0, 0};
+    Py_ssize_t number = spans.len / 8;
+    const uint8_t *head = NULL;
+    bool same = spans.itemsize == 4 && number > 0 && number <= MAX_DATAGRAMS;
+    for (Py_ssize_t i = 0; same && i < number; i++) {
+        uint32_t span[2];
+        memcpy(span, (const char *)spans.buf + 8 * i, 8);
+        const uint8_t *at = (const uint8_t *)buffer.buf + span[0];
+        same = span[1] >= HEADER_BYTES + TAG_BYTES && (uint64_t)span[0] + span[1] <= (uint64_t)buffer.len &&
+               !memcmp(at, head != NULL ? head : type, head != NULL ? 8 : 4);
+        head = same ? at : NULL;
+    }
+    PyObject *index = same ? PyLong_FromUnsignedLong((unsigned long)(head[4] | head[5] << 8 | head[6] << 16) |
+                                                     (unsigned long)head[7] << 24)
+                           : Py_NewRef(Py_None);
+    PyBuffer_Release(&buffer);
+    PyBuffer_Release(&spans);
+    return index;
+}
+
+#ifdef __linux__
+static PyObject *to_runs(const struct reading *reading)
+{
+    PyObject *runs = PyList_New((Py_ssize_t)reading->runs);
+    for (size_t i = 0; runs != NULL && i < reading->runs; i++) {
+        const struct run *run = &reading->run[i];
+        PyObject *one = Py_BuildValue(
+            "y#y#y#y#", run->head, (Py_ssize_t)run->head_bytes, reading->spans + run->first,
+            (Py_ssize_t)(run->datagrams * sizeof *reading->spans), run->place, (Py_ssize_t)run->place_bytes, run->name,
+            (Py_ssize_t)run->name_bytes);
+        if (one == NULL || PyList_SetItem(runs, (Py_ssize_t)i, one) < 0)
+            Py_CLEAR(runs);
+    }
+    return runs;
+}
+
+/* (end, reads, errno, runs) of what was read into a buffer from `at` on, while a whole train fits. */
+static PyObject *receive(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int descriptor;
+    Py_buffer buffer;
+    Py_ssize_t at, most;
+    if (!PyArg_ParseTuple(args, "iw*nn", &descriptor, &buffer, &at, &most))
+        return NULL;
+    if (at < 0 || at > buffer.len || most < 0 || (uint64_t)buffer.len > UINT32_MAX) {
+        PyBuffer_Release(&buffer);
+        return PyErr_Format(PyExc_ValueError, "there is no such place in the buffer");
+    }
+    struct reading reading = {.bytes = buffer.buf, .end = (size_t)at, .room = (size_t)buffer.len};
+    Py_BEGIN_ALLOW_THREADS
+    while (reading.reads < (size_t)most && reading.room - reading.end >= MAX_DATAGRAM_BYTES)
+        if (!read_message(&reading, descriptor))
+            break;
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&buffer);
+    PyObject *runs = to_runs(&reading);
+    free(reading.run);
+    free(reading.spans);
+    if (runs == NULL)
+        return NULL;
+    return Py_BuildValue("nniN", (Py_ssize_t)reading.end, (Py_ssize_t)reading.reads, reading.error, runs);
+}
+#endif
+
+static PyMethodDef functions[] = {
+    {"index_of", index_of, METH_VARARGS, NULL},
+#ifdef __linux__
+    {"receive", receive, METH_VARARGS, NULL},
+#endif
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMethodDef sealing_methods[] = {
     {"seal", (PyCFunction)(void (*)(void))sealing_seal, METH_VARARGS | METH_KEYWORDS, NULL},
     {NULL, NULL, 0, NULL},
@@ -290,6 +374,7 @@ static int execute(PyObject *module)
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 
 static PyModuleDef module_definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_native", .m_doc = "The kernel in C; use `native`.", .m_slots = module_slots};
+    PyModuleDef_HEAD_INIT, .m_name = "_native", .m_doc = "The kernel in C; use `native`.", .m_methods = functions,
+    .m_slots = module_slots};
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&module_definition); }

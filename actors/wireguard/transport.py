@@ -130,7 +130,7 @@ class Transport:
         """
         frames: list[Frame] = []
         used = 0
-        for index, run in runs_of(buffer, spans):
+        for index, run in runs_of(self._kernel(), buffer, spans):
             if index is None:
                 self.handle_datagram(bytes(buffer[run[0] : run[0] + run[1]]), now)
                 continue

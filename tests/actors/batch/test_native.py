@@ -187,6 +187,7 @@ class Compiled:
     Sealing: Callable[..., object]
     Opening: Callable[..., object] = ReplayWindow
     LIBCRYPTO: str = "OpenSSL 3.9.9 1 Jan 2030"
+    index_of: Callable[..., object] = repr
 
 
 class SealsNothing:
