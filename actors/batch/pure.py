@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from .coalesce import Merger, Place, copy_payloads, write, write_one
-from .contract import MAX_DATAGRAMS, VNET_BYTES, Opened, Receive, Sealed, Window
+from .contract import MAX_DATAGRAMS, TRAIN_BYTES, VNET_BYTES, Opened, ReadFrames, Receive, Sealed, Window
 from .headers import CWR, packet_bytes
 from .packet import Run, read_packet
 from .split import Template, complete, lay_out, read_frame
@@ -101,6 +101,28 @@ class PureSealing:
             self._encrypt_into(_NONCE.pack(counter + number), train[start:end], None, train[start : end + _TAG_BYTES])
             start += stride
         return Sealed(cut.packets, stride, end + _TAG_BYTES)
+
+    def seal_each(
+        self,
+        buffer: memoryview,
+        spans: array[int],
+        train: memoryview,
+        *,
+        counter: int,
+        mtu: int,
+        channel: int | None = None,
+    ) -> list[Sealed]:
+        """See `Sealing`."""
+        sealed: list[Sealed] = []
+        used = 0
+        for at, size in zip(spans[::2], spans[1::2], strict=True):
+            if sealed and len(train) - used < TRAIN_BYTES:
+                break
+            one = self.seal(buffer[at : at + size], train[used:], counter=counter, mtu=mtu, channel=channel)
+            counter += one.datagrams
+            used += one.total
+            sealed.append(one)
+        return sealed
 
     def _head(self, channel: int | None, padded: int, counter: int) -> bytes:
         head = _TRANSPORT.pack(_TYPE, self._remote_index, counter)
@@ -301,6 +323,7 @@ class PureKernel:
 
     name = "pure"
     receive: Receive | None = None
+    read_frames: ReadFrames | None = None
 
     def __init__(self, *, with_numpy: bool = True) -> None:
         self._with_numpy = with_numpy
