@@ -142,7 +142,7 @@ class Kernel(Protocol):
     read_frames: ReadFrames | None
     """And one to read frames."""
 
-    def index_of(self, buffer: memoryview, spans: array[int]) -> int | None:
+    def index_of(self, buffer: memoryview, spans: array[int], /) -> int | None:
         """Return the receiver index that all these datagrams name, if each is a transport message of at least 32 bytes,
         they name the same, and they are not more than one `Opening.open` takes; else None.
         """

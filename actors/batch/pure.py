@@ -340,7 +340,7 @@ class PureKernel:
                 self._columns = Columns()
 
     @staticmethod
-    def index_of(buffer: memoryview, spans: array[int]) -> int | None:
+    def index_of(buffer: memoryview, spans: array[int], /) -> int | None:
         """See `Kernel`."""
         if not spans or len(spans) > 2 * MAX_DATAGRAMS or min(spans[1::2]) < _HEADER_BYTES + _TAG_BYTES:
             return None

@@ -33,6 +33,8 @@ _DATA = 4
 _DATA_HEADER = (0, 5, 6, 7)
 """Where the type and the upper 24 bits of the receiver index of a WireGuard data message are."""
 _HEAD = struct.Struct("=Q")
+_KEEPALIVE_BYTES = 32
+"""A data message without data (WireGuard paper 6.5)."""
 
 
 def spans_of(at: int, size: int, segment: int) -> "array[int]":
@@ -95,7 +97,9 @@ class Burst:
         self._spans = array("I")
 
     def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> bool:
-        """Take what one call has read to a place in the buffer: a datagram, or a train. False: it was only STUN."""
+        """Take what one call has read to a place in the buffer: a datagram, or a train. False: it was only STUN, or a
+        keepalive.
+        """
         if arrival.host is None:
             self._counters["arrived_nowhere"] += 1
             return False
@@ -116,11 +120,11 @@ class Burst:
         spans = self._spans_for(owner, arrival, source, buffer)
         spans.extend(spans_of(at, size, segment))
         self._head, self._arrival, self._source, self._spans = head, arrival, source, spans
-        return True
+        return size != _KEEPALIVE_BYTES
 
     def take_run(self, buffer: memoryview, head: bytes, spans: bytes, arrival: Arrival, source: Address) -> bool:
         """Take what is alike: datagrams whose first eight bytes these are, a data message's, or one that begins
-        otherwise. `spans` are those of an array('I'). False: it was only STUN.
+        otherwise. `spans` are those of an array('I'). False: it was only STUN, or a keepalive.
         """
         self._head = None
         places = array("I")
@@ -128,10 +132,10 @@ class Burst:
             self._counters["arrived_nowhere"] += len(spans) // (2 * places.itemsize)
             return False
         owner = self._table.owner_of(head[5:8]) if head else None
-        if owner is not None:
-            self._spans_for(owner, arrival, source, buffer).frombytes(spans)
-            return True
         places.frombytes(spans)
+        if owner is not None:
+            self._spans_for(owner, arrival, source, buffer).extend(places)
+            return len(places) > 2 or places[1] > _KEEPALIVE_BYTES
         is_data = False
         for at in range(0, len(places), 2):
             is_data |= self._take_one(buffer, places[at], places[at + 1], arrival, source)
@@ -162,7 +166,7 @@ class Burst:
         agents = self._table.agents_for(datagram, source)
         if len(agents) == 1:
             self._spans_for(agents[0], arrival, source, buffer).extend((at, size))
-            return True
+            return size != _KEEPALIVE_BYTES
         for agent in agents:  # each may scribble over it
             spans = self._spans_for(agent, arrival, source, memoryview(bytearray(datagram)))
             spans.extend((0, size))

@@ -1,8 +1,9 @@
 """When to let checks gather: a gateway with a thousand idle peers is asked 400 times a second whether it is there.
 
 Waking up costs more than answering. So while a socket brings nothing but checks, and many of them, it is left alone for
-20 ms after each reading, and several are answered in one go. The first datagram of anything else ends that at once: who
-begins to talk after a second of silence waits 20 ms at most, once, and only where so many peers are idle. Pure.
+20 ms after each reading, and several are answered in one go. Keepalives of idle tunnels may wait as well. The first
+datagram of anything else ends that at once: who begins to talk after a second of silence waits 20 ms at most, once, and
+only where so many peers are idle. So does who comes: a path is being found, and each check of it is waited for. Pure.
 """
 
 REST_S = 0.02
@@ -23,7 +24,7 @@ class Lull:
         self._is_pure = True
 
     def note(self, checks: int, now: float, *, data: bool) -> None:
-        """Take note of a reading: how many datagrams it brought, and whether there was anything but checks."""
+        """Take note of a reading: how many datagrams it brought, and whether there was anything that cannot wait."""
         if data:
             self.is_on = self._is_pure = False
         self._checks += checks

@@ -26,7 +26,7 @@ class Brought(NamedTuple):
     datagrams: int
     """Calls that found something; a train counts as one."""
     data: bool
-    """Whether any of it was not STUN."""
+    """Whether any of it was neither STUN nor a keepalive."""
     more: bool
     """Whether the socket may not be empty: the buffer was full, or so many reads were made."""
 

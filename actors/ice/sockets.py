@@ -124,7 +124,7 @@ class Sockets:
         self._users = 0
         self._read_until = 0.0
         self._seen, self._is_data = 0, False
-        """How many datagrams the reading under way has brought, and whether one was not STUN."""
+        """How many datagrams the reading under way has brought, and whether one was neither STUN nor a keepalive."""
         self._lulls: dict[str, Lull] = {}
         self._is_paused = False
         self._resting: dict[str, asyncio.TimerHandle] = {}
@@ -165,6 +165,9 @@ class Sockets:
                 self._begin(name)
         self._users += 1
         self.table.add_agent(agent)
+        for name in list(self._resting):
+            self._lulls[name].note(0, self.now(), data=True)
+            self._rest(name, is_on=False)
 
     def release(self, agent: DataReceiver) -> None:
         """Serve an agent no more; closes the sockets after the last one."""

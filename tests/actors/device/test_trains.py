@@ -115,8 +115,13 @@ def test_what_does_not_fit_any_more_is_sealed_after_the_rest_was_sent() -> None:
 
 def test_what_makes_no_sense_is_counted_and_what_goes_another_way_is_not() -> None:
     trains, line = Trains(), Line()
+    answers: list[list[Sealed] | None] = [[Sealed(0, 0, 0)] * 2, None]
+
+    def answer(_buffer: memoryview, _spans: "array[int]", _train: memoryview) -> list[Sealed] | None:
+        return answers.pop(0)
+
     spans = array("I", (0, 30, 30, 30))
-    assert trains.take(memoryview(marked(0) * 2), spans, lambda *_: [Sealed(0, 0, 0)] * 2, line.send) == 2
-    assert trains.take(memoryview(marked(0) * 2), spans, lambda *_: None, line.send) == 0
+    assert trains.take(memoryview(marked(0) * 2), spans, answer, line.send) == 2
+    assert trains.take(memoryview(marked(0) * 2), spans, answer, line.send) == 0
     trains.flush(line.send)
     assert line.trains == []

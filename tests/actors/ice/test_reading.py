@@ -143,7 +143,7 @@ def test_it_ends_where_the_buffer_does(way: Read) -> None:
 def test_it_ends_after_so_many(way: Read) -> None:
     rig = Rig(way)
     for tag in range(MAX_READS + 1):
-        rig.send(data(tag % 256, 32))
+        rig.send(data(tag % 256, 40))
     assert rig.read() == Brought(MAX_READS, data=True, more=True)
     assert rig.read() == Brought(1, data=True, more=False)
     rig.close()

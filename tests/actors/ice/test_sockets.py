@@ -362,11 +362,24 @@ async def test_in_a_lull_checks_gather_and_data_ends_it() -> None:
         assert (await within(listener.heard.get()))[1] == answer
         assert "udp4" in sockets._resting  # pyright: ignore[reportPrivateUsage]
         assert lull.is_on
+    keepalive = data_to(7, count=1)[0][:32]
+    peer.sendto(keepalive, address)
+    assert (await within(listener.heard.get()))[1] == keepalive
+    assert lull.is_on
     for datagram in data_to(7, count=2):
         peer.sendto(datagram, address)
         assert (await within(listener.heard.get()))[1] == datagram
         await asyncio.sleep(0)
         assert not sockets._resting  # pyright: ignore[reportPrivateUsage]
+    lull.is_on = True
+    peer.sendto(answers[1], address)
+    await within(listener.heard.get())
+    assert sockets._resting  # pyright: ignore[reportPrivateUsage]
+    newcomer = Listener()
+    sockets.acquire(newcomer)
+    assert not sockets._resting, "who comes finds a path soon"  # pyright: ignore[reportPrivateUsage]
+    assert not lull.is_on
+    sockets.release(newcomer)
     lull.is_on = True
     peer.sendto(answers[0], address)
     await within(listener.heard.get())
