@@ -21,6 +21,7 @@ enum {
     MAX_PACKET_BYTES = 65535,
     MAX_UDP_PACKETS = 64, /* in a frame; Linux refused more for long (UDP_MAX_SEGMENTS) */
     MAX_STRIDE = 65535,
+    TRAIN_BYTES = MAX_PACKET_BYTES + MAX_DATAGRAMS * (60 + 60 + 15 + 36), /* room for the train of any frame */
     KEY_BYTES = 32,
     HEADER_BYTES = 16, /* of a transport message: type, receiver index, counter (WireGuard paper 5.4.6) */
     TAG_BYTES = 16,

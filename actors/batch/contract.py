@@ -19,8 +19,8 @@ Nothing here allocates what grows with the traffic: whoever calls owns the buffe
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 VNET_BYTES: Final = 10
 """`struct virtio_net_hdr`, before each frame."""
@@ -83,6 +83,23 @@ class Sealing(Protocol):
         """
         ...
 
+    def seal_each(
+        self,
+        buffer: memoryview,
+        spans: array[int],
+        train: memoryview,
+        *,
+        counter: int,
+        mtu: int,
+        channel: int | None = None,
+    ) -> Sequence[Sealed]:
+        """Turn the frames at these spans of a buffer ('I', at most 1,024) into trains, one right behind the other.
+
+        They are as `seal` would make them. After the first it stops where less than `TRAIN_BYTES` are left: then the
+        result is shorter than the spans are.
+        """
+        ...
+
 
 class Opening(Protocol):
     """Opens under one key, each counter once."""
@@ -100,11 +117,36 @@ class Opening(Protocol):
         ...
 
 
+Received: TypeAlias = tuple[int, int, int, list[tuple[bytes, bytes, bytes, bytes]]]
+"""Where the buffer is free, how many calls of the system found something, the `errno` of the last one (0: it found
+something, too), and runs of datagrams that follow one another and are alike: their first eight bytes where these are a
+data message's to one session (else nothing, and the run is one datagram), their spans ('I'), the congestion mark and
+the local address, and the source: port, scope, address."""
+Receive: TypeAlias = Callable[[int, memoryview, int, int], Received]
+"""Read from a socket's descriptor into a buffer, from there on, so many times at most, or until it is empty or there is
+no room for a train of 65,535 bytes."""
+
+ReadFrames: TypeAlias = Callable[[int, memoryview, int, int], tuple[bytes, int]]
+"""Read frames from a TUN descriptor into a buffer, one right behind the other, so many at most, while one of any size
+fits; where the device puts no header before each, room of so many bytes is left for it, and zeroed. Return their spans
+('I'), and the `errno` after the last (0: there may be more; -1: the end)."""
+
+
 class Kernel(Protocol):
     """A way to do it."""
 
     name: str
     """"pure" or "native"."""
+    receive: Receive | None
+    """A fast way to read datagrams, where it has one."""
+    read_frames: ReadFrames | None
+    """And one to read frames."""
+
+    def index_of(self, buffer: memoryview, spans: array[int]) -> int | None:
+        """Return the receiver index that all these datagrams name, if each is a transport message of at least 32 bytes,
+        they name the same, and they are not more than one `Opening.open` takes; else None.
+        """
+        ...
 
     def sealing(self, key: bytes, remote_index: int) -> Sealing:
         """Return what seals to the peer that knows the session as `remote_index`, under a key of 32 bytes."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from .contract import TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Opening, Sealed, Sealing, Window
+from .contract import TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Opening, ReadFrames, Receive, Sealed, Sealing, Window
 
 _HEADER_BYTES: Final = 16
 
@@ -27,6 +27,9 @@ class NativeKernel:
     def __init__(self, compiled: ModuleType) -> None:
         self._sealing: Callable[[bytes, int, type[Sealed]], Sealing] = compiled.Sealing
         self._opening: Callable[[bytes, array[int], type[Opened]], Opening] = compiled.Opening
+        self.index_of: Callable[[memoryview, array[int]], int | None] = compiled.index_of
+        self.receive: Receive | None = getattr(compiled, "receive", None)  # it is written for Linux
+        self.read_frames: ReadFrames | None = getattr(compiled, "read_frames", None)
         self.libcrypto: str = compiled.LIBCRYPTO.split()[:2][-1]
         """The version of the library that does the cipher."""
 

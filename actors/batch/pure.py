@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from .coalesce import Merger, Place, copy_payloads, write, write_one
-from .contract import VNET_BYTES, Opened, Sealed, Window
+from .contract import MAX_DATAGRAMS, TRAIN_BYTES, VNET_BYTES, Opened, ReadFrames, Receive, Sealed, Window
 from .headers import CWR, packet_bytes
 from .packet import Run, read_packet
 from .split import Template, complete, lay_out, read_frame
@@ -31,6 +31,8 @@ _TRANSPORT: Final = struct.Struct("<IIQ")
 """A transport message's header: type 4 and three zeros, receiver index, counter (WireGuard paper 5.4.6)."""
 _TYPE: Final = 4
 _HEADER_BYTES: Final = _TRANSPORT.size
+_HEAD_BYTES: Final = 8
+"""Type and receiver index: what all messages to one session begin with."""
 _TAG_BYTES: Final = 16
 _CHANNEL: Final = struct.Struct("!HH")
 _NONCE: Final = struct.Struct("<4xQ")
@@ -99,6 +101,28 @@ class PureSealing:
             self._encrypt_into(_NONCE.pack(counter + number), train[start:end], None, train[start : end + _TAG_BYTES])
             start += stride
         return Sealed(cut.packets, stride, end + _TAG_BYTES)
+
+    def seal_each(
+        self,
+        buffer: memoryview,
+        spans: array[int],
+        train: memoryview,
+        *,
+        counter: int,
+        mtu: int,
+        channel: int | None = None,
+    ) -> list[Sealed]:
+        """See `Sealing`."""
+        sealed: list[Sealed] = []
+        used = 0
+        for at, size in zip(spans[::2], spans[1::2], strict=True):
+            if sealed and len(train) - used < TRAIN_BYTES:
+                break
+            one = self.seal(buffer[at : at + size], train[used:], counter=counter, mtu=mtu, channel=channel)
+            counter += one.datagrams
+            used += one.total
+            sealed.append(one)
+        return sealed
 
     def _head(self, channel: int | None, padded: int, counter: int) -> bytes:
         head = _TRANSPORT.pack(_TYPE, self._remote_index, counter)
@@ -298,6 +322,8 @@ class PureKernel:
     """Makes them. Numpy is looked for when the first is made."""
 
     name = "pure"
+    receive: Receive | None = None
+    read_frames: ReadFrames | None = None
 
     def __init__(self, *, with_numpy: bool = True) -> None:
         self._with_numpy = with_numpy
@@ -312,6 +338,17 @@ class PureKernel:
                 self._with_numpy = False
             else:
                 self._columns = Columns()
+
+    @staticmethod
+    def index_of(buffer: memoryview, spans: array[int]) -> int | None:
+        """See `Kernel`."""
+        if not spans or len(spans) > 2 * MAX_DATAGRAMS or min(spans[1::2]) < _HEADER_BYTES + _TAG_BYTES:
+            return None
+        head = bytes(buffer[spans[0] : spans[0] + _HEAD_BYTES])
+        heads = b"".join([buffer[at : at + _HEAD_BYTES] for at in spans[::2]])
+        if head[:4] != _TYPE.to_bytes(4, "little") or heads != head * (len(spans) // 2):
+            return None
+        return int.from_bytes(head[4:], "little")
 
     def sealing(self, key: bytes, remote_index: int) -> PureSealing:
         """See `Kernel`."""

@@ -11,17 +11,40 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from typing import Final
 
+from ..batch.choice import choose
 from ..batch.contract import MAX_FRAME_BYTES, VNET_BYTES
 from ..batch.split import Template, complete, lay_out, read_frame
 from .tun import has_frames
 
+READ_FRAMES: Final = 64
+"""Frames read at once at most: of single packets as many as one datagram train has."""
+READ_BYTES: Final = 2 * MAX_FRAME_BYTES
+"""And so many bytes: two frames of 64 kB. Then timers, sockets and actors get their turn: in Python it takes a few
+hundred microseconds to seal one."""
 _NOTHING_LEFT_TO_DO: Final = bytes(VNET_BYTES)
 
 
+def read_each(fd: int, buffer: memoryview, header_bytes: int, most: int) -> tuple[bytes, int]:
+    """Read frames one by one; see `ReadFrames`."""
+    spans, at = array("I"), 0
+    while len(spans) < 2 * most and len(buffer) - at >= MAX_FRAME_BYTES:
+        try:
+            size = os.readv(fd, (buffer[at + header_bytes : at + MAX_FRAME_BYTES],))
+        except OSError as error:
+            return spans.tobytes(), error.errno or errno.EIO
+        if size == 0:
+            return spans.tobytes(), -1
+        buffer[at : at + header_bytes] = bytes(header_bytes)
+        spans.extend((at, header_bytes + size))
+        at += header_bytes + size
+    return spans.tobytes(), 0
+
+
 class FrameDevice:
-    """One descriptor; it stays the caller's."""
+    """One descriptor, which does not block; it stays the caller's."""
 
     def __init__(self, fd: int) -> None:
         """Find out what it carries. Raises OSError when it is a TUN device of a kind that cannot be used."""
@@ -29,22 +52,25 @@ class FrameDevice:
         self.has_frames = has_frames(fd)
         self.merges = self.has_frames
         """Whether packets of one flow may be given to it as one."""
-        self._buffer = memoryview(bytearray(MAX_FRAME_BYTES))
-        self._packet = [self._buffer[VNET_BYTES:]]
-        self._frame = [self._buffer]
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        """Where frames are read to."""
+        self._read = choose().read_frames or read_each
 
-    def read(self) -> memoryview:
-        """Return the next frame, empty at the end; it may be overwritten, and is at the next read.
+    def read(self) -> array[int]:
+        """Return where in the buffer the next frames are, as spans; they may be overwritten, and are at the next read.
 
         Raises:
             BlockingIOError: there is none now.
+            EOFError: nor will there be.
             OSError: the device is gone.
         """
-        if self.has_frames:
-            return self._buffer[: os.readv(self.fd, self._frame)]
-        size = os.readv(self.fd, self._packet)
-        self._buffer[:VNET_BYTES] = _NOTHING_LEFT_TO_DO
-        return self._buffer[: VNET_BYTES + size] if size else self._buffer[:0]
+        found, error = self._read(self.fd, self.buffer, 0 if self.has_frames else VNET_BYTES, READ_FRAMES)
+        spans = array("I", found)
+        if error > 0 and not spans:
+            raise OSError(error, os.strerror(error))  # of the class that belongs to the number
+        if error < 0 and not spans:
+            raise EOFError("end of file")
+        return spans
 
     def write(self, frame: memoryview, packets: int) -> None:
         """Give the kernel a frame that stands for so many packets.

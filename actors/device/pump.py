@@ -16,9 +16,10 @@ import contextlib
 import ipaddress
 import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from ..batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from ..batch.vnet import NOTHING_LEFT
@@ -32,13 +33,6 @@ from .reach import Reach, refused_mtu
 from .routes import AllowedIPs
 from .trains import Trains
 
-READ_FRAMES: Final = 64
-"""Frames read a wake-up at most, and"""
-READ_S: Final = 0.001
-"""so long: then timers, sockets and actors get their turn, a message to an actor within a few such turns. A frame of
-64 kB takes a few hundred microseconds to seal in Python, so there a turn is three or four of them; of single packets it
-is 64, which is as many as one datagram train has."""
-
 
 class Sink(Protocol):
     """Who carries packets to a peer."""
@@ -46,10 +40,10 @@ class Sink(Protocol):
     reach: Reach
     """What gets through to it."""
 
-    def send_frame(self, frame: memoryview) -> bool:
-        """Carry a frame, or what it stands for; never blocks, drops if it must. False: it makes no sense.
+    def send_frames(self, buffer: memoryview, spans: array[int]) -> int:
+        """Carry frames, or what they stand for; never blocks, drops if it must. Return how many make no sense.
 
-        The frame is the callee's until it returns. It may put off sending until `flush`.
+        Where they are, at spans of a buffer, is the callee's until it returns. It may put off sending until `flush`.
         """
         ...
 
@@ -181,56 +175,63 @@ class Pump:
     # --- inside ---
 
     def _readable(self) -> None:
-        until = time.monotonic() + READ_S
+        device = self._device
+        if device is None:
+            return
         try:
-            for _ in range(READ_FRAMES):
-                frame = self._read()
-                if frame is None:
-                    break
-                self._from_device(frame)
-                if time.monotonic() > until:
-                    break
-        finally:
-            self._fill(None)
-
-    def _read(self) -> memoryview | None:
-        if self._device is None:
-            return None
-        try:
-            frame = self._device.read()
+            spans = device.read()
         except BlockingIOError:
-            return None
-        except OSError as error:
+            return
+        except (OSError, EOFError) as error:
             self._failed(str(error))
-            return None
-        if not frame:
-            self._failed("end of file")
-            return None
-        return frame
+            return
+        self._from_device(device.buffer, spans)
 
     def _failed(self, reason: str) -> None:
         self.counters["device_failed"] += 1
         self.set_device(None)
         self._on_failed(reason)
 
-    def _from_device(self, frame: memoryview) -> None:
+    def _from_device(self, buffer: memoryview, spans: array[int]) -> None:
+        """Give frames to whom they are for: those of one in a row at once."""
+        run = array("I")
+        try:
+            for start, size in zip(spans[::2], spans[1::2], strict=True):
+                sink = self._sink_of(buffer[start : start + size])
+                if sink is None:
+                    continue
+                if sink is not self._filling:
+                    self._give(buffer, run)
+                    self._fill(sink)
+                run.append(start)
+                run.append(size)
+            self._give(buffer, run)
+        finally:
+            self._fill(None)
+
+    def _give(self, buffer: memoryview, run: array[int]) -> None:
+        if run and self._filling is not None:
+            malformed = self._filling.send_frames(buffer, run)
+            if malformed:
+                self.counters["malformed_outbound"] += malformed
+            del run[:]
+
+    def _sink_of(self, frame: memoryview) -> Sink | None:
+        """Return who is to carry a frame, made fit for it; None: it waits, or was dropped or refused."""
         packet = frame[VNET_BYTES:]
         if self._sources and source_of(packet) not in self._sources:
             self.counters["foreign_outbound"] += 1
-            return
+            return None
         sink = self._sinks.lookup(destination_of(packet))
         if sink is None:
             self._wait(frame)
-            return
+            return None
         if len(frame) <= VNET_BYTES + SYN_BYTES_MAX:
             if clamp_mss(frame, sink.reach.mtu):
                 self.counters["mss_lowered"] += 1
         elif sink.reach.limit and self._refuses(frame, sink.reach.limit):
-            return
-        if sink is not self._filling:
-            self._fill(sink)
-        if not sink.send_frame(frame):
-            self.counters["malformed_outbound"] += 1
+            return None
+        return sink
 
     def _wait(self, frame: memoryview) -> None:
         packets = packets_of(frame)

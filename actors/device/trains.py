@@ -8,16 +8,20 @@ it sends before anybody else does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from ..batch.contract import MAX_DATAGRAMS, TRAIN_BYTES, Sealed
+from ..batch.contract import MAX_DATAGRAMS, TRAIN_BYTES, VNET_BYTES, Sealed
+from .ecn import ecn_of
 
 ROOM_BYTES: Final = 2 * TRAIN_BYTES
 """Whatever stands in the first half, any frame fits behind it."""
 
 SendTrain: TypeAlias = Callable[[memoryview, int, int, int], int]
 """`IceAgent.send_train`: train, stride, bytes in all, congestion mark."""
+Seal: TypeAlias = Callable[[memoryview, "array[int]", memoryview], Sequence[Sealed] | None]
+"""Seal frames, which are at spans of a buffer, into a train; see `Sealing.seal_each`. None: they go another way."""
 
 
 class Trains:
@@ -31,19 +35,32 @@ class Trains:
         self._ecn = 0
         self._datagrams = 0
 
-    def room(self) -> memoryview:
-        """Return where the next frame is to be sealed; it has `TRAIN_BYTES`."""
-        return self._buffer[self._end :]
+    def take(self, buffer: memoryview, spans: array[int], seal: Seal, send: SendTrain) -> int:
+        """Seal frames, and have them wait for more of their kind; return how many of them were malformed."""
+        malformed = 0
+        while spans:
+            if self._end > ROOM_BYTES - TRAIN_BYTES:
+                self.flush(send)
+            sealed = seal(buffer, spans, self._buffer[self._end :])
+            if sealed is None:
+                break
+            for one, at in zip(sealed, spans[::2], strict=False):
+                if one.datagrams:
+                    self._add(one, ecn_of(buffer[at + VNET_BYTES : at + VNET_BYTES + 2]), send)
+                else:
+                    malformed += 1
+            spans = spans[2 * len(sealed) :]
+        return malformed
 
-    def add(self, sealed: Sealed, ecn: int, send: SendTrain) -> None:
-        """What `room` gave has been sealed into: it goes with what waits, or after it."""
+    def _add(self, sealed: Sealed, ecn: int, send: SendTrain) -> None:
+        """What was sealed behind the last goes with what waits, or after it."""
         if not self._fits(sealed, ecn):
             self._send(send)
             self._stride, self._ecn = sealed.stride, ecn
         self._end += sealed.total
         self._datagrams += sealed.datagrams
-        if self._end > ROOM_BYTES - TRAIN_BYTES or self._datagrams >= MAX_DATAGRAMS:
-            self.flush(send)
+        if self._datagrams >= MAX_DATAGRAMS:
+            self._send(send)
 
     def flush(self, send: SendTrain) -> None:
         """Send what waits. Then nothing waits, and the whole buffer is free."""

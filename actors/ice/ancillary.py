@@ -82,6 +82,12 @@ def arrival_of(received: Ancillary) -> Arrival:
     return Arrival(host, segment, ecn)
 
 
+@lru_cache(maxsize=1024)
+def arrived(place: bytes) -> Arrival:
+    """Read the same from one byte of the ECN field and the local address, which may be missing; without a segment."""
+    return Arrival(_host(place[1:]) if len(place) > 1 else None, 0, place[0])
+
+
 class Reported(NamedTuple):
     """An entry of the error queue."""
 

@@ -118,6 +118,25 @@ class Burst:
         self._head, self._arrival, self._source, self._spans = head, arrival, source, spans
         return True
 
+    def take_run(self, buffer: memoryview, head: bytes, spans: bytes, arrival: Arrival, source: Address) -> bool:
+        """Take what is alike: datagrams whose first eight bytes these are, a data message's, or one that begins
+        otherwise. `spans` are those of an array('I'). False: it was only STUN.
+        """
+        self._head = None
+        places = array("I")
+        if arrival.host is None:
+            self._counters["arrived_nowhere"] += len(spans) // (2 * places.itemsize)
+            return False
+        owner = self._table.owner_of(head[5:8]) if head else None
+        if owner is not None:
+            self._spans_for(owner, arrival, source, buffer).frombytes(spans)
+            return True
+        places.frombytes(spans)
+        is_data = False
+        for at in range(0, len(places), 2):
+            is_data |= self._take_one(buffer, places[at], places[at + 1], arrival, source)
+        return is_data
+
     def deliver(self) -> None:
         """Give everybody what was collected."""
         batches, self._batches = self._batches, []

@@ -29,20 +29,18 @@ from collections.abc import Callable, Mapping
 
 from .agent import Address, Route, ignore
 from .ancillary import (
-    ANCILLARY_BYTES,
     ERROR_BYTES,
     MSG_ERRQUEUE,
     UNREACHABLE,
-    Arrival,
-    arrival_of,
     prepare,
     prepare_trains,
     reported,
     sent_from,
 )
-from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
+from .burst import BUFFER_BYTES, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
+from .reading import reader
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
 from .whole import permit_fragments
@@ -118,6 +116,7 @@ class Sockets:
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
         """What all sockets of the process read into, these and those of relays, one after another."""
         self._burst = Burst(self.table, self.counters)
+        self._reader = reader()
         self._sockets: dict[str, socket.socket] = {}
         self._senders: dict[str, Sender] = {}
         self._unreachable: dict[Address, bool] = {}
@@ -254,34 +253,16 @@ class Sockets:
 
     def _read_burst(self, name: str, *, lonely: bool) -> bool:
         """Read until the socket is empty or the buffer full; True: there may be more. When it is lonely, a datagram
-        that is no data is expected to be the only one; if it is not, the next wake-up comes at once, and is not lonely.
+        that is no data is expected to be the only one.
         """
-        sock, buffer, at, is_empty = self._sockets.get(name), self.buffer, 0, False
-        before: list[tuple[int, int, bytes]] | None = None
-        arrival = Arrival(None)
-        for _ in range(MAX_READS):
-            # STUN is answered at once, and what that brings about may close the socket.
-            if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock is None or sock.fileno() < 0:
-                break
-            try:
-                size, ancillary, _, source = sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)
-            except (BlockingIOError, InterruptedError):
-                is_empty = True
-                break
-            except OSError:
-                self._drain_errors(name)
-                continue
-            if ancillary != before:
-                before, arrival = ancillary, arrival_of(tuple(ancillary))
-            is_data = self._burst.take(buffer, at, size, arrival, (source[0], source[1]))
-            at += size
-            self._seen += 1
-            self._is_data |= is_data
-            if lonely and not is_data and at == size:
-                is_empty = True
-                break
+        sock = self._sockets.get(name)
+        if sock is None:
+            return False
+        brought = self._reader(sock, self.buffer, self._burst, lambda: self._drain_errors(name), lonely)
+        self._seen += brought.datagrams
+        self._is_data |= brought.data
         self._burst.deliver()
-        return not is_empty and self._sockets.get(name) is not None
+        return brought.more and self._sockets.get(name) is not None
 
     def _drain_errors(self, name: str) -> bool:
         """Read the error queue, and go on watching; True: there was something in the queue."""

@@ -25,8 +25,6 @@ from exeunt.runtime import Actor, Later, Refused, Terminated, receive
 from exeunt.runtime.errors import Failure
 from exeunt.runtime.inheritance import HAND_OVER
 
-from ..batch.contract import VNET_BYTES
-from ..device.ecn import ecn_of
 from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Lost, Path
@@ -224,15 +222,16 @@ class PeerConnection(Actor):
 
     # --- the pump's side ---
 
-    def send_frame(self, frame: memoryview) -> bool:
+    def send_frames(self, buffer: memoryview, spans: array[int]) -> int:
         """Send what the device has read: at `flush`, or before. The pump calls this, as what follows."""
-        agent, trains, ecn = self.paths.agent, self._pump.trains, ecn_of(frame[VNET_BYTES:])
-        sealed = self._machine.handle_frame(frame, trains.room(), self._now(), agent.channel)
-        if sealed is None:
-            self.flush()
-        elif sealed.datagrams:
-            trains.add(sealed, ecn, agent.send_train)
-        return sealed is None or sealed.datagrams > 0
+        agent, machine, now = self.paths.agent, self._machine, self._now()
+        channel = agent.channel
+        return self._pump.trains.take(
+            buffer,
+            spans,
+            lambda mine, at, train: machine.handle_frames(mine, at, train, now, channel),
+            agent.send_train,
+        )
 
     def send_packet(self, packet: bytes) -> None:
         """Send an inner packet; from the start, when there is nothing yet that could."""

@@ -21,7 +21,7 @@ class Alarm:
         """When it was last set to; monotonic seconds."""
 
     def set(self, loop: asyncio.AbstractEventLoop, due: float, now: float, wake: Callable[[], None]) -> None:
-        """Have `wake` called in time. A timer that comes too early is left: it costs one look, and not two calls a packet."""
+        """Have `wake` called in time. A timer that comes too early stays: one look is less than two calls a packet."""
         if self._timer is not None and self.at <= due:
             return
         self.cancel()

@@ -118,21 +118,21 @@ class Connection:
         elif self.state == "connecting":
             self._waiting.put(packet)
 
-    def handle_frame(
-        self, frame: memoryview, train: memoryview, now: float, channel: int | None = None
-    ) -> Sealed | None:
-        """A frame from the device is to go to the peer; return the train that it has become.
-
-        None: its packets go, or wait, one by one, as `handle_packet` has it.
+    def handle_frames(
+        self, buffer: memoryview, spans: array[int], train: memoryview, now: float, channel: int | None = None
+    ) -> Sequence[Sealed] | None:
+        """Frames of the device are to go to the peer; return the trains that the first of them have become. None: their
+        packets go, or wait, one by one, as `handle_packet` has it.
         """
-        sealed = self.tunnel.seal_frame(frame, train, now, channel) if self.state == "established" else None
+        sealed = self.tunnel.seal_frames(buffer, spans, train, now, channel) if self.state == "established" else None
         if sealed is not None:
             self._idle.last_traffic_at = now
             if self._liveness is not None:
                 self._liveness.handle_sent(now)
             self._drain_tunnel(now)
         elif self.state in ("connecting", "established"):
-            for packet in packets_of(frame):
+            frames = [buffer[at : at + size] for at, size in zip(spans[::2], spans[1::2], strict=True)]
+            for packet in (packet for frame in frames for packet in packets_of(frame)):
                 self.handle_packet(packet, now)
         return sealed
 

@@ -23,8 +23,6 @@ from exeunt.runtime.errors import Failure
 from exeunt.runtime.inheritance import HAND_OVER
 from exeunt.runtime.log import rfc3339
 
-from ..batch.contract import VNET_BYTES
-from ..device.ecn import ecn_of
 from ..device.pump import Pump
 from ..device.reach import Reach
 from ..endings import Cause, Ending, EndingBook, Initiator
@@ -180,15 +178,12 @@ class StaticPeer(Actor):
 
     # --- the pump's side ---
 
-    def send_frame(self, frame: memoryview) -> bool:
+    def send_frames(self, buffer: memoryview, spans: array[int]) -> int:
         """Send what the device has read: at `flush`, or before. The pump calls this, as what follows."""
-        trains = self._pump.trains
-        sealed = self._machine.handle_frame(frame, trains.room(), self._now())
-        if sealed is None:
-            self.flush()
-        elif sealed.datagrams:
-            trains.add(sealed, ecn_of(frame[VNET_BYTES:]), self._send_train)
-        return sealed is None or sealed.datagrams > 0
+        machine, now = self._machine, self._now()
+        return self._pump.trains.take(
+            buffer, spans, lambda mine, at, train: machine.handle_frames(mine, at, train, now), self._send_train
+        )
 
     def send_packet(self, packet: bytes) -> None:
         """Send one inner packet."""

@@ -71,9 +71,15 @@ class StaticConnection:
         """Seal an inner packet; None: it waits for a handshake, or is lost for want of one."""
         return None if self.state == "ended" else self.tunnel.encapsulate(packet, now)
 
-    def handle_frame(self, frame: memoryview, train: memoryview, now: float) -> Sealed | None:
-        """Seal what a frame stands for; None: nothing could, and each packet is to go to `handle_packet`."""
-        return Sealed(0, 0, 0) if self.state == "ended" else self.tunnel.seal_frame(frame, train, now)
+    def handle_frames(
+        self, buffer: memoryview, spans: array[int], train: memoryview, now: float
+    ) -> Sequence[Sealed] | None:
+        """Seal what frames stand for, or the first of them; None: nothing could, and each packet is to go to
+        `handle_packet`.
+        """
+        if self.state == "ended":
+            return [Sealed(0, 0, 0)] * (len(spans) // 2)
+        return self.tunnel.seal_frames(buffer, spans, train, now)
 
     def handle_close(self, cause: Cause, initiated_by: Initiator, evidence: dict[str, Any]) -> None:
         """End. There is nobody to tell."""

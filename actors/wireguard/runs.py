@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
-from ..batch.contract import MAX_DATAGRAMS
+from ..batch.contract import MAX_DATAGRAMS, Kernel
 from .wire import KEEPALIVE_BYTES, MessageType
 
 _HEAD_BYTES: Final = 8
@@ -21,18 +21,13 @@ _MOST: Final = 2 * MAX_DATAGRAMS
 Run: TypeAlias = "tuple[int | None, array[int]]"
 
 
-def runs_of(buffer: memoryview, spans: array[int]) -> Iterable[Run]:
+def runs_of(kernel: Kernel, buffer: memoryview, spans: array[int]) -> Iterable[Run]:
     """Return (receiver index, spans) of each run, and (None, span) of each datagram that is no transport message.
 
     `spans` are offset, length, offset, length… in the buffer.
     """
-    if not spans or len(spans) > _MOST or min(spans[1::2]) < KEEPALIVE_BYTES:
-        return _taken_apart(buffer, spans)
-    head = bytes(buffer[spans[0] : spans[0] + _HEAD_BYTES])
-    heads = b"".join([buffer[at : at + _HEAD_BYTES] for at in spans[::2]])
-    if head[:4] != _TRANSPORT or heads != head * (len(spans) // 2):
-        return _taken_apart(buffer, spans)
-    return ((_index(head), spans),)
+    index = kernel.index_of(buffer, spans)
+    return _taken_apart(buffer, spans) if index is None else ((index, spans),)
 
 
 def _taken_apart(buffer: memoryview, spans: array[int]) -> Iterator[Run]:

@@ -11,6 +11,7 @@ as it should be: it says goodbye.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
@@ -90,9 +91,10 @@ class Session:
         """Say whether one more packet may be sent under these keys."""
         return now < self.expires_at and self.send_counter < self._limits.seal_before_messages
 
-    def can_seal_frame(self, now: float) -> bool:
-        """Say whether as many packets may be sent as one frame can stand for."""
-        return now < self.expires_at and self.send_counter + MAX_DATAGRAMS <= self._limits.seal_before_messages
+    def can_seal_frames(self, frames: int, now: float) -> bool:
+        """Say whether as many packets may be sent as so many frames can stand for."""
+        most = self.send_counter + frames * MAX_DATAGRAMS
+        return now < self.expires_at and most <= self._limits.seal_before_messages
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return a transport message; the caller has asked `can_seal`."""
@@ -100,13 +102,16 @@ class Session:
         self.send_counter = counter + 1
         return self._sealed(counter, plaintext)
 
-    def seal_frame(self, kernel: Kernel, frame: memoryview, train: memoryview, channel: int | None) -> Sealed:
-        """Turn a frame into transport messages (see `batch.contract`); the caller has asked `can_seal_frame`."""
+    def seal_frames(
+        self, kernel: Kernel, buffer: memoryview, spans: array[int], train: memoryview, channel: int | None
+    ) -> Sequence[Sealed]:
+        """Turn frames into transport messages (see `batch.contract`); the caller has asked `can_seal_frames`."""
         if self._sealing is None:
             self._sealing = kernel.sealing(self._keys.send_key, self.remote_index)
         mtu = self._limits.inner_mtu_bytes
-        sealed = self._sealing.seal(frame, train, counter=self.send_counter, mtu=mtu, channel=channel)
-        self.send_counter += sealed.datagrams
+        counter = self.send_counter
+        sealed = self._sealing.seal_each(buffer, spans, train, counter=counter, mtu=mtu, channel=channel)
+        self.send_counter = counter + sum([one.datagrams for one in sealed])
         return sealed
 
     def seal_last_will(self, plaintext: bytes) -> bytes:

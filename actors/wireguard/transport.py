@@ -75,17 +75,27 @@ class Transport:
     # Sending.
 
     def seal_frame(self, frame: memoryview, train: memoryview, now: float, channel: int | None = None) -> Sealed | None:
-        """Seal all that a frame stands for into a train of datagrams; `batch.contract` says what these are.
+        """Seal one frame; see `seal_frames`."""
+        sealed = self.seal_frames(frame, array("I", (0, len(frame))), train, now, channel)
+        return None if sealed is None else sealed[0]
+
+    def seal_frames(
+        self, buffer: memoryview, spans: array[int], train: memoryview, now: float, channel: int | None = None
+    ) -> Sequence[Sealed] | None:
+        """Seal all that frames stand for into trains of datagrams; `batch.contract` says what these are, and when there
+        are fewer of the one than of the other.
 
         None: there is no session that could. Then nothing has happened, and each packet is to go to `encapsulate`.
         """
         session = self._slots.current
-        if session is None or not session.can_seal_frame(now):
+        if session is None or not session.can_seal_frames(len(spans) // 2, now):
             return None
-        sealed = session.seal_frame(self._kernel(), frame, train, channel)
-        if sealed.datagrams:
+        before = session.send_counter
+        sealed = session.seal_frames(self._kernel(), buffer, spans, train, channel)
+        datagrams = session.send_counter - before
+        if datagrams:
             around = 0 if channel is None else CHANNEL_BYTES
-            self._sealed(session, sealed.total - around * sealed.datagrams, now)
+            self._sealed(session, sum([one.total for one in sealed]) - around * datagrams, now)
             self._timers.data_sent(now)
         return sealed
 
@@ -130,7 +140,7 @@ class Transport:
         """
         frames: list[Frame] = []
         used = 0
-        for index, run in runs_of(buffer, spans):
+        for index, run in runs_of(self._kernel(), buffer, spans):
             if index is None:
                 self.handle_datagram(bytes(buffer[run[0] : run[0] + run[1]]), now)
                 continue

@@ -16,7 +16,7 @@ import time
 from array import array
 from importlib.machinery import ExtensionFileLoader
 
-from exeunt.actors.batch import TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Sealed
+from exeunt.actors.batch import TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Sealed, Sealing
 from exeunt.actors.batch.native import NativeKernel
 from exeunt.actors.batch.pure import KERNEL as PURE
 from exeunt.actors.wireguard.replay import ReplayWindow
@@ -73,6 +73,7 @@ class Cases:
                 self.into.holding(frame), self.out.last(size), counter=counter, mtu=mtu, channel=channel
             )
 
+        self._seal_all(sealing, rng, frame, counter, mtu)
         sealed = into(TRAIN_BYTES)
         train = bytes(self.out.all[: sealed.total])
         if self.kernel.name == "native" and train:
@@ -81,6 +82,21 @@ class Cases:
             with contextlib.suppress(ValueError):
                 raise AssertionError(into(len(train) - 1))
         return sealed, train
+
+    def _seal_all(self, sealing: Sealing, rng: random.Random, frame: bytes, counter: int, mtu: int) -> None:
+        """The frame several times over, at spans that are right or lead anywhere."""
+        buffer = self.into.holding(frame * 3)
+        edges = (0, 1, len(frame), 2 * len(frame), 3 * len(frame), 2**31, 2**32 - 1)
+        spans = array("I", (0, len(frame), len(frame), len(frame)))
+        if rng.randrange(4) == 0:
+            spans = array("I", (rng.choice(edges) for _ in range(rng.randrange(6))))
+        if self.kernel.name != "native":  # who trusts its caller
+            return
+        with contextlib.suppress(ValueError, OverflowError):
+            for size in (TRAIN_BYTES, 200):
+                done = sealing.seal_each(buffer, spans, self.out.last(size), counter=counter, mtu=mtu)
+                assert sum(one.total for one in done) <= size
+        self.kernel.index_of(buffer, spans)
 
     def open(self, number: int) -> list[tuple[Opened, list[bytes]]]:
         rng = random.Random(number)

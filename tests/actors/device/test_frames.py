@@ -10,8 +10,9 @@ import pytest
 from tests.actors.batch.oracle import LONE, SIX, Tcp, Udp, Whole, frame_of
 from tests.actors.batch.oracle import packets_of as packets_made_of
 
-from exeunt.actors.batch.contract import VNET_BYTES
-from exeunt.actors.device.frames import FrameDevice, packets_of
+from exeunt.actors.batch.contract import MAX_FRAME_BYTES, VNET_BYTES
+from exeunt.actors.batch.pure import KERNEL
+from exeunt.actors.device.frames import READ_BYTES, READ_FRAMES, FrameDevice, packets_of
 from exeunt.actors.wireguard.testing import ipv4_packet
 
 WHOLES: list[Whole] = [
@@ -33,8 +34,15 @@ def test_a_lone_packet_is_itself_and_nonsense_is_nothing() -> None:
         assert packets_of(memoryview(bytearray(nonsense))) == []
 
 
+@pytest.fixture(params=["native", "each"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to read, where there are both."""
+    if request.param == "each":
+        monkeypatch.setattr("exeunt.actors.device.frames.choose", lambda: KERNEL)
+
+
 @pytest.fixture
-def ends() -> Iterator[tuple[FrameDevice, socket.socket]]:
+def ends(reading: None) -> Iterator[tuple[FrameDevice, socket.socket]]:
     """A device that carries bare packets, and the kernel's side of it."""
     kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     device.setblocking(False)
@@ -48,13 +56,36 @@ def test_a_plain_device_gives_frames_of_one_packet(ends: tuple[FrameDevice, sock
     assert not device.merges
     with pytest.raises(BlockingIOError):
         device.read()
-    for fill in (1, 2):
+    for fill in (1, 3):
         kernel.send(ipv4_packet(1280, fill))
-        frame = device.read()
-        assert bytes(frame) == LONE + ipv4_packet(1280, fill)
-        frame[:VNET_BYTES] = b"scribbled!"
+        kernel.send(ipv4_packet(80, fill + 1))
+        spans = device.read()
+        frames = [device.buffer[at : at + size] for at, size in zip(spans[::2], spans[1::2], strict=True)]
+        assert [bytes(one) for one in frames] == [LONE + ipv4_packet(1280, fill), LONE + ipv4_packet(80, fill + 1)]
+        frames[0][:VNET_BYTES] = b"scribbled!"
+    kernel.send(ipv4_packet(1280))
     kernel.close()
-    assert len(device.read()) == 0
+    assert len(device.read()) == 2, "what was there before the end"
+    with pytest.raises(EOFError):
+        device.read()
+
+
+def test_so_much_is_read_at_once_at_most(ends: tuple[FrameDevice, socket.socket]) -> None:
+    device, kernel = ends
+    for _ in range(READ_FRAMES + 1):
+        kernel.send(ipv4_packet(60))
+    assert [len(device.read()) // 2 for _ in range(2)] == [READ_FRAMES, 1]
+    for _ in range(3):
+        kernel.send(ipv4_packet(MAX_FRAME_BYTES - VNET_BYTES))
+    assert [len(device.read()) // 2 for _ in range(2)] == [READ_BYTES // MAX_FRAME_BYTES, 1]
+
+
+def test_a_device_that_is_gone_says_why(reading: None, ends: tuple[FrameDevice, socket.socket]) -> None:
+    device, _ = ends
+    device.fd = os.open("/", os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
+        device.read()
+    os.close(device.fd)
 
 
 def test_a_plain_device_is_given_bare_packets(ends: tuple[FrameDevice, socket.socket]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import os
 import socket
-import time
+from array import array
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,10 +14,10 @@ from tests.actors.batch.oracle import Tcp, frame_of
 from tests.actors.batch.oracle import packets_of as cut_up
 from tests.actors.device.test_mss import mss, syn
 
-from exeunt.actors.batch.contract import VNET_BYTES
-from exeunt.actors.device.frames import packets_of
+from exeunt.actors.batch.contract import MAX_FRAME_BYTES, VNET_BYTES
+from exeunt.actors.device.frames import READ_BYTES, READ_FRAMES, packets_of
 from exeunt.actors.device.packet import read_header
-from exeunt.actors.device.pump import READ_FRAMES, READ_S, Pump
+from exeunt.actors.device.pump import Pump
 from exeunt.actors.device.reach import Reach, refused_mtu
 from exeunt.actors.device.waiting import WAITING_PACKETS
 from exeunt.actors.wireguard.testing import ipv4_packet
@@ -44,10 +44,10 @@ class Sink:
         self.packets: list[bytes] = []
         self.flushed: list[int] = []
 
-    def send_frame(self, frame: memoryview) -> bool:
-        packets = packets_of(frame)
-        self.packets += packets
-        return bool(packets)
+    def send_frames(self, buffer: memoryview, spans: "array[int]") -> int:
+        frames = [packets_of(buffer[at : at + size]) for at, size in zip(spans[::2], spans[1::2], strict=True)]
+        self.packets += [packet for packets in frames for packet in packets]
+        return frames.count([])
 
     def send_packet(self, packet: bytes) -> None:
         self.packets.append(packet)
@@ -305,10 +305,7 @@ def test_of_frames_the_packets_in_them_count() -> None:
     assert refused_mtu(memoryview(frame), header, longest - 1) == longest - 1
 
 
-async def test_a_full_device_holds_the_loop_for_so_many_frames_at_most(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+async def test_a_full_device_holds_the_loop_for_so_many_frames_at_most(bench: Bench) -> None:
     sink = Sink()
     bench.pump.attach(sink, ("10.0.0.0/8",))
     for _ in range(2 * READ_FRAMES):
@@ -318,23 +315,15 @@ async def test_a_full_device_holds_the_loop_for_so_many_frames_at_most(
     assert sink.flushed == [READ_FRAMES, 2 * READ_FRAMES], "what was read is sent before others get their turn"
 
 
-async def test_and_for_so_long_at_most(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-
-    class Slow(Sink):
-        def send_frame(self, frame: memoryview) -> bool:
-            clock[0] += READ_S * 0.4
-            return super().send_frame(frame)
-
-    sink = Slow()
+async def test_and_for_so_many_bytes_at_most(bench: Bench) -> None:
+    sink, longest = Sink(), MAX_FRAME_BYTES - VNET_BYTES
     bench.pump.attach(sink, ("10.0.0.0/8",))
-    for _ in range(7):
-        bench.kernel.send(packet(US, "10.0.0.1"))
+    for _ in range(3):
+        bench.kernel.send(packet(US, "10.0.0.1", bytes(longest - 20)))
     bench.pump._readable()  # pyright: ignore[reportPrivateUsage]
-    assert len(sink.packets) == 3
+    assert len(sink.packets) == READ_BYTES // MAX_FRAME_BYTES
     bench.pump._readable()  # pyright: ignore[reportPrivateUsage]
-    assert sink.flushed == [3, 6]
+    assert sink.flushed == [2, 3]
 
 
 async def test_what_one_peer_put_off_is_sent_before_another_is_given_anything(bench: Bench) -> None:
@@ -349,7 +338,7 @@ async def test_what_one_peer_put_off_is_sent_before_another_is_given_anything(be
 
 async def test_a_sink_that_fails_leaves_nothing_behind_for_the_next(bench: Bench) -> None:
     class Failing(Sink):
-        def send_frame(self, frame: memoryview) -> bool:
+        def send_frames(self, buffer: memoryview, spans: "array[int]") -> int:
             raise RuntimeError("no")
 
     failing = Failing()
@@ -370,7 +359,7 @@ async def test_malformed_packets_are_counted(bench: Bench) -> None:
     def run(data: bytes) -> None:
         before = bench.pump.counters.total()
         frame = memoryview(bytearray(VNET_BYTES) + data)
-        bench.pump._from_device(frame)  # pyright: ignore[reportPrivateUsage]
+        bench.pump._from_device(frame, array("I", (0, len(frame))))  # pyright: ignore[reportPrivateUsage]
         header = read_header(data)
         if header is None:
             assert bench.pump.counters.total() == before + 1

@@ -1,9 +1,11 @@
 """Trains that are put together: what fits goes in one, and nothing changes its place."""
 
+from array import array
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exeunt.actors.batch.contract import MAX_DATAGRAMS, TRAIN_BYTES, Sealed
+from exeunt.actors.batch.contract import MAX_DATAGRAMS, TRAIN_BYTES, VNET_BYTES, Sealed
 from exeunt.actors.device.trains import Trains
 
 
@@ -28,9 +30,18 @@ def seal(trains: Trains, line: Line, sizes: list[int], first: int = 0, ecn: int 
     """Put datagrams of these sizes where a kernel would, each filled with its number."""
     datagrams = [bytes([(first + number) % 256]) * size for number, size in enumerate(sizes)]
     whole = b"".join(datagrams)
-    trains.room()[: len(whole)] = whole
-    trains.add(Sealed(len(datagrams), sizes[0], len(whole)), ecn, line.send)
+
+    def put(_buffer: memoryview, _spans: "array[int]", train: memoryview) -> list[Sealed]:
+        assert len(train) >= TRAIN_BYTES
+        train[: len(whole)] = whole
+        return [Sealed(len(datagrams), sizes[0], len(whole))]
+
+    assert trains.take(memoryview(marked(ecn)), array("I", (0, 30)), put, line.send) == 0
     return datagrams
+
+
+def marked(ecn: int) -> bytes:
+    return bytes(VNET_BYTES) + bytes([0x45, ecn]) + bytes(18)
 
 
 def test_equal_ones_and_a_shorter_last_one_go_together() -> None:
@@ -61,7 +72,6 @@ def test_a_longer_one_and_another_mark_do_not_fit() -> None:
 def test_there_is_always_room_for_any_frame() -> None:
     trains, line = Trains(), Line()
     for number in range(200):
-        assert len(trains.room()) >= TRAIN_BYTES
         seal(trains, line, [1400] * 40, number)
     trains.flush(line.send)
     assert len(line.datagrams) == 200 * 40
@@ -84,3 +94,29 @@ def test_order_bytes_and_marks_stay(frames: list[tuple[int, int, int, int]]) -> 
         sent += [(datagram, ecn) for datagram in datagrams]
     trains.flush(line.send)
     assert [(datagram, ecn) for train, ecn in line.trains for datagram in train] == sent
+
+
+def test_what_does_not_fit_any_more_is_sealed_after_the_rest_was_sent() -> None:
+    trains, line = Trains(), Line()
+    asked: list[list[int]] = []
+
+    def two_at_a_time(_buffer: memoryview, spans: "array[int]", train: memoryview) -> list[Sealed]:
+        asked.append(list(spans[::2]))
+        for number, at in enumerate(spans[:4:2]):
+            train[number * 60 : number * 60 + 60] = bytes([at]) * 60
+        return [Sealed(1, 60, 60)] * len(spans[:4:2])
+
+    spans = array("I", (0, 30, 30, 30, 60, 30, 90, 30, 120, 30))
+    assert trains.take(memoryview(marked(0) * 5), spans, two_at_a_time, line.send) == 0
+    trains.flush(line.send)
+    assert asked == [[0, 30, 60, 90, 120], [60, 90, 120], [120]]
+    assert line.datagrams == [bytes([at]) * 60 for at in spans[::2]]
+
+
+def test_what_makes_no_sense_is_counted_and_what_goes_another_way_is_not() -> None:
+    trains, line = Trains(), Line()
+    spans = array("I", (0, 30, 30, 30))
+    assert trains.take(memoryview(marked(0) * 2), spans, lambda *_: [Sealed(0, 0, 0)] * 2, line.send) == 2
+    assert trains.take(memoryview(marked(0) * 2), spans, lambda *_: None, line.send) == 0
+    trains.flush(line.send)
+    assert line.trains == []

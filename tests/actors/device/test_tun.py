@@ -180,6 +180,8 @@ class Pipe(threading.Thread):
 
     def __init__(self, one: int, other: int, stopped: threading.Event) -> None:
         super().__init__()
+        for fd in (one, other):
+            os.set_blocking(fd, False)
         self._devices = {one: FrameDevice(one), other: FrameDevice(other)}
         self._other = {one: other, other: one}
         self._stopped = stopped
@@ -188,9 +190,11 @@ class Pipe(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             for fd in select.select(list(self._devices), [], [], 0.05)[0]:
-                frame = self._devices[fd].read()
-                self.longest = max(self.longest, len(frame) - VNET_BYTES)
-                self._devices[self._other[fd]].write(frame, 2)
+                device = self._devices[fd]
+                spans = device.read()
+                for at, size in zip(spans[::2], spans[1::2], strict=True):
+                    self.longest = max(self.longest, size - VNET_BYTES)
+                    self._devices[self._other[fd]].write(device.buffer[at : at + size], 2)
 
 
 @needs_root

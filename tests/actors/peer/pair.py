@@ -81,11 +81,12 @@ class ConnectionPair:
     def send_frame(self, side: Side, frame: bytes) -> bool:
         """Send a frame of the device; False: it went, or waits, packet by packet."""
         train = memoryview(bytearray(TRAIN_BYTES))
-        sealed = self.connections[side].handle_frame(memoryview(bytearray(frame)), train, self.now)
-        if sealed is not None:
-            whole = train[: sealed.total]
-            for at in range(0, sealed.total, sealed.stride):
-                self._carry(side, bytes(whole[at : at + sealed.stride]))
+        buffer, spans = memoryview(bytearray(frame)), array("I", (0, len(frame)))
+        sealed = self.connections[side].handle_frames(buffer, spans, train, self.now)
+        for one in sealed or ():
+            whole = train[: one.total]
+            for at in range(0, one.total, one.stride):
+                self._carry(side, bytes(whole[at : at + one.stride]))
         self.settle()
         return sealed is not None
 

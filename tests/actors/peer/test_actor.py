@@ -489,7 +489,9 @@ async def test_a_packet_that_needs_an_earlier_timer_gets_one(
     monkeypatch.setattr(path_mtu, "BEGIN_S", path_mtu.SEARCH_AGAIN_S)
     client, _ = await connected(sides)
     PlayedAgent.made["controlling"].cut = True
-    client.peer._alarm.ring(client.peer._on_timer)  # the handshake's; nothing is due before the peer would have been quiet for long
+    client.peer._alarm.ring(
+        client.peer._on_timer
+    )  # the handshake's; nothing is due before the peer would have been quiet for long
     before = client.peer._alarm.at
     client.peer.send_packet(ipv4_packet())
     due = client.peer._machine.poll_timeout()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exeunt.actors.batch.contract import OUT_BYTES_EACH, TRAIN_BYTES, VNET_BYTES
+from exeunt.actors.batch.contract import OUT_BYTES_EACH, TRAIN_BYTES, VNET_BYTES, Sealed
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.peer.events import Connected, Ended
 from exeunt.actors.peer.static_machine import StaticConnection
@@ -197,9 +197,8 @@ def test_after_the_end_nothing_goes_in_or_out(pair: Pair) -> None:
     pair.settle()
     assert pair.ours.handle_packet(ipv4_packet(), pair.now) is None
     frame = memoryview(bytearray(bytes(VNET_BYTES) + ipv4_packet()))
-    sealed = pair.ours.handle_frame(frame, memoryview(bytearray(TRAIN_BYTES)), pair.now)
-    assert sealed is not None
-    assert sealed.datagrams == 0
+    train, spans = memoryview(bytearray(TRAIN_BYTES)), array("I", (0, len(frame)))
+    assert pair.ours.handle_frames(frame, spans, train, pair.now) == [Sealed(0, 0, 0)]
     assert (pair.ours.poll_transmit(), pair.ours.poll_timeout(), pair.ours.poll_event()) == (None, None, None)
 
 

@@ -157,11 +157,12 @@ class Ours:
         return sock
 
     def _from_device(self) -> None:
-        for _ in range(_BURST):
-            try:
-                frame = self._frames.read()
-            except BlockingIOError:
-                break
+        try:
+            spans = self._frames.read()
+        except BlockingIOError:
+            return
+        for start, size in zip(spans[::2], spans[1::2], strict=True):
+            frame = self._frames.buffer[start : start + size]
             sealed = self.tunnel.seal_frame(frame, self._train, self._loop.time()) if self._batched else None
             if sealed is None:
                 self._send_packets(packets_of(frame))

@@ -1,0 +1,104 @@
+"""Reading a UDP socket until it is empty, a whole datagram or train at a time, into one buffer.
+
+There are two ways to do it, and both give the burst the same: datagram by datagram in Python, and all of them with one
+call where the native kernel was built (`batch/_receive.h`). A call costs Python more than it costs the kernel.
+"""
+
+import errno
+import socket
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+from ..batch.choice import choose
+from ..batch.contract import Receive
+from .agent import Address
+from .ancillary import ANCILLARY_BYTES, Arrival, arrival_of, arrived
+from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
+
+_EMPTY = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+
+
+class Brought(NamedTuple):
+    """What a reading has brought."""
+
+    datagrams: int
+    """Calls that found something; a train counts as one."""
+    data: bool
+    """Whether any of it was not STUN."""
+    more: bool
+    """Whether the socket may not be empty: the buffer was full, or so many reads were made."""
+
+
+Read: TypeAlias = Callable[[socket.socket, memoryview, Burst, Callable[[], object], bool], Brought]
+"""Read from a socket into a buffer, for a burst. The function is called when the socket has an error to tell. With the
+flag, a datagram that is no data is expected to be the only one; if it is not, the next wake-up comes at once."""
+
+
+def read_each(
+    sock: socket.socket, buffer: memoryview, burst: Burst, on_error: Callable[[], object], lonely: bool
+) -> Brought:
+    """Read one by one. STUN is answered at once, and what that brings about may close the socket."""
+    at, seen, data = 0, 0, False
+    before: list[tuple[int, int, bytes]] | None = None
+    arrival = Arrival(None)
+    for _ in range(MAX_READS):
+        if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
+            break
+        try:
+            size, ancillary, _, source = sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return Brought(seen, data, more=False)
+        except OSError:
+            on_error()
+            continue
+        if ancillary != before:
+            before, arrival = ancillary, arrival_of(tuple(ancillary))
+        is_data = burst.take(buffer, at, size, arrival, (source[0], source[1]))
+        at += size
+        seen += 1
+        data |= is_data
+        if lonely and not is_data and at == size:
+            return Brought(seen, data, more=False)
+    return Brought(seen, data, more=True)
+
+
+def read_all(receive: Receive) -> Read:
+    """Return what reads all with one call, and gives it away then."""
+
+    def read(
+        sock: socket.socket, buffer: memoryview, burst: Burst, on_error: Callable[[], object], lonely: bool
+    ) -> Brought:
+        at, seen, data = 0, 0, False
+        left = MAX_READS
+        while left > 0 and at <= BUFFER_BYTES - MAX_DATAGRAM_BYTES and sock.fileno() >= 0:
+            at, reads, error, runs = receive(sock.fileno(), buffer, at, 1 if lonely and not seen else left)
+            seen += reads
+            left -= reads
+            for head, spans, place, name in runs:
+                data |= burst.take_run(buffer, head, spans, arrived(place), source_of(name))
+            if error in _EMPTY or (lonely and seen == 1 and not data):
+                return Brought(seen, data, more=False)
+            if error:
+                left -= 1
+                on_error()
+        return Brought(seen, data, more=True)
+
+    return read
+
+
+def reader() -> Read:
+    """Return the way to read in this process."""
+    receive = choose().receive
+    return read_each if receive is None else read_all(receive)
+
+
+@lru_cache(maxsize=1024)
+def source_of(name: bytes) -> Address:
+    """Return host and port of a source: its port, scope (in the host's byte order) and address."""
+    port, packed = int.from_bytes(name[:2], "big"), name[6:]
+    if len(packed) != 16:
+        return socket.inet_ntop(socket.AF_INET, packed), port
+    host, scope = socket.inet_ntop(socket.AF_INET6, packed), int.from_bytes(name[2:6], sys.byteorder)
+    return (f"{host}%{socket.if_indextoname(scope)}" if scope else host), port
