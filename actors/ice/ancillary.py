@@ -35,6 +35,7 @@ UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREA
 """What somebody on the way said of a destination. Anybody can say it, so it is a hint and no more."""
 
 
+@lru_cache(maxsize=64)
 def sent_from(host: str) -> Ancillary:
     """Return what makes a datagram leave with this source address."""
     if ":" in host:

@@ -134,7 +134,7 @@ class CheckList:
     pairs: dict[tuple[int, Address], Pair] = field(default_factory=dict[tuple[int, Address], Pair])
     bases: dict[int, Base] = field(default_factory=dict[int, Base])
     remotes: dict[Address, Candidate] = field(default_factory=dict[Address, Candidate])
-    reflexive: set[Address] = field(default_factory=set[Address])
+    reflexive: tuple[Address, ...] = ()
     """Our own addresses as STUN servers saw them."""
 
     def add_base(self, base: Base) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..grid import on_grid
+from ..grid import Wake, meet
 from . import binding
 from .agent import (
     Address,
@@ -52,9 +52,9 @@ class SessionCallbacks:
     """Data from a relay: the base, a buffer and spans in it, the peer's address at the relay, and the ECN field."""
     on_proven: Callable[[Address], object]
     """The peer has authenticated itself from this address."""
-    on_path: Callable[[Path], object]
-    on_broken: Callable[[RelayLoss], object]
-    on_lost: Callable[[Lost], object]
+    on_path: Callable[["IceConnection", Path], object]
+    on_broken: Callable[["IceConnection", RelayLoss], object]
+    on_lost: Callable[["IceConnection", Lost], object]
 
 
 _NOBODY = SessionCallbacks(
@@ -106,7 +106,7 @@ class IceConnection:
         self._queries = self._gathering.queries
         self._outcome: asyncio.Future[Path] | None = None
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Wake | None = None
         self._timer_at = 0.0
         self._is_closed = self._is_lost = False
         self.path: Path | None = None
@@ -371,13 +371,13 @@ class IceConnection:
                 self._gathering.note_path(pair.base.id)
             if outcome is not None and not outcome.done():
                 outcome.set_result(event.path)
-            self._callbacks.on_path(event.path)
+            self._callbacks.on_path(self, event.path)
         elif isinstance(event, PathBroken):
-            self._callbacks.on_broken(event.reason)
+            self._callbacks.on_broken(self, event.reason)
         elif isinstance(event, PathLost):
             self.path = None
             self._is_lost = True
-            self._callbacks.on_lost(Lost(event.reason, event.last_seen_s_ago))
+            self._callbacks.on_lost(self, Lost(event.reason, event.last_seen_s_ago))
         elif isinstance(event, AddressProven):
             self._callbacks.on_proven(event.address)
         elif outcome is not None and not outcome.done():
@@ -397,10 +397,12 @@ class IceConnection:
             return
         if self._timer is not None:
             self._timer.cancel()
-        if not self._machine.is_controlling:  # a gateway, which has thousands of sessions
-            due = on_grid(due, now)
-        self._timer_at = due
-        self._timer = self._loop.call_later(max(MIN_TIMER_S, due - now), self._wake)
+        delay_s = max(MIN_TIMER_S, due - now)
+        if self._machine.is_controlling:
+            self._timer, self._timer_at = self._loop.call_later(delay_s, self._wake), due
+        else:  # a gateway, which has thousands of sessions
+            self._timer, delay_s = meet(self._loop, delay_s, self._wake)
+            self._timer_at = min(due, now + delay_s)
 
     def _wake(self) -> None:
         """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""

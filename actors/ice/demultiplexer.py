@@ -54,8 +54,9 @@ class DataReceiver(Protocol):
 
 @dataclass(slots=True)
 class _Registration:
-    prefixes: set[bytes] = field(default_factory=set[bytes])
-    addresses: OrderedDict[Address, None] = field(default_factory=OrderedDict[Address, None])
+    prefixes: tuple[bytes, ...] = ()
+    addresses: dict[Address, None] = field(default_factory=dict[Address, None])
+    """The one that was told last is last."""
 
 
 class Demultiplexer:
@@ -114,7 +115,9 @@ class Demultiplexer:
         key = prefix.to_bytes(3, "little")
         if self._prefixes.setdefault(key, agent) is not agent:
             raise ValueError("this index prefix is in use")
-        self._registrations[agent].prefixes.add(key)
+        registration = self._registrations[agent]
+        if key not in registration.prefixes:
+            registration.prefixes += (key,)
 
     def expect_answer(self, transaction_id: bytes, session: StunReceiver, now: float) -> None:
         """A session sent a request."""
@@ -131,10 +134,12 @@ class Demultiplexer:
         addresses = self._registrations[agent].addresses
         receivers = self._known.setdefault(address, {})
         receivers[agent] = proven or receivers.get(agent, False)
+        addresses.pop(address, None)
         addresses[address] = None
-        addresses.move_to_end(address)
         if len(addresses) > MAX_ADDRESSES:
-            self._forget(addresses.popitem(last=False)[0], agent)
+            oldest = next(iter(addresses))
+            del addresses[oldest]
+            self._forget(oldest, agent)
 
     def _forget(self, address: Address, agent: DataReceiver) -> None:
         receivers = self._known.get(address, {})

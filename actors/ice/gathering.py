@@ -83,15 +83,15 @@ class Gathering:
         self._counters = counters
         self._now = now
         self._bases: dict[int, Base] = {}
-        self._offered: set[Address] = set()
-        self._queried: set[tuple[int, Address]] = set()
-        self._unseen: set[int] = set()
+        self._offered: tuple[Address, ...] = ()  # a set has 200 bytes, and these have a few elements
+        self._queried: tuple[tuple[int, Address], ...] = ()
+        self._unseen: tuple[int, ...] = ()
         """The bases of which some STUN server has not told in time how it sees them."""
-        self._public_hosts: set[str] = set()
+        self._public_hosts: tuple[str, ...] = ()
         """The NAT's addresses, as relays saw them, also those that have gone since."""
         self._server_tasks: set[asyncio.Task[None]] = set()
         self._relays = Relays(config, self, counters=counters, now=now, buffer=sockets.buffer)
-        self._is_done = asyncio.Event()
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # an event has 800 bytes
         self._servers = config.servers
         self._has_begun = False
         self._is_closed = False
@@ -109,10 +109,8 @@ class Gathering:
         self._has_begun = True
         self._ask(self._servers)
         self._end_if_done()
-        try:
-            async with asyncio.timeout(self._config.gather_cap_s):
-                await self._is_done.wait()
-        except TimeoutError:
+        await asyncio.wait({self._done}, timeout=self._config.gather_cap_s)
+        if not self._done.done():
             self._counters["gather_capped"] += 1
 
     def _ask(self, servers: tuple[IceServer, ...]) -> None:
@@ -174,7 +172,7 @@ class Gathering:
             version = ip_version(base.candidate.address[0])
             address = next((a for a in addresses if ip_version(a[0]) == version), None)
             if address is not None and (base.id, address) not in self._queried:
-                self._queried.add((base.id, address))
+                self._queried += ((base.id, address),)
                 self.queries.handle_query(base.id, address, self._now())
         self._session.pump()
 
@@ -184,7 +182,8 @@ class Gathering:
         """Use a relay."""
         base_id = len(self._bases)
         self._add_base(Base(base_id, candidate(base_id)), relay)
-        self._public_hosts.add(relay.mapped_address[0])
+        if relay.mapped_address[0] not in self._public_hosts:
+            self._public_hosts += (relay.mapped_address[0],)
         self._guess()
         return base_id
 
@@ -222,7 +221,7 @@ class Gathering:
     def _withdraw(self, base_id: int) -> None:
         candidate = self._bases[base_id].candidate
         if candidate.address in self._offered:
-            self._offered.discard(candidate.address)
+            self._offered = tuple(one for one in self._offered if one != candidate.address)
             self._session.take_withdrawn(candidate)
 
     def _add_base(self, base: Base, channel: HostBase | Relay) -> None:
@@ -233,7 +232,7 @@ class Gathering:
 
     def _offer(self, candidate: Candidate) -> None:
         if candidate.address not in self._offered:  # RFC 8445 section 5.1.3: redundant otherwise
-            self._offered.add(candidate.address)
+            self._offered += (candidate.address,)
             self._session.take_candidate(candidate)
 
     def take_answer(self, answer: ReflexiveFound | ReflexiveMissed) -> None:
@@ -241,7 +240,8 @@ class Gathering:
         if isinstance(answer, ReflexiveFound):
             self._take_reflexive(answer)
         else:
-            self._unseen.add(answer.base_id)
+            if answer.base_id not in self._unseen:
+                self._unseen += (answer.base_id,)
             self._guess()
         self._end_if_done()
 
@@ -264,17 +264,18 @@ class Gathering:
         self._offer(Candidate(label, priority("srflx", 65535 - base_id), mapped, "srflx", base.address))
 
     def _end_if_done(self) -> None:
-        if self._is_closed or self._is_done.is_set():
+        if self._is_closed or self._done.done():
             return
         if self._server_tasks or self._relays.pending or len(self.queries):
             return
-        self._is_done.set()
+        self._done.set_result(None)
         self._session.take_candidate(None)
 
     async def close(self, timeout_s: float) -> None:
         """Release relays, close sockets, end every task; within `timeout_s`."""
         self._is_closed = True
-        self._is_done.set()
+        if not self._done.done():
+            self._done.set_result(None)
         tasks = self._server_tasks | self._relays.close()
         self.channels.clear()
         self.hosts.clear()

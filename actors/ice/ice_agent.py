@@ -276,21 +276,6 @@ class IceAgent:
     def _new_session(self, credentials: Credentials, generation: int, *, role: Role | None = None) -> IceConnection:
         session: IceConnection
 
-        def path_changed(path: Path) -> None:
-            if session is self._current:
-                self._path_changed(path)
-
-        def lost(loss: Lost) -> None:
-            if session is self._current:
-                self._deferred_loss = loss
-                # That a relay is gone is no silence that a new session may end: the owner counts from now.
-                if self._next is None or loss.reason == "relay_lost":
-                    self._report_deferred_loss()
-
-        def broken(reason: RelayLoss) -> None:
-            if session is self._current and not self._is_closed:
-                self._callbacks.on_broken(reason)
-
         def batch(base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
             # A relay of another session numbers its bases otherwise, and says nothing of the selected pair.
             self._deliver(base_id if session is self._current else "", buffer, spans, source, ecn)
@@ -300,9 +285,9 @@ class IceAgent:
             on_withdrawn=self._callbacks.on_withdrawn,
             on_batch=batch,
             on_proven=self._prove,
-            on_path=path_changed,
-            on_broken=broken,
-            on_lost=lost,
+            on_path=self._take_path,
+            on_broken=self._take_break,
+            on_lost=self._take_loss,
         )
         session = IceConnection(
             self._config,
@@ -317,6 +302,23 @@ class IceAgent:
             role=role,
         )
         return session
+
+    # What sessions say
+
+    def _take_path(self, session: IceConnection, path: Path) -> None:
+        if session is self._current:
+            self._path_changed(path)
+
+    def _take_loss(self, session: IceConnection, loss: Lost) -> None:
+        if session is self._current:
+            self._deferred_loss = loss
+            # That a relay is gone is no silence that a new session may end: the owner counts from now.
+            if self._next is None or loss.reason == "relay_lost":
+                self._report_deferred_loss()
+
+    def _take_break(self, session: IceConnection, reason: RelayLoss) -> None:
+        if session is self._current and not self._is_closed:
+            self._callbacks.on_broken(reason)
 
     def _prove(self, address: Address) -> None:
         if not self._is_closed:

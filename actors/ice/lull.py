@@ -1,13 +1,13 @@
 """When to let checks gather: a gateway with a thousand idle peers is asked 400 times a second whether it is there.
 
 Waking up costs more than answering. So while a socket brings nothing but checks, and many of them, it is left alone for
-10 ms after each reading, and several are answered in one go. The first datagram of anything else ends that at once: who
-begins to talk after a second of silence waits 10 ms at most, once, and only where so many peers are idle. Pure.
+20 ms after each reading, and several are answered in one go. The first datagram of anything else ends that at once: who
+begins to talk after a second of silence waits 20 ms at most, once, and only where so many peers are idle. Pure.
 """
 
-REST_S = 0.01
-MANY_PER_S = 150.0
-"""Fewer checks mostly come further apart than the rest is long."""
+REST_S = 0.02
+MANY_PER_S = 100.0
+"""Two come in each rest then; fewer mostly come further apart than it is long."""
 WINDOW_S = 1.0
 """What the last second brought decides about the next."""
 

@@ -72,7 +72,7 @@ class IceMachine:
         self._choice = Choice(self._checks, self._events)
         self._consent: Consent | None = None
         self._next_pace_at = 0.0
-        self._proven: set[Address] = set()
+        self._proven: tuple[Address, ...] = ()
         self.last_alive: float | None = None
         """The last authenticated sign of life on any pair; that of the selected one decides about the path."""
 
@@ -111,7 +111,8 @@ class IceMachine:
 
     def handle_reflexive(self, address: Address) -> None:
         """Take note of an address of ours that a STUN server saw; it only names the type of a path."""
-        self._checks.list.reflexive.add(address)
+        if address not in self._checks.list.reflexive:
+            self._checks.list.reflexive += (address,)
 
     def handle_base_lost(self, base_id: int, reason: RelayLoss, now: float) -> None:
         """An allocation is given up. The path moves if it can; else it is lost, at once if no base is left."""
@@ -299,6 +300,9 @@ class IceMachine:
                 yield pair.check.next_at, "check retransmission"
             elif pair.state is PairState.WAITING:
                 yield self._next_pace_at, "check pacing"
+        forgetting = self._checks.poll_timeout()
+        if forgetting is not None:
+            yield forgetting
         yield from self._choice.wake_ups()
         if self._consent is not None:
             yield self._consent.poll_timeout()
@@ -353,9 +357,7 @@ class IceMachine:
         self.last_alive = now
         address = pair.remote.address
         if address not in self._proven:
-            if len(self._proven) >= MAX_PROVEN:
-                self._proven.clear()
-            self._proven.add(address)
+            self._proven = (*self._proven[-MAX_PROVEN + 1 :], address)
             self._events.append(AddressProven(address))
 
     def _take_request(self, asked: Asked, now: float) -> bool:

@@ -7,7 +7,6 @@ What was answered is remembered for the sessions to come: a restart sends from t
 likely still the same one, and a server that has died meanwhile must not cost the direct path.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import msgspec
@@ -129,14 +128,14 @@ class ReflexiveMemory:
     """What servers last answered, by local host and server: of all sessions of one agent."""
 
     def __init__(self) -> None:
-        self._mapped: OrderedDict[tuple[str, str], Address] = OrderedDict()
+        self._mapped: dict[tuple[str, str], Address] = {}
 
     def remember(self, host: str, server: str, mapped: Address) -> None:
         """A server sees a local host so; what it answered before is void."""
+        self._mapped.pop((host, server), None)  # what was answered last is last
         self._mapped[host, server] = mapped
-        self._mapped.move_to_end((host, server))
         if len(self._mapped) > MAX_REMEMBERED:
-            self._mapped.popitem(last=False)
+            del self._mapped[next(iter(self._mapped))]
 
     def of(self, host: str) -> list[tuple[str, Address]]:
         """Return how a local host was seen, by which server."""

@@ -4,12 +4,13 @@ An answer counts whenever it comes, also to a check that was given up or to a co
 with a long round trip is slow, not dead. Entries are forgotten after `ANSWER_WINDOW_S`.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from .check_list import Pair
 
 ANSWER_WINDOW_S = 15.0
+FORGET_AFTER_S = ANSWER_WINDOW_S + 1.0
+"""When it is looked for what to forget, if nothing else happens: who only answers would keep its last checks, 3 kB."""
 MAX_OUTSTANDING = 512
 """More than 100 pairs with a check and a nomination each, and 15 s of consent checks at 0.5 s, can use."""
 
@@ -34,7 +35,8 @@ class Transactions:
     """The outstanding requests of one session."""
 
     def __init__(self) -> None:
-        self._sent: OrderedDict[bytes, Sent] = OrderedDict()
+        self._sent: dict[bytes, Sent] = {}
+        """The oldest first; an empty OrderedDict has 1,000 bytes."""
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -47,7 +49,7 @@ class Transactions:
             known.last_sent_at = now
             return
         if len(self._sent) >= MAX_OUTSTANDING:
-            self._sent.popitem(last=False)
+            del self._sent[next(iter(self._sent))]
         self._sent[transaction_id] = Sent(pair, nominates, controlling, now, now)
 
     def peek(self, transaction_id: bytes) -> Sent | None:
@@ -65,3 +67,9 @@ class Transactions:
             if now - oldest.first_sent_at <= ANSWER_WINDOW_S:
                 return
             del self._sent[transaction_id]
+        self._sent = {}  # a dict does not shrink
+
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """Return when to call `expire`, and why; None: nothing is outstanding."""
+        oldest = next(iter(self._sent.values()), None)
+        return None if oldest is None else (oldest.first_sent_at + FORGET_AFTER_S, "late answers")

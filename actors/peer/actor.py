@@ -87,9 +87,9 @@ class PeerConnection(Actor):
             mtu=self.config.mtu,
         )
         self.reach = self._machine.path_mtu.reach
-        self._book = EndingBook(FilePath(self.config.endings_file))
         self._started_ns = time.time_ns()
         self._ending: asyncio.Future[Ending] | None = None
+        self._is_gone = False
         self._gone: asyncio.Event | None = None
         self._alarm = Alarm(is_coarse=self.config.side != "client")
         self._paths: Paths | None = None
@@ -99,10 +99,9 @@ class PeerConnection(Actor):
 
     # --- life ---
 
-    async def on_start(self) -> None:
-        """Begin to look for a path."""
+    def on_start(self) -> None:
+        """Begin to look for a path. Not async: an actor that awaits nothing has no task, which takes 2 kB."""
         self._ending = self.node.loop.create_future()
-        self._gone = asyncio.Event()
         self._machine.farewells = self.node.resources.setdefault("farewells", self._machine.farewells)
         self.node.ref(self.config.owner).watch()
         left = inherit(self.node, self.config.connection) if self.config.inherits else None
@@ -336,8 +335,10 @@ class PeerConnection(Actor):
                     self._want_restart(event)
                 case Ended():
                     self._ended(event)
-        if self._machine.state == "ended" and self._gone is not None and not self._gone.is_set():
-            self._gone.set()
+        if self._machine.state == "ended" and not self._is_gone:
+            self._is_gone = True
+            if self._gone is not None:
+                self._gone.set()
             self.ref.stop("normal")  # nobody can need an acknowledgement any more
         self._set_timer(self._now())
 
@@ -389,7 +390,7 @@ class PeerConnection(Actor):
         Will(self.node.deposits, self.config.connection).withdraw()
         tunnel, agent, now = self._machine.tunnel, self.paths.agent, self._now()
         ending = ending_of(self.config, ended, tunnel, agent, self._path, since_ns=self._started_ns, now=now)
-        self._book.write(ending)
+        EndingBook(FilePath(self.config.endings_file)).write(ending)
         assert self._ending is not None
         if not self._ending.done():
             self._ending.set_result(ending)
@@ -407,7 +408,8 @@ class PeerConnection(Actor):
         """Release everything; before that, for a moment, acknowledge what the peer may say again."""
         self._machine.handle_leaving(self._now())
         self._drain()
-        if self._machine.state == "lingering" and self._gone is not None:
+        if self._machine.state == "lingering":
+            self._gone = asyncio.Event()
             await self._gone.wait()
         await self._release()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..grid import on_grid
+from ..grid import Wake, meet
 
 
 class Alarm:
@@ -16,7 +16,7 @@ class Alarm:
 
     def __init__(self, *, is_coarse: bool) -> None:
         self._is_coarse = is_coarse
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Wake | None = None
         self.at = 0.0
         """When it was last set to; monotonic seconds."""
 
@@ -25,8 +25,12 @@ class Alarm:
         if self._timer is not None and self.at <= due:
             return
         self.cancel()
-        self.at = on_grid(due, now) if self._is_coarse else due
-        self._timer = loop.call_later(max(0.0, self.at - now), self.ring, wake)
+        delay_s = max(0.0, due - now)
+        if self._is_coarse:
+            self._timer, delay_s = meet(loop, delay_s, self.ring, wake)
+            self.at = min(due, now + delay_s)
+        else:
+            self._timer, self.at = loop.call_later(delay_s, self.ring, wake), due
 
     def ring(self, wake: Callable[[], None]) -> None:
         """It is time."""

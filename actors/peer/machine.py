@@ -21,7 +21,6 @@ One `Ended` is reported, exactly once, when the ending is known: on the way into
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,8 +81,8 @@ class Connection:
         self._liveness: Liveness | None = None
         self.restarts = Restarts()
         self._waiting = WaitingPackets(WAITING_PACKETS)
-        self._transmits: deque[bytes] = deque()
-        self._events: deque[Event] = deque()
+        self._transmits: list[bytes] = []  # an empty deque has 700 bytes
+        self._events: list[Event] = []
         self.rtt_ms = 0.0
         """The round trip, as far as it is known."""
         self.farewells = Farewells()
@@ -281,11 +280,11 @@ class Connection:
 
     def poll_transmit(self) -> bytes | None:
         """Return the next datagram for the path, or None."""
-        return self._transmits.popleft() if self._transmits else None
+        return self._transmits.pop(0) if self._transmits else None
 
     def poll_event(self) -> Event | None:
         """Return the next fact, or None."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """Return when to call `handle_timeout`, and why; None when nothing is due ever."""
@@ -356,11 +355,11 @@ class Connection:
     def _drain_restarts(self) -> None:
         self._events.extend(iter(self.restarts.poll_event, None))
 
-    def _seal(self, packet: bytes, now: float) -> None:
+    def _seal(self, packet: bytes, now: float, *, is_answer: bool = False) -> None:
         datagram = self.tunnel.encapsulate(packet, now)
         if datagram is not None:
             self._transmits.append(datagram)
-        if self._liveness is not None:
+        if self._liveness is not None and not is_answer:  # else each would probe the other one for its answer, for ever
             self._liveness.handle_sent(now)
 
     def _drain_tunnel(self, now: float) -> None:
@@ -398,7 +397,8 @@ class Connection:
                     self._move("acknowledged")
             case Probe(identifier=identifier, timestamp=timestamp):
                 if self.state == "established":
-                    self._seal(encode_control(ProbeReply(identifier=identifier, timestamp=timestamp)), now)
+                    reply = ProbeReply(identifier=identifier, timestamp=timestamp)
+                    self._seal(encode_control(reply), now, is_answer=True)
             case ProbeReply(identifier=identifier):
                 self._probe_answered(identifier, now)
             case Malformed():

@@ -16,7 +16,6 @@ way, which is slower, but arrives.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -63,7 +62,7 @@ class PathMtu:
         """0: resting."""
         self._wake_at = math.inf
         self._asked: dict[bytes, int] = {}
-        self._transmits: deque[bytes] = deque()
+        self._transmits: list[bytes] = []  # an empty deque has 700 bytes
 
     # --- in ---
 
@@ -107,7 +106,7 @@ class PathMtu:
 
     def poll_transmit(self) -> bytes | None:
         """Return the next datagram, or None: it is to arrive in one piece or not at all."""
-        return self._transmits.popleft() if self._transmits else None
+        return self._transmits.pop(0) if self._transmits else None
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """Return when to call `handle_timeout`, and why; None: there was no path yet."""

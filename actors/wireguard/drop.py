@@ -46,12 +46,13 @@ class DropCounts:
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts = dict.fromkeys(DropReason, 0)
+        self._counts: dict[DropReason, int] = {}  # most tunnels drop nothing
 
     def add(self, reason: DropReason, count: int = 1) -> None:
         """Count a drop."""
-        self._counts[reason] += count
+        if count:
+            self._counts[reason] = self._counts.get(reason, 0) + count
 
     def snapshot(self) -> Mapping[DropReason, int]:
         """Return the counts so far as a read-only copy; every reason is present."""
-        return MappingProxyType(dict(self._counts))
+        return MappingProxyType(dict.fromkeys(DropReason, 0) | self._counts)

@@ -32,9 +32,7 @@ class Session:
     __slots__ = (
         "_keys",
         "_limits",
-        "_open",
         "_opening",
-        "_seal",
         "_sealing",
         "_will",
         "_window",
@@ -48,8 +46,6 @@ class Session:
 
     def __init__(self, keys: TransportKeys, limits: Limits, *, initiated: bool, now: float) -> None:
         self._keys = keys
-        self._seal = ChaCha20Poly1305(keys.send_key).encrypt
-        self._open = ChaCha20Poly1305(keys.receive_key).decrypt
         self._limits = limits
         self._window = ReplayWindow()
         self._will: bytes | None = None
@@ -130,7 +126,7 @@ class Session:
             return DropReason.REPLAYED_PACKET
         sealed = memoryview(datagram)[TRANSPORT_HEADER_BYTES:]
         try:
-            plaintext = self._open(bytes(4) + counter.to_bytes(8, "little"), sealed, None)
+            plaintext = _cipher(self._keys.receive_key).decrypt(bytes(4) + counter.to_bytes(8, "little"), sealed, None)
         except InvalidTag:
             return DropReason.BAD_TAG
         self._window.mark(counter)
@@ -158,4 +154,11 @@ class Session:
 
     def _sealed(self, counter: int, plaintext: bytes) -> bytes:
         header = encode_transport_header(self.remote_index, counter)
-        return header + self._seal(bytes(4) + header[8:], plaintext, None)
+        return header + _cipher(self._keys.send_key).encrypt(bytes(4) + header[8:], plaintext, None)
+
+
+def _cipher(key: bytes) -> ChaCha20Poly1305:
+    """Return what seals or opens one packet. Kept, it would have 2.2 kB for each direction of an idle session; what is
+    sealed and opened by the thousand has kernels.
+    """
+    return ChaCha20Poly1305(key)

@@ -14,7 +14,6 @@ Whatever arrives is hostile until it authenticates. Until then nothing changes b
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -76,9 +75,9 @@ class Tunnel(Transport):
         self._signer = MacSigner(peer_public_key, self._limits.cookie_lifetime_s)
         self._initiator = Initiator(keys, self._signer, wall_clock_ns)
         self._responder = Responder(keys, self._signer, self._limits)
-        self._queue: deque[bytes] = deque()
-        self._transmits: deque[bytes] = deque()
-        self._events: deque[TunnelEvent] = deque()
+        self._queue: list[bytes] = []  # an empty deque has 700 bytes
+        self._transmits: list[bytes] = []
+        self._events: list[TunnelEvent] = []
         self._handshake_at: float | None = None
         self.handshakes_total = 0
         """Completed, in this process."""
@@ -209,11 +208,11 @@ class Tunnel(Transport):
 
     def poll_transmit(self) -> bytes | None:
         """Return the next datagram to send, or None."""
-        return self._transmits.popleft() if self._transmits else None
+        return self._transmits.pop(0) if self._transmits else None
 
     def poll_event(self) -> TunnelEvent | None:
         """Return the next event, or None."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """Return (when, why) `handle_timeout` wants to be called next, or None for never."""
@@ -247,12 +246,12 @@ class Tunnel(Transport):
     def _enqueue(self, packet: bytes) -> None:
         self._queue.append(packet)
         if len(self._queue) > self._limits.queued_packets:
-            self._queue.popleft()
+            self._queue.pop(0)
             self._drops.add(DropReason.QUEUE_OVERFLOW)
 
     def _flush(self, session: Session, now: float) -> None:
         while self._queue and session.can_seal(now):
-            self._transmits.append(self._seal_data(session, self._queue.popleft(), now))
+            self._transmits.append(self._seal_data(session, self._queue.pop(0), now))
 
     # Receiving.
 

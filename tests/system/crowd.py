@@ -182,7 +182,7 @@ class Visitor:
         machine, agent = self._machine, self._agent
         assert machine is not None
         assert agent is not None
-        while (datagram := machine.poll_transmit()) is not None:
+        while (datagram := machine.poll_transmit() or machine.path_mtu.poll_transmit()) is not None:
             agent.send(datagram)
         while (event := machine.poll_event()) is not None:
             if isinstance(event, Connected) and not self._connected.done():

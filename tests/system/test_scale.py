@@ -40,8 +40,9 @@ SAMPLED_EVERY = 5
 WARM_UP = 150
 """Sign-outs that do not count: allocators fill their pools, and for 16 s a session is remembered for late answers. A
 worker's memory grows by 3 MB in these, by 4 MB in the next 600 and by 0.1 MB in the 200 after them."""
-SETTLE_S, IDLE_S = 8.0, 30.0
-"""After the last arrival, and measured. A session is renewed after 120 s; that is not part of it, nor may it be."""
+SETTLE_S, IDLE_S = 12.0, 30.0
+"""After the last arrival, and measured. Who has come has its path's MTU found out, and ten seconds later says that the
+last answer arrived. A session is renewed after 120 s; that is not part of it, nor may it be."""
 MAX_IDLE_PERCENT, MAX_PERCENT_PER_THOUSAND = 1.0, 15.0
 """Of a core: what a gateway costs alone, and what clients do, on a machine whose caches others empty meanwhile. A quiet
 one is to show 2 % for a thousand; the figure is printed."""

@@ -85,9 +85,9 @@ def make_session(
         on_withdrawn=lambda _line, _generation: None,
         on_batch=lambda _base, buffer, spans, _source, ecn: one_by_one(received.append)(buffer, spans, ecn),
         on_proven=lambda _: None,
-        on_path=lambda _: None,
-        on_broken=lambda _: None,
-        on_lost=lambda _: None,
+        on_path=lambda _session, _: None,
+        on_broken=lambda _session, _: None,
+        on_lost=lambda _session, _: None,
     )
     config = IceConfig(
         role="controlled" if ours else "controlling",

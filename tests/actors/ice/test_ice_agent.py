@@ -466,8 +466,6 @@ async def test_a_session_that_is_woken_too_early_sleeps_on(
     set_to = session._timer_at  # pyright: ignore[reportPrivateUsage]
     looked.assert_not_called()
     assert set_to == due if role == "controlling" else due - COARSE_S < set_to <= due
-    if role == "controlled":
-        assert set_to % COARSE_S == 0
     monkeypatch.setattr(IceMachine, "poll_timeout", Mock(return_value=(due - 6.0, "now")))
     session._wake()  # pyright: ignore[reportPrivateUsage]
     looked.assert_called_once()

@@ -231,6 +231,24 @@ def idle_after(seconds: float) -> ConnectionPair:
     return pair
 
 
+def test_an_answer_to_a_probe_is_not_asked_about(pair: ConnectionPair) -> None:
+    hear_of_each_other(pair, 20.0)  # what the path takes in one piece has been sought
+    pair.gateway.handle_ping(1, pair.now)
+    pair.settle()
+    hear_of_each_other(pair, 12.0)  # a keepalive says that the answer has come (paper 6.5)
+    pair.carried.clear()
+    hear_of_each_other(pair, 60.0)
+    assert pair.carried == []
+
+
+def hear_of_each_other(pair: ConnectionPair, seconds: float) -> None:
+    """Let time pass, in which checks of ICE are answered."""
+    for _ in range(int(seconds / 2)):
+        pair.advance(2.0)
+        for connection in pair.connections.values():
+            connection.handle_alive(pair.now)
+
+
 def test_who_has_nothing_to_say_for_long_says_goodbye() -> None:
     pair = idle_after(60)
     pair.advance(50)

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ PEERS = (1, 10, 100, 1000)
 WORKERS = (1, 2)
 ACTIVE = 100
 _ACTIVE_S = 3.0
-_IDLE_S = 10.0
+_IDLE_S = 20.0
+_COME_TO_REST_S = 12.0
+"""Who has come has its path's MTU found out, and ten seconds later says that the last answer arrived (WireGuard's
+keepalive). Only then is it idle."""
 _ARRIVES_S, _ARRIVE_LIMIT_S = 0.3, 60.0
 _SETTLE_S = 2.0
 
@@ -74,6 +77,7 @@ class Gathering:
 
     def idle(self) -> tuple[float, float]:
         """Watch the gateway while nothing happens: its memory for each client in kB, and % of a core."""
+        time.sleep(_COME_TO_REST_S)
         before, began = spent_s(self.subject.processes("gateway")), time.monotonic()
         time.sleep(_IDLE_S)
         busy_s, took_s = spent_s(self.subject.processes("gateway")) - before, time.monotonic() - began
@@ -135,26 +139,39 @@ def many(name: str) -> Iterator[Figures]:
     }
 
 
-def peers(name: str, counts: Sequence[int], seconds: float) -> Iterator[Figures]:
-    """What one busy client gets among so many, what that costs the gateway, and what they cost while all are idle."""
+def peers(name: str, seconds: float, wants: Callable[[str], bool]) -> Iterator[Figures]:
+    """What one busy client gets among so many, what that costs the gateway, and what they cost while all are idle.
+
+    A figure takes its time only if it is wanted: a thousand come within a minute and a half.
+    """
     with gathering(name) as place:
-        for count in counts:
-            if count > 1:
+        for count in PEERS:
+            idle, busy_ones = _idle_figures(count), _peers_figures(count)
+            if count > 1 and any(map(wants, idle + busy_ones)):
                 place.grow(count - 1)
-                kb, percent = place.idle()
-                yield {f"idle_{count}_kb": kb, f"idle_{count}_core_percent": percent}
-            subject = place.subject
-            before, moved, rates = spent_s(subject.processes("gateway")), 0, list[float]()
-            for down in (True, False):
-                with traffic.Stream(subject.client, subject.resource, down=down, streams=1, seconds=seconds) as stream:
-                    found = stream.finish()
-                rates.append(found.mbit_s)
-                moved += found.total_bytes
-            spent = spent_s(subject.processes("gateway")) - before
-            yield {
-                f"peers_{count}_tcp1_mbit_s": statistics.mean(rates),
-                f"peers_{count}_cpu_s_per_gb_gateway": spent / (moved / 1e9),
-            }
+            if any(map(wants, idle)):
+                yield dict(zip(idle, place.idle(), strict=True))
+            if any(map(wants, busy_ones)):
+                yield dict(zip(busy_ones, _one_among_them(place.subject, seconds), strict=True))
+
+
+def _one_among_them(subject: Exeunt, seconds: float) -> tuple[float, float]:
+    """Return what one stream gets on average of both ways, in Mbit/s, and what it costs the gateway, in s/GB."""
+    before, moved, rates = spent_s(subject.processes("gateway")), 0, list[float]()
+    for down in (True, False):
+        with traffic.Stream(subject.client, subject.resource, down=down, streams=1, seconds=seconds) as stream:
+            found = stream.finish()
+        rates.append(found.mbit_s)
+        moved += found.total_bytes
+    return statistics.mean(rates), (spent_s(subject.processes("gateway")) - before) / (moved / 1e9)
+
+
+def _idle_figures(count: int) -> tuple[str, ...]:
+    return (f"idle_{count}_kb", f"idle_{count}_core_percent") if count > 1 else ()
+
+
+def _peers_figures(count: int) -> tuple[str, ...]:
+    return f"peers_{count}_tcp1_mbit_s", f"peers_{count}_cpu_s_per_gb_gateway"
 
 
 def workers(name: str) -> Iterator[Figures]:
@@ -193,15 +210,7 @@ PRODUCED: dict[str, tuple[str, ...]] = {
         "active_100_cpu_ratio",
         "active_100_mbit_s",
     ),
-    "peers": tuple(
-        name
-        for count in PEERS
-        for name in (
-            *((f"idle_{count}_kb", f"idle_{count}_core_percent") if count > 1 else ()),
-            f"peers_{count}_tcp1_mbit_s",
-            f"peers_{count}_cpu_s_per_gb_gateway",
-        )
-    ),
+    "peers": tuple(name for count in PEERS for name in (*_idle_figures(count), *_peers_figures(count))),
     "segments": tuple(
         name for size in SEGMENTS for name in (f"segment_{size}_tcp1_mbit_s", f"segment_{size}_cpu_s_per_gb")
     ),

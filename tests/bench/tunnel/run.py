@@ -62,6 +62,11 @@ class Wishes:
             return bool({measure, *PRODUCED[measure]} & set(self.figures))
         return self.scaling or measure in PRODUCED_IN_ROUNDS
 
+    def wants_figure(self, figure: str) -> bool:
+        """Whether a figure was asked for, by its name or its measure's, or none in particular was."""
+        names = {figure, *(measure for measure, figures in PRODUCED.items() if figure in figures)}
+        return not self.figures or bool(names & set(self.figures))
+
 
 @dataclass
 class Run:
@@ -164,7 +169,7 @@ class Run:
         if self.wishes.wants("workers"):
             self._take_all(ours, growth.workers(ours))
         if self.wishes.wants("peers"):
-            self._take_all(ours, growth.peers(ours, growth.PEERS, self.wishes.seconds))
+            self._take_all(ours, growth.peers(ours, self.wishes.seconds, self.wishes.wants_figure))
 
     def _take_all(self, subject: str, found: Iterator[Figures]) -> None:
         with self._failing(f"{subject}, growth"):
