@@ -151,12 +151,12 @@ class ClientLoop(EventLoop):
         if record is not None:
             record.resource_ids.add(message.resource_id)
             self._set_networks(record)
-            self._replace(record, message.resource_id)
+            self._replace([one for one in self.living() if one is not record], record, message.resource_id)
             return
         record = self.new_record(message.connection, peer=message.gateway_name, peer_id=message.gateway_id)
         record.resource_ids.add(message.resource_id)
         record.networks = self._networks_of(record)
-        started = await self.start_peer(
+        self.start_peer(
             record,
             peer_public_key=message.gateway_public_key,
             preshared_key=message.preshared_key,
@@ -165,15 +165,21 @@ class ClientLoop(EventLoop):
             remote_username=message.remote_ice.username,
             remote_password=message.remote_ice.password,
         )
-        if started:
-            self._replace(record, message.resource_id)
 
-    def _replace(self, newest: PeerRecord, resource_id: str) -> None:
+    def peer_started(self, record: PeerRecord) -> None:
+        """It takes the place of others, but not of those that have come after it."""
+        living = self.living()
+        for resource_id in sorted(record.resource_ids):
+            self._replace(living[: living.index(record)], record, resource_id)
+
+    def _replace(self, others: list[PeerRecord], newest: PeerRecord, resource_id: str) -> None:
         """What the newest connection carries, no older one does; to one gateway there is one connection."""
-        for record in self.living():
-            if record is not newest and record.peer_id == newest.peer_id:
+        for record in others:
+            if record.state == "closing":
+                continue
+            if record.peer_id == newest.peer_id:
                 self.end_peer(record, Cause.REPLACED, Initiator.US, {"replaced_by": newest.connection})
-            elif record is not newest and resource_id in record.resource_ids:
+            elif resource_id in record.resource_ids:
                 self._narrow(record, record.resource_ids - {resource_id}, Cause.REPLACED, Initiator.US)
 
     def _refused(self, resource_id: str, reason: str) -> None:
@@ -261,7 +267,7 @@ class ClientLoop(EventLoop):
         """
         for record in self.living():
             if set(record.networks) & set(networks):
-                self.node.ref(record.address).tell(SetNetworks(record.networks))
+                self.tell(record, SetNetworks(record.networks))
 
     def _forget_resources(self) -> None:
         """Complain no more about what is not ours any more."""
@@ -273,7 +279,7 @@ class ClientLoop(EventLoop):
 
     def _set_networks(self, record: PeerRecord) -> None:
         record.networks = self._networks_of(record)
-        self.node.ref(record.address).tell(SetNetworks(record.networks))
+        self.tell(record, SetNetworks(record.networks))
 
     def _networks_of(self, record: PeerRecord) -> tuple[str, ...]:
         ids = sorted(record.resource_ids)

@@ -4,7 +4,6 @@ loop that knows peers; `event_loop` is the other one, which knows the portal, th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import deque
@@ -15,19 +14,27 @@ import msgspec
 
 from exeunt.runtime import Actor, ChildSpec, ExeuntError, Message, Ref, Terminated, receive
 from exeunt.runtime.inheritance import HAND_OVER
-from exeunt.runtime.messages import ActorStarted, StartChild
 
 from . import posthumous
 from .endings import Cause, Ending, EndingBook, Initiator
 from .legacy import LoopLegacy
 from .loop_config import LoopConfig, PeerRecord
-from .messages import ClaimDue, ConnectionEnded, ConnectionEstablished, Event, Publish, TakeOverOverdue
+from .messages import (
+    ClaimDue,
+    ConnectionEnded,
+    ConnectionEstablished,
+    Event,
+    Publish,
+    StartAnswered,
+    TakeOverOverdue,
+)
 from .peer.messages import Close, PeerConnected, PeerEnded, PeerPathChanged, RelayServer
 from .peer_spec import peer_spec
 from .placement import Placement
 from .portal import EndingReport
 from .portal import messages as portal
 from .portal.actor_messages import PortalClaim, PortalLinkStarted, PortalSay
+from .starts import Starts
 from .timing import PEER_CLOSE_S, TAKE_OVER_S
 
 logger = logging.getLogger(__name__)
@@ -47,10 +54,21 @@ class Connections(Actor):
         self.peers: dict[str, PeerRecord] = {}
         self._ended: deque[str] = deque(maxlen=_ENDED_KEPT)
         self.placement = Placement(self.config.peer_workers)
+        self.starts = Starts(self)
+        """Of `peers`, those whose actors are not there yet."""
         self._claiming = False
         self._book = EndingBook(Path(self.config.endings_file))
 
     # --- what a client's and a gateway's loop do differently ---
+
+    def peer_started(self, record: PeerRecord) -> None:
+        """The actor of a new connection is there, and nobody has told it to close."""
+        raise NotImplementedError
+
+    async def peer_not_started(self, record: PeerRecord, error: ExeuntError) -> None:
+        """The actor of a new connection could not be started."""
+        logger.warning("A connection could not be started", extra={"event": "start_failed", "error": str(error)})
+        await self.bury(record, posthumous.not_started(record, self.config.side, error))
 
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """A connection has ended and is forgotten."""
@@ -123,29 +141,19 @@ class Connections(Actor):
             return
         await self.bury(record, posthumous.crashed(record, self.config.side, message))
 
-    async def take_over(self, worker: str) -> None:
+    def take_over(self, worker: str) -> None:
         """Have a restarted worker go on with the connections that its predecessor has handed over."""
-        waiting = [record for record in self.peers.values() if record.worker == worker and record.handed_over]
-        await asyncio.gather(*(self._take_over(record) for record in waiting))
-
-    async def _take_over(self, record: PeerRecord) -> None:
-        assert record.spec is not None
-        spec = msgspec.structs.replace(record.spec, args={**record.spec.args, "inherits": True})
-        try:
-            await self._start_actor(record, spec)
-        except ExeuntError as error:
-            if record.connection in self.peers:
-                await self.bury(record, posthumous.not_taken_over(record, self.config.side, str(error)))
-            return
-        record.handed_over = False
-        if record.close is not None:  # nobody was there to hear it
-            self.node.ref(record.address).tell(record.close)
+        for record in self.peers.values():
+            if record.worker == worker and record.handed_over and record.connection not in self.starts:
+                assert record.spec is not None
+                spec = msgspec.structs.replace(record.spec, args={**record.spec.args, "inherits": True})
+                self.starts.begin(record.connection, spec)
 
     @receive(TakeOverOverdue)
     async def on_take_over_overdue(self, message: TakeOverOverdue) -> None:
         """No successor has come: the peer has been told that the worker crashed."""
         record = self.peers.get(message.connection)
-        if record is not None and record.handed_over:
+        if record is not None and record.handed_over and record.connection not in self.starts:
             await self.bury(record, posthumous.not_taken_over(record, self.config.side, "no successor came in time"))
 
     async def bury(self, record: PeerRecord, ending: Ending) -> None:
@@ -156,6 +164,7 @@ class Connections(Actor):
 
     async def _forget(self, record: PeerRecord, ending: Ending) -> None:
         record.state = "ended"
+        self.starts.drop(record.connection)
         self._ended.append(record.connection)
         self.publish(ConnectionEnded(ending))
         report = EndingReport.of(ending)
@@ -164,8 +173,10 @@ class Connections(Actor):
         self._claim()
         await self.peer_ended(record, ending)
 
-    async def start_peer(self, record: PeerRecord, **secrets: Any) -> bool:
-        """Start the actor of a connection and watch it; False when it could not be started, which is recorded."""
+    # --- how they start ---
+
+    def start_peer(self, record: PeerRecord, **secrets: Any) -> None:
+        """Have the actor of a connection started; `peer_started` or `peer_not_started` follows."""
         assert self.joined is not None
         spec = peer_spec(
             record,
@@ -176,27 +187,50 @@ class Connections(Actor):
             portal_link=str(self.portal_link),
             secrets=secrets,
         )
-        try:
-            await self.start_actor(record, spec)
-        except ExeuntError as error:
-            logger.warning("A connection could not be started", extra={"event": "start_failed", "error": str(error)})
-            await self.bury(record, posthumous.not_started(record, self.config.side, error))
-            return False
-        self._claim()
-        return True
+        self.start_actor(record, spec)
 
-    async def start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
-        """Start the actor of a new connection and watch it. Raises what the supervisor answers."""
+    def start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
+        """The same, with a spec."""
         record.started_ns = time.time_ns()
         record.spec = spec
-        await self._start_actor(record, spec)
-
-    async def _start_actor(self, record: PeerRecord, spec: ChildSpec) -> None:
-        """Have the supervisor start an actor, and watch it. Raises what the supervisor answers."""
-        root = self.node.ref(f"{self.ref.address.node}/supervisor/root")
-        started: ActorStarted = await root.ask(StartChild(msgspec.Raw(msgspec.msgpack.encode(spec))))
         self.peers[record.connection] = record
-        self.node.ref(started.address).watch()
+        self.starts.begin(record.connection, spec)
+
+    @receive(StartAnswered)
+    async def on_start_answered(self, message: StartAnswered) -> None:
+        """Go on with a connection whose actor is there, or won't be; it may have ended since."""
+        if self.starts.is_answered(message.connection):
+            await self._end_start(self.peers[message.connection])
+
+    async def end_starts(self, within_s: float) -> None:
+        """Wait for all that are being started; who is not there by then is given up."""
+        await self.starts.wait(self.peers, within_s)
+        for record in [one for one in self.peers.values() if one.connection in self.starts]:
+            await self._end_start(record)
+
+    async def _end_start(self, record: PeerRecord) -> None:
+        """Watch an actor that has been started, and tell it what it has missed."""
+        try:
+            missed = self.starts.take(record.connection)
+        except ExeuntError as error:
+            if record.handed_over:
+                await self.bury(record, posthumous.not_taken_over(record, self.config.side, str(error)))
+            else:
+                await self.peer_not_started(record, error)
+            return
+        is_new, record.handed_over = not record.handed_over, False
+        actor = self.node.ref(record.address)
+        actor.watch()
+        for message in missed:
+            actor.tell(message)
+        if record.close is not None:
+            actor.tell(record.close)
+        if is_new:
+            self._claim()
+            if record.state != "closing":
+                self.peer_started(record)
+
+    # --- how they end ---
 
     def new_record(self, connection: str, *, peer: str, peer_id: str) -> PeerRecord:
         """Make the record of a connection, in the worker that has the fewest."""
@@ -225,20 +259,23 @@ class Connections(Actor):
         """
         record.state = "closing"
         record.close = Close(cause, initiated_by, evidence or {})
-        self.node.ref(record.address).tell(record.close)
-
-    def tell_peer(self, connection: str, message: Message) -> None:
-        """Tell a connection something, if there is one of that id."""
-        record = self.peers.get(connection)
-        if record is not None:
-            self.node.ref(record.address).tell(message)
+        if record.connection not in self.starts:  # else it hears that last, once it is there
+            self.node.ref(record.address).tell(record.close)
 
     async def close_peer(self, record: PeerRecord, cause: Cause, initiated_by: Initiator, text: str = "") -> None:
         """Have a connection say goodbye, and wait until it has."""
         record.state = "closing"
+        within_s = PEER_CLOSE_S
+        if record.connection in self.starts:
+            deadline = self.node.loop.time() + PEER_CLOSE_S
+            await self.starts.wait([record.connection], PEER_CLOSE_S)
+            await self._end_start(record)
+            if record.connection not in self.peers:
+                return
+            within_s = max(0.0, deadline - self.node.loop.time())
         try:
             close = Close(cause, initiated_by, text=text)
-            answer: PeerEnded = await self.node.ref(record.address).ask(close, timeout_s=PEER_CLOSE_S)
+            answer: PeerEnded = await self.node.ref(record.address).ask(close, timeout_s=within_s)
         except ExeuntError as error:
             logger.warning(
                 "A connection did not close",
@@ -249,6 +286,17 @@ class Connections(Actor):
             await self._forget(record, answer.ending)
 
     # --- who is told ---
+
+    def tell(self, record: PeerRecord, message: Message) -> None:
+        """Tell a connection something: once its actor is there, if that is being started."""
+        if not self.starts.keep(record.connection, message):
+            self.node.ref(record.address).tell(message)
+
+    def tell_peer(self, connection: str, message: Message) -> None:
+        """The same, if there is one of that id."""
+        record = self.peers.get(connection)
+        if record is not None:
+            self.tell(record, message)
 
     @property
     def portal_link(self) -> Ref:
@@ -278,9 +326,13 @@ class Connections(Actor):
 
     @receive(ClaimDue)
     def on_claim_due(self, _message: ClaimDue) -> None:
-        """Tell the portal link which connections live."""
+        """Tell the portal link which connections live: not those whose actors have yet to be started."""
         self._claiming = False
-        claimed = [one for one in self.peers.values() if not one.static]
+        claimed = [
+            one
+            for one in self.peers.values()
+            if not one.static and (one.handed_over or one.connection not in self.starts)
+        ]
         self.portal_link.tell(
             PortalClaim({one.connection: (one.peer_id, tuple(sorted(one.resource_ids))) for one in claimed})
         )

@@ -49,7 +49,7 @@ from .portal.actor_messages import (
 )
 from .portal_leave import leave_portal
 from .succession import hands_over, inherit, leave
-from .timing import PORTAL_DOUBT_SPACING_S
+from .timing import PEER_CLOSE_S, PORTAL_DOUBT_SPACING_S
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +108,13 @@ class EventLoop(Connections):
 
     async def on_crash(self, failure: Failure) -> None:
         """Crash the way one leaves: the portal is told; the peers watch us, and say goodbye by themselves."""
+        self.starts.drop_all()
         await leave_portal(self.portal_link, "crashed")
 
     async def on_stop(self) -> None:
         """Leave, if a supervisor ends us before anybody asked us to; or leave everything to a successor."""
         if hands_over(self):
+            await self.end_starts(PEER_CLOSE_S)
             leave(self, self.legacy())
             logger.info("The session is handed over", extra={"event": "session_handed_over"})
         elif self.session != "leaving":
@@ -209,10 +211,10 @@ class EventLoop(Connections):
             await self.on_device_lost(DeviceLost(str(error)))
             return
         await self.resources_changed()
-        await self.take_over(message.worker)
+        self.take_over(message.worker)
         for record in self.living():
             if record.worker == message.worker:
-                self.node.ref(record.address).tell(SetNetworks(record.networks))
+                self.tell(record, SetNetworks(record.networks))
 
     @receive(DeviceLost)
     async def on_device_lost(self, message: DeviceLost) -> None:
@@ -249,7 +251,7 @@ class EventLoop(Connections):
         logger.info("The session is reset", extra={"event": "session_reset", "reason": reason})
         self.portal_link.tell(PortalReset())
         for record in self.living():
-            self.node.ref(record.address).tell(Moved(reason))
+            self.tell(record, Moved(reason))
 
     @receive(DescribeSession)
     def on_describe(self, _message: DescribeSession) -> Later:
@@ -259,7 +261,7 @@ class EventLoop(Connections):
     @receive(PingPeer)
     def on_ping_peer(self, message: PingPeer) -> Later:
         """Measure a round trip; the answer comes while we go on."""
-        known = [one for one in self.peers.values() if message.peer in (one.peer, one.peer_id, one.connection)]
+        known = [one for one in self._present() if message.peer in (one.peer, one.peer_id, one.connection)]
         if not known:
             raise Refused("no_such_peer", f"There is no connection to {message.peer!r}.")
         return Later(self._ping(known[0], message.timeout_s))
@@ -269,7 +271,7 @@ class EventLoop(Connections):
         return pong
 
     async def _describe(self) -> SessionDescription:
-        peers = await describe_peers([self.node.ref(record.address) for record in self.peers.values()])
+        peers = await describe_peers([self.node.ref(record.address) for record in self._present()])
         return SessionDescription(
             session=self.session,
             resources=tuple(self.resources.values()),
@@ -278,6 +280,10 @@ class EventLoop(Connections):
             problems=tuple(self.problems.values()),
             relays=tuple(KnownRelay(each.host, each.port, each.transport) for each in self.relays),
         )
+
+    def _present(self) -> list[PeerRecord]:
+        """Return the connections whose actors can be asked."""
+        return [record for record in self.peers.values() if record.connection not in self.starts]
 
     def resource_state(self, resource_id: str) -> str:
         """`idle`, `connecting` or `connected`."""
@@ -359,7 +365,7 @@ class EventLoop(Connections):
         if servers != self.relays:
             self.relays = servers
             for record in self.living():
-                self.node.ref(record.address).tell(SetServers(servers))
+                self.tell(record, SetServers(servers))
 
 
 def _restart(message: portal.IceRestarted) -> RestartPath:

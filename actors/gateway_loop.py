@@ -39,6 +39,8 @@ class GatewayLoop(EventLoop):
         """What the firewall lets through, and for whose sake. The firewall has each grant once, however many
         connections and resources it is for: it is closed behind the last of them.
         """
+        self._unconfirmed: dict[str, list[portal.Authorize]] = {}
+        """By connection: what the portal waits for until its actor is there."""
         self._steering = Steering(self.config)
         self._static_peers = StaticPeers(self, allow=self._open_firewall, take_away=self._take_away)
 
@@ -93,6 +95,7 @@ class GatewayLoop(EventLoop):
     async def peer_ended(self, record: PeerRecord, ending: Ending) -> None:
         """Close the firewall behind a client, and lead nothing to where it was."""
         self._expiries.forget_connection(record.connection)
+        self._unconfirmed.pop(record.connection, None)
         freed = [self._grants.pop(key) for key in list(self._grants) if key[0] == record.connection]
         if self.session != "leaving":  # else the firewall goes as a whole
             await self._close_firewall(frozenset[Grant]().union(*freed))
@@ -122,12 +125,30 @@ class GatewayLoop(EventLoop):
             record.networks = host_networks(addresses)
             record.resource_ids.add(resource.id)
             self._replace(client.id, by=record)
-            if not await self._start(record, message):
-                return
+            await self._start(record, message)
         record.resource_ids.add(resource.id)
         self._expiries.set(key, message.expires_at)
+        if record.connection in self.starts:
+            self._unconfirmed.setdefault(record.connection, []).append(message)
+        else:
+            self._confirm(message)
+
+    def peer_started(self, record: PeerRecord) -> None:
+        """The client may come, to what was not taken away meanwhile."""
+        for message in self._unconfirmed.pop(record.connection, ()):
+            if message.resource.id in record.resource_ids:
+                self._confirm(message)
+
+    async def peer_not_started(self, record: PeerRecord, error: ExeuntError) -> None:
+        """As the base; static peers are tried again."""
+        if record.static:
+            await self._static_peers.not_started(record, error)
+        else:
+            await super().peer_not_started(record, error)
+
+    def _confirm(self, message: portal.Authorize) -> None:
         self.say(portal.Authorized(ref=message.ref))
-        extra = {"event": "access_allowed", "peer": client.name, "resource": resource.name}
+        extra = {"event": "access_allowed", "peer": message.client.name, "resource": message.resource.name}
         logger.info("A client may use a resource", extra=extra)
 
     def _replace(self, client_id: str, *, by: PeerRecord) -> None:
@@ -136,9 +157,9 @@ class GatewayLoop(EventLoop):
             if record.peer_id == client_id:
                 self.end_peer(record, Cause.REPLACED, Initiator.PEER, {"replaced_by": by.connection})
 
-    async def _start(self, record: PeerRecord, message: portal.Authorize) -> bool:
+    async def _start(self, record: PeerRecord, message: portal.Authorize) -> None:
         await self._steer(self._steering.begin(record))
-        return await self.start_peer(
+        self.start_peer(
             record,
             peer_public_key=message.client.public_key,
             preshared_key=message.preshared_key,

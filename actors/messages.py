@@ -200,6 +200,12 @@ class TakeOverOverdue(Message, frozen=True):
     connection: str
 
 
+class StartAnswered(Message, frozen=True):
+    """An event loop to itself: the supervisor has started a connection's actor, or won't."""
+
+    connection: str
+
+
 class StaticPeersDue(Message, frozen=True):
     """A gateway's event loop to itself: static peers that are wanted may not be served yet."""
 
@@ -235,6 +241,7 @@ MESSAGES: tuple[type[Message], ...] = (
     EverybodyAsked,
     ClaimDue,
     TakeOverOverdue,
+    StartAnswered,
     StaticPeersDue,
     PingPeer,
     Expired,

@@ -93,6 +93,19 @@ class StaticPeers:
         else:  # it may be wanted again already
             self._loop.ref.tell(StaticPeersDue())
 
+    async def not_started(self, record: PeerRecord, error: ExeuntError) -> None:
+        """One could not be started. It was nobody's connection yet."""
+        self._loop.peers.pop(record.connection, None)
+        for resource_id in sorted(record.resource_ids):
+            await self._take_away((record.connection, resource_id), Cause.ACCESS_REVOKED)
+        extra = {"event": "static_peer_failed", "peer": record.peer, "error": str(error)}
+        logger.warning("A static peer could not be started", extra=extra)
+        if record.close is None:
+            self._put_off(record.peer_id, str(error))
+            self._tell_problem()
+        else:  # it may be wanted again already
+            self._loop.ref.tell(StaticPeersDue())
+
     # --- inside ---
 
     def _wanted(self, resources: dict[str, Resource]) -> dict[str, tuple[StaticPeer, set[str]]]:
@@ -145,15 +158,7 @@ class StaticPeers:
         if not record.resource_ids:
             self._put_off(peer.id, "the firewall could not be changed")
             return
-        try:
-            await loop.start_actor(record, self._spec(record, peer))
-        except ExeuntError as error:
-            loop.peers.pop(connection, None)
-            for resource_id in sorted(record.resource_ids):
-                await self._take_away((connection, resource_id), Cause.ACCESS_REVOKED)
-            extra = {"event": "static_peer_failed", "peer": peer.name, "error": str(error)}
-            logger.warning("A static peer could not be started", extra=extra)
-            self._put_off(peer.id, str(error))
+        loop.start_actor(record, self._spec(record, peer))
 
     def _put_off(self, peer_id: str, reason: str) -> None:
         former = self._failures.get(peer_id)

@@ -92,17 +92,39 @@ class Played(Actor):
 
 
 class PlayedRoot(Played):
+    """Starts at once, unless it is `slow`: then when the stage says so, as for a worker that is being restarted; or, if
+    that is `late`, at once, and answers then.
+    """
+
     refuse = False
+    slow = late = False
+
+    def __init__(self, stage: "Stage") -> None:
+        super().__init__(stage)
+        self.waiting: dict[str, asyncio.Future[None]] = {}
+        """By the child's id: set one to go on."""
 
     @receive(StartChild)
-    def on_start_child(self, message: StartChild) -> ActorStarted:
+    def on_start_child(self, message: StartChild) -> ActorStarted | Later:
         self.note(message)
+        spec = msgspec.msgpack.decode(message.spec, type=ChildSpec)
+        return Later(self._wait_and_start(spec)) if self.slow or self.late else self._start(spec)
+
+    def _start(self, spec: ChildSpec) -> ActorStarted:
         if self.refuse:
             raise Refused("start_failed", "not today")
-        spec = msgspec.msgpack.decode(message.spec, type=ChildSpec)
         peer = PlayedPeer(self.stage, spec)
         self.stage.peers.append(peer)
         return ActorStarted(str(self.stage.nodes[spec.worker].start(peer, spec.id)))
+
+    async def _wait_and_start(self, spec: ChildSpec) -> ActorStarted:
+        started = self._start(spec) if self.late else None
+        self.waiting[spec.id] = self.node.loop.create_future()
+        try:
+            await self.waiting[spec.id]
+        finally:
+            del self.waiting[spec.id]
+        return started or self._start(spec)
 
 
 class PlayedPeer(Played):
@@ -350,6 +372,12 @@ class Stage:
     async def want(self, resource_id: str) -> None:
         self.device.want(resource_id)
         await self.settle()
+
+    async def go_on(self, *connections: str) -> None:
+        """The supervisor starts what it was asked for, in this order, or all of it."""
+        for name in [f"peer-{one}" for one in connections] or list(self.root.waiting):
+            self.root.waiting[name].set_result(None)
+            await self.settle()
 
     async def kill_worker(self, worker: str) -> None:
         """SIGKILL: its actors are gone without a word, and the others are told."""

@@ -366,7 +366,7 @@ SCRIPT = st.lists(
         st.builds(authorize_any, CONNECTIONS, CLIENTS, RESOURCES, EXPIRIES),
         st.builds(revoke, CONNECTIONS, st.sampled_from(["r-1", "r-2", "r-3", "r-9"])),
         st.builds(Expired, CONNECTIONS, st.sampled_from(["r-1", "r-2"])),
-        st.sampled_from(["end", "refuse", "agree"]),
+        st.sampled_from(["end", "refuse", "agree", "slow", "fast", "go on", "fail"]),
     ),
     min_size=5,
     max_size=40,
@@ -385,6 +385,12 @@ async def test_the_firewall_is_open_for_the_living_and_nobody_else(
     for line in script:
         if line == "end" and stage.peers:
             stage.peers[-1].end(Cause.SIGNED_OUT)
+        elif line in {"slow", "fast"}:
+            stage.root.slow = line == "slow"
+        elif line in {"go on", "fail"}:
+            stage.root.refuse = line == "fail"
+            await stage.go_on(*[one.removeprefix("peer-") for one in stage.root.waiting][-1:])
+            stage.root.refuse = False
         elif isinstance(line, str):
             stage.network.refuses = refuse_to_allow if line == "refuse" else refuse_nothing
         else:

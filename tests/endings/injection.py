@@ -34,20 +34,28 @@ _UNIFIED: Final = Path("/sys/fs/cgroup")
 _LIMIT_BYTES: Final = 2 * 1024 * 1024  # with much less it is the kernel's own small allocations that fail
 _FRAME_BYTES: Final = 8_000_000  # more than malloc serves from what it has, less than ZeroMQ refuses
 _OOM_S: Final = 5.0
+_CONNECT_MS: Final = 500
 
 
 class CannotBeDone(Exception):
     """This machine does not allow the fault; says why."""
 
 
-def tell(player: Player, worker: str, actor: str, message: Message) -> None:
-    """Send a message to an actor of a running program."""
+def tell(player: Player, worker: str, actor: str, message: Message) -> float:
+    """Send a message to an actor of a running program; return the moment, in Unix seconds.
+
+    What we need to write it down and to be connected, five milliseconds or twenty, is not the program's, and over by
+    then.
+    """
     codec = Codec([*RUNTIME, *TUNNEL])
     sender, to = f"{player.name}/stranger/harness", f"{player.name}/{worker}/{actor}"
     batch = Batch(codec)
     batch.add(Envelope(1, 1, 0, sender, to, Kind.TELL, 0, message))
+    frame = codec.encode(batch.runs)
     with _line(player, worker) as line:
-        line.send(codec.encode(batch.runs))
+        moment = time.time()
+        line.send(frame)
+    return moment
 
 
 def kill_all(processes: list[psutil.Process]) -> float:
@@ -156,7 +164,10 @@ def _line(player: Player, worker: str) -> Generator[zmq.Socket[bytes]]:
     context = zmq.Context()
     socket = context.socket(zmq.PUSH)
     try:
+        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         socket.connect(endpoint(directory, worker, max(epochs)))
+        monitor.poll(_CONNECT_MS)  # who does not answer in time gets it when he does
+        socket.disable_monitor()
         yield socket
         socket.close(linger=500)
     finally:

@@ -137,15 +137,11 @@ def _packets_of_tunnel() -> socket.socket:
 
 
 def _connection_raises(house: House, link: Link) -> float:
-    moment = time.time()
-    injection.tell(house.client, "peers-1", f"peer-{link.id}", Close(_NONSENSE))
-    return moment
+    return injection.tell(house.client, "peers-1", f"peer-{link.id}", Close(_NONSENSE))
 
 
 def _loop_raises(house: House, _link: Link) -> float:
-    moment = time.time()
-    injection.tell(house.client, "control", "event-loop", StopSession(_NONSENSE))
-    return moment
+    return injection.tell(house.client, "control", "event-loop", StopSession(_NONSENSE))
 
 
 def _kill_worker(house: House, _link: Link) -> float:
