@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,6 +17,7 @@ from tests.bench.runtime import BUSY_ONES, IDLE_ONES, UNITS
 from tests.bench.targets import TARGETS, Target
 from tests.bench.tunnel import chart, table
 from tests.bench.tunnel import targets as tunnel_targets
+from tests.bench.tunnel.flow import ANSWER_BYTES, ANSWERED, End
 from tests.bench.tunnel.growth import SEGMENTS
 from tests.bench.tunnel.profile import top
 from tests.bench.tunnel.run import PRODUCED, Wishes, run, unit
@@ -155,6 +157,24 @@ def test_a_rate_without_loss_is_found_by_doubling_and_bisection() -> None:
     assert len(asked) < 10
     assert highest(lambda rate: min(rate, 9_000.0)) == 9_000, "the sender gives no more"
     assert highest(lambda _: None) == 0
+
+
+def test_an_end_of_a_flow_counts_datagrams_and_answers() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as near, socket.socket(type=socket.SOCK_DGRAM) as far:
+        for each in (near, far):
+            each.bind(("127.0.0.1", 0))
+        near.connect(far.getsockname())
+        far.connect(near.getsockname())
+        far.settimeout(5)
+        end = End(near, channel=0x4000, size=100, train=4)
+        assert end.send(4_000, 0.01)["sent"] % 4 == 0
+        assert far.recv(2048) == b"\x40\0\0\x64" + bytes(100)
+        for _ in range(ANSWERED):
+            far.send(bytes(104))
+        while len(far.recv(2048)) != ANSWER_BYTES + 4:
+            end.receive(answers=True)
+        assert end.count() == ANSWERED
+        assert end.count() == 0
 
 
 @needs_root

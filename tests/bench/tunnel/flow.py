@@ -9,6 +9,9 @@ does not measure how late its own process was woken.
     flow udp-sink HOST PORT           each line on stdin: print how many came since the line before
     flow udp-source HOST PORT BYTES   each line "PER_SECOND SECONDS": send, print how many and how long it took
     flow udp-echo HOST PORT           send back whatever comes
+    flow udp-end FD CHANNEL BYTES TRAIN
+                                      one end of a flow, on an inherited socket, in ChannelData unless CHANNEL is 0:
+                                      lines as for the sink and the source; whoever receives answers now and then
     flow ping HOST COUNT INTERVAL_S
 
 Each prints "ready" when it can be counted on, and JSON lines with what it measured.
@@ -36,6 +39,12 @@ _BUFFER_BYTES = 4 << 20
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _SO_TIMESTAMPNS = 35
 _ECHO = 8
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+ANSWERED = 48
+"""So many datagrams are answered by one, which is what TCP inside our tunnel does: a frame of 64 kB is acknowledged
+whole."""
+ANSWER_BYTES = 96
+"""An acknowledgement, sealed."""
 
 
 def say(document: object) -> None:
@@ -177,6 +186,10 @@ class Batch:
         """Receive what is there; return how many."""
         return max(0, int(self._libc.recvmmsg(self._fd, self._headers, _BATCH, socket.MSG_DONTWAIT, None)))
 
+    def bytes(self, count: int) -> int:
+        """How many bytes the first so many that were received had."""
+        return sum(header.length for header in self._headers[:count])
+
 
 def udp_sink(host: str, port: str) -> None:
     """Count datagrams until standard input ends."""
@@ -232,6 +245,71 @@ def udp_echo(host: str, port: str) -> None:
             echoing.sendto(*echoing.recvfrom(2048))
 
 
+def udp_end(descriptor: str, channel: str, size: str, train: str) -> None:
+    """Be one end of a flow until standard input ends."""
+    with socket.socket(fileno=int(descriptor)) as connection:
+        end = End(connection, int(channel), int(size), int(train))
+        say("ready")
+        while True:
+            readable = select.select([connection, sys.stdin], [], [])[0]
+            if connection in readable:
+                end.receive(answers=True)
+            if sys.stdin in readable:
+                line = os.read(0, 4096).decode()
+                if not line:
+                    return
+                say(end.send(*(float(word) for word in line.split())) if line.strip() else {"received": end.count()})
+
+
+class End:
+    """Sends in trains of equal datagrams and takes what comes in trains, as our tunnel does (udp(7))."""
+
+    def __init__(self, connection: socket.socket, channel: int, size: int, train: int) -> None:
+        for option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+            connection.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        connection.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        self._connection = connection
+        self._datagram = _framed(channel, bytes(size))
+        self._answer = _framed(channel, bytes(ANSWER_BYTES))
+        self._train = self._datagram * train
+        self._datagrams = train
+        self._segment = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("H", len(self._datagram)))] if train > 1 else []
+        self._batch = Batch(connection, 65_535)
+        self._bytes = self._answered = 0
+
+    def receive(self, *, answers: bool) -> None:
+        while got := self._batch.receive():
+            self._bytes += self._batch.bytes(got)
+        each = ANSWERED * len(self._datagram)
+        while answers and self._bytes - self._answered >= each:
+            self._answered += each
+            self._connection.send(self._answer)
+
+    def count(self) -> int:
+        """How many datagrams came since the last time."""
+        self.receive(answers=False)
+        found, self._bytes, self._answered = self._bytes // len(self._datagram), 0, 0
+        return found
+
+    def send(self, per_second: float, seconds: float) -> dict[str, float]:
+        """Send at this rate, trains evenly spaced, and throw away the answers."""
+        pause = self._datagrams / per_second
+        began, trains = time.perf_counter(), 0
+        while (now := time.perf_counter() - began) < seconds:
+            if now >= trains * pause:
+                self._connection.sendmsg([self._train], self._segment)
+                trains += 1
+            elif select.select([self._connection], [], [], trains * pause - now)[0]:
+                self._batch.receive()
+        self.count()
+        return {"sent": trains * self._datagrams, "seconds": now}
+
+
+def _framed(channel: int, payload: bytes) -> bytes:
+    """RFC 8656 section 12.4, without padding."""
+    return struct.pack("!HH", channel, len(payload)) + payload if channel else payload
+
+
 # Ping
 
 
@@ -282,6 +360,7 @@ _PROGRAMS: dict[str, Callable[..., None]] = {
     "udp-sink": udp_sink,
     "udp-source": udp_source,
     "udp-echo": udp_echo,
+    "udp-end": udp_end,
     "ping": ping,
 }
 

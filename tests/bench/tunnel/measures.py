@@ -152,6 +152,11 @@ def _of_tcp(streams: int, suffix: str = "") -> tuple[str, ...]:
     return rates + (spent if streams == 1 else ())
 
 
+def _of_relay(prefix: str) -> tuple[str, ...]:
+    rates = tuple(f"{prefix}_{what}{way}_mbit_s" for what in ("tcp1", "ceiling") for way in ("", "_down", "_up"))
+    return (*rates, f"{prefix}_cpu_s_per_gb")
+
+
 PRODUCED: dict[str, tuple[str, ...]] = {
     "tcp1": _of_tcp(1),
     "tcp4": _of_tcp(4),
@@ -162,11 +167,7 @@ PRODUCED: dict[str, tuple[str, ...]] = {
     "ping_loaded": ("ping_loaded_p50_ms", "ping_loaded_p99_ms"),
     "connect": ("sign_in_ms", "connect_ms"),
     "handshake": ("handshake_cpu_ms", "handshake_cpu_ms_client", "handshake_cpu_ms_gateway"),
-    "relay": ("relay_tcp1_mbit_s", "relay_ceiling_mbit_s", "relay_cpu_s_per_gb"),
-    "embedded_relay": (
-        "embedded_relay_tcp1_mbit_s",
-        "embedded_relay_ceiling_mbit_s",
-        "embedded_relay_cpu_s_per_gb",
-    ),
+    "relay": _of_relay("relay"),
+    "embedded_relay": _of_relay("embedded_relay"),
 }
 """The figures of each measure, in the order of the table."""

@@ -36,7 +36,8 @@ class TrafficFailed(Exception):
 class Program:
     """One of them, in its place, counted on from now."""
 
-    def __init__(self, place: Namespace, *arguments: object) -> None:
+    def __init__(self, place: Namespace, *arguments: object, inherits: tuple[int, ...] = ()) -> None:
+        """`inherits` are descriptors that it gets under the same numbers. Raises TrafficFailed."""
         self.what = f"{arguments[0]} in {place.name}"
         self._process: subprocess.Popen[str] = place.popen(
             [sys.executable, "-ISE", FLOW, *(str(each) for each in arguments)],
@@ -44,6 +45,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            pass_fds=inherits,
         )
         self._place = place
         try:
@@ -155,26 +157,31 @@ def loss_free_per_s(client: Namespace, resource: Namespace, size: int = DATAGRAM
         Program(resource, "udp-sink", RESOURCE_ADDRESS, UDP_PORT) as sink,
         Program(client, "udp-source", RESOURCE_ADDRESS, UDP_PORT, size) as source,
     ):
-
-        def arriving(rate: float) -> float | None:
-            for _ in range(2):
-                sink.ask("")
-                sent = source.ask(f"{rate} {_TRIAL_S}")
-                time.sleep(_SETTLE_S)
-                received: int = sink.ask("")["received"]
-                if received >= sent["sent"] * (1 - _LOSS_MAX):
-                    return received / float(sent["seconds"])
-            return None
-
-        return highest(arriving)
+        return loss_free_between(sink, source, _TRIAL_S)
 
 
-def highest(arriving: Callable[[float], float | None]) -> float:
+def loss_free_between(sink: Program, source: Program, seconds: float, first: float = _FIRST_RATE) -> float:
+    """The same between two programs, each rate tried for so many seconds, this one first."""
+
+    def arriving(rate: float) -> float | None:
+        for _ in range(2):
+            sink.ask("")
+            sent = source.ask(f"{rate} {seconds}")
+            time.sleep(_SETTLE_S)
+            received: int = sink.ask("")["received"]
+            if received >= sent["sent"] * (1 - _LOSS_MAX):
+                return received / float(sent["seconds"])
+        return None
+
+    return highest(arriving, first)
+
+
+def highest(arriving: Callable[[float], float | None], first: float = _FIRST_RATE) -> float:
     """Return what arrives at the highest rate that goes well.
 
     `arriving` tries a rate, and returns how much arrived; None when too much was lost.
     """
-    best, rate = 0.0, _FIRST_RATE
+    best, rate = 0.0, first
     while rate < _LAST_RATE and (got := arriving(rate)) is not None:
         if got < rate * 0.8:
             return max(best, got)  # the sender gives no more
