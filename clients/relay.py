@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from exeunt.actors.ice.ancillary import ANCILLARY_BYTES, arrival_of
 from exeunt.actors.turn import (
     AllocationClosed,
     AllocationOpened,
@@ -31,12 +32,13 @@ from exeunt.actors.turn import (
 from .relay_config import RelayConfig, RelayStartError, settings_for
 from .relay_listeners import Listeners
 from .relay_sockets import Address, address_of, allow_sockets, errno_name, family_of, udp_socket
+from .relay_trains import runs, send_run
 
 __all__ = ["Relay", "RelayConfig", "RelayStartError", "serve", "serve_until"]
 
 log = logging.getLogger(__name__)
 
-DATAGRAMS_PER_WAKE = 32  # enough to spare the loop its overhead, few enough to be fair to other sockets
+DATAGRAMS_PER_WAKE = 64  # enough to spare the loop its overhead and to make up trains, few enough to be fair to others
 MAX_DATAGRAM_BYTES = 65_535
 OTHER_DESCRIPTORS = 64  # listeners, the loop's own, logs
 CLOCK_INTERVAL_S = 30.0  # how soon a corrected calendar is noticed; credentials live for minutes at least
@@ -50,6 +52,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._errors: Counter[str] = Counter()
         self._relayed: dict[int, socket.socket] = {}
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         try:
@@ -104,11 +107,15 @@ class Relay:
     # Reading
 
     def _read_clients(self, listener: Listener, listening: socket.socket) -> None:
-        """One by one: who asks for an allocation and takes leave of it in one breath must find it open."""
+        """Data is relayed when all has been read, so that it goes in trains. But what a datagram brought about is done
+        before the next one: who asks for an allocation and takes leave of it in one breath must find it open.
+        """
         now = time.monotonic()
         for data, source in self._received(listening):
             self._server.handle_datagram(data, source, now, listener)
-            self._drain()
+            if self._server.has_events:
+                self._drain()
+        self._drain()
 
     def _read_peers(self, allocation: int, relayed: socket.socket) -> None:
         now = time.monotonic()
@@ -120,13 +127,17 @@ class Relay:
         received: list[tuple[bytes, Address]] = []
         for _ in range(DATAGRAMS_PER_WAKE):
             try:
-                data, address = source.recvfrom(MAX_DATAGRAM_BYTES)
+                size, ancillary, _, address = source.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
             except BlockingIOError:
                 break
             except OSError as error:  # an ICMP error that the kernel kept for us: it concerns one peer
                 self._count(error)
                 continue
-            received.append((data, (address[0], address[1])))
+            data, sender = bytes(self._buffer[:size]), (address[0], address[1])
+            each = arrival_of(tuple(ancillary)).segment or size
+            received.extend((data[at : at + each], sender) for at in range(0, max(size, 1), max(each, 1)))
+            if len(received) >= DATAGRAMS_PER_WAKE:
+                break
         return received
 
     # Doing what the machine says
@@ -134,25 +145,22 @@ class Relay:
     def _drain(self) -> None:
         """Send and do everything; an event's answer may lead to more of both."""
         while True:
-            while (transmit := self._server.poll_transmit()) is not None:
-                self._send(transmit)
+            for run in runs(iter(self._server.poll_transmit, None)):
+                self._send(run)
             event = self._server.poll_event()
             if event is None:
                 break
             self._obey(event)
         self._set_timer()
 
-    def _send(self, transmit: Transmit) -> None:
-        if transmit.allocation is None:
-            through = self._listening.find(family_of(transmit.destination[0]), transmit.listener)
+    def _send(self, run: list[Transmit]) -> None:
+        first = run[0]
+        if first.allocation is None:
+            through = self._listening.find(family_of(first.destination[0]), first.listener)
         else:
-            through = self._relayed.get(transmit.allocation)
-        if through is None:
-            return
-        try:
-            through.sendto(transmit.data, transmit.destination)
-        except OSError as error:  # also BlockingIOError: the socket's buffer is full, the datagram lost
-            self._count(error)
+            through = self._relayed.get(first.allocation)
+        if through is not None:
+            send_run(through, [each.data for each in run], first.destination, self._count)
 
     def _obey(self, event: Event) -> None:
         now = time.monotonic()

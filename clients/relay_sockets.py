@@ -6,6 +6,7 @@ import socket
 
 from aioice.ice import get_host_addresses
 
+from exeunt.actors.ice.ancillary import prepare_trains
 from exeunt.actors.ice.whole import permit_fragments
 
 Address = tuple[str, int]
@@ -23,6 +24,7 @@ def udp_socket(address: Address) -> socket.socket:
         if bound.family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        prepare_trains(bound)
         permit_fragments(bound)  # as RFC 8656 section 14.9 leaves it to a relay where no DONT-FRAGMENT is asked for
         bound.bind(address)
     except BaseException:

@@ -65,6 +65,11 @@ class Server:
         """How many allocations there are, pending ones included."""
         return len(self._table)
 
+    @property
+    def has_events(self) -> bool:
+        """Whether `poll_event` has something to say."""
+        return bool(self._events)
+
     # Inputs
 
     def handle_datagram(self, data: bytes, source: Address, now: float, listener: Listener = Listener.PRIMARY) -> None:

@@ -17,7 +17,8 @@ import pytest
 from aioice import stun
 from aioice.turn import UDP_TRANSPORT, TurnTransport, create_turn_endpoint, make_integrity_key
 
-from exeunt.actors.turn import credentials
+from exeunt.actors.ice.ancillary import segmented
+from exeunt.actors.turn import codec, credentials
 from exeunt.clients.relay import Relay, RelayConfig, RelayStartError, serve, serve_until
 from exeunt.clients.relay_sockets import Address, allow_sockets
 
@@ -106,6 +107,28 @@ async def test_a_turn_client_talks_through_the_relay_and_releases() -> None:
         counters = running.counters
         assert counters["allocations"] == counters["relayed_to_peers"] == counters["relayed_to_clients"] == 1
         assert counters["unauthorized"] == 1, "the challenge"
+
+
+async def test_a_train_goes_through_the_relay_both_ways() -> None:
+    """In one piece where the kernel merges, as it does on loopback; for who takes none, in datagrams as they were."""
+    sent = [bytes([number]) * 1000 for number in range(20)] + [b"the shorter end"]
+    train, segment = b"".join(sent), (segmented(1000),)
+    async with relay() as running, peer() as (transport, peer_inbox, address), asyncio.timeout(5):
+        client, inbox = await turn_client(running.listening[0])
+        client.sendto(b"bind", address)
+        _, relayed = await peer_inbox.received.get()
+        number = inner_protocol(client).peer_to_channel[address]
+        framed = b"".join(codec.channel_data(number, each) for each in sent)
+        with inner_protocol(client).transport.get_extra_info("socket").dup() as raw:
+            raw.sendmsg([framed], (segmented(1004),), 0, running.listening[0])
+        assert [(await peer_inbox.received.get())[0] for _ in sent] == sent
+        with transport.get_extra_info("socket").dup() as raw:
+            raw.sendmsg([train], segment, 0, relayed)
+        assert [await inbox.received.get() for _ in sent] == [(each, address) for each in sent]
+        counters = running.counters
+        assert (counters["relayed_to_peers"], counters["relayed_to_clients"]) == (1 + len(sent), len(sent))
+        assert counters["relayed_to_peers_bytes"] == len(b"bind") + len(train)
+        client.close()
 
 
 async def test_who_comes_and_leaves_in_one_breath_leaves_no_allocation() -> None:
