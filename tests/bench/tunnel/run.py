@@ -141,6 +141,7 @@ class Run:
                 self.take(one.name, one.tcp1(self.wishes.seconds))
             if one.kind not in measured:  # the same for both of ours
                 measured.add(one.kind)
+                self.machine.await_quiet()
                 with self._failing(f"ceiling of {one.kind}"):
                     self.take(one.kind, one.ceiling())
 
