@@ -1,7 +1,8 @@
 /* Reading a UDP socket until it is empty: what Python would do with one call a datagram, at the price of the call.
  *
  * Datagrams that follow one another and are alike (source, local address, congestion mark, and the first eight bytes
- * where these are a WireGuard data message's) are one *run*. What is nobody's data stands alone. See `ice/reading.py`.
+ * where these are a WireGuard data message's, in a relay's channel or not) are one *run*. What is nobody's data stands
+ * alone. See `ice/reading.py` and `ice/udp.py`.
  * Comes after `_kernel.h`.
  */
 
@@ -18,7 +19,7 @@
 #endif
 
 enum {
-    DATA_HEAD_BYTES = 8, /* type and receiver index */
+    DATA_HEAD_BYTES = 8, /* type and receiver index; or channel, length and type */
     ECN_MASK = 3,
     ADDRESS_BYTES = 16,
     NAME_BYTES = 2 + 4 + ADDRESS_BYTES, /* port, scope, address */
@@ -106,10 +107,15 @@ static bool is_same_run(const struct run *one, const struct run *other)
            one->place_bytes == other->place_bytes && !memcmp(one->place, other->place, one->place_bytes);
 }
 
-/* Whether it may be a data message: type 4 and three zeros, and as long as one at least. */
+/* Whether it may be a data message, type 4 and three zeros, and as long as one at least; or one in a channel of a relay
+ * (RFC 8656 section 12.4), where its head is channel, length and type. */
 static bool is_data(const uint8_t *datagram, size_t bytes)
 {
     static const uint8_t type[4] = {4, 0, 0, 0};
+    if (bytes > CHANNEL_BYTES && (datagram[0] & 0xc0) == 0x40) {
+        datagram += CHANNEL_BYTES;
+        bytes -= CHANNEL_BYTES;
+    }
     return bytes >= HEADER_BYTES + TAG_BYTES && !memcmp(datagram, type, sizeof type);
 }
 

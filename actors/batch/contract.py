@@ -120,8 +120,8 @@ class Opening(Protocol):
 Received: TypeAlias = tuple[int, int, int, list[tuple[bytes, bytes, bytes, bytes]]]
 """Where the buffer is free, how many calls of the system found something, the `errno` of the last one (0: it found
 something, too), and runs of datagrams that follow one another and are alike: their first eight bytes where these are a
-data message's to one session (else nothing, and the run is one datagram), their spans ('I'), the congestion mark and
-the local address, and the source: port, scope, address."""
+data message's to one session, or of one in a relay's channel (else nothing, and the run is one datagram), their spans
+('I'), the congestion mark and the local address, and the source: port, scope, address."""
 Receive: TypeAlias = Callable[[int, memoryview, int, int], Received]
 """Read from a socket's descriptor into a buffer, from there on, so many times at most, or until it is empty or there is
 no room for a train of 65,535 bytes."""

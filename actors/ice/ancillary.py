@@ -25,6 +25,9 @@ ANCILLARY_BYTES = 128
 ERROR_BYTES = 512
 ECN_MASK = 3
 
+EMPTY = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+"""What a call says of a socket that has nothing now."""
+
 Ancillary = tuple[tuple[int, int, bytes], ...]
 
 _PKTINFO = struct.Struct("=i4s4s")

@@ -30,6 +30,7 @@ MAX_DATAGRAM_BYTES = 65_535
 MAX_READS = 512
 """In one burst, the empty and the failed ones included."""
 _DATA = 4
+_DATA_TYPE = bytes([_DATA])
 _DATA_HEADER = (0, 5, 6, 7)
 """Where the type and the upper 24 bits of the receiver index of a WireGuard data message are."""
 _HEAD = struct.Struct("=Q")
@@ -131,7 +132,7 @@ class Burst:
         if arrival.host is None:
             self._counters["arrived_nowhere"] += len(spans) // (2 * places.itemsize)
             return False
-        owner = self._table.owner_of(head[5:8]) if head else None
+        owner = self._table.owner_of(head[5:8]) if head[:1] == _DATA_TYPE else None
         places.frombytes(spans)
         if owner is not None:
             self._spans_for(owner, arrival, source, buffer).extend(places)

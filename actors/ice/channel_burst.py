@@ -48,6 +48,18 @@ class ChannelBurst:
             for start in range(at, at + size, segment):
                 self._take_one(buffer, start, min(segment, at + size - start), ecn)
 
+    def take_run(self, buffer: memoryview, head: bytes, spans: "array[int]", ecn: int) -> None:
+        """Take what begins alike: WireGuard data in a channel, whose first eight bytes these are, or something else."""
+        number, length = CHANNEL_HEADER.unpack_from(head) if len(head) >= CHANNEL_HEADER.size else (0, 0)
+        peer, shortest = self._channels.get(number), min(spans[1::2]) - CHANNEL_HEADER.size
+        if peer is None or not _MIN_DATA_BYTES - CHANNEL_HEADER.size <= length <= shortest:
+            for at in range(0, len(spans), 2):
+                self._take_one(buffer, spans[at], spans[at + 1], ecn)
+            return
+        taken = array("I", (length,)) * len(spans)
+        taken[::2] = array("I", [at + CHANNEL_HEADER.size for at in spans[::2]])
+        self._spans_for(buffer, peer, ecn).extend(taken)
+
     def deliver(self) -> None:
         """Give away what was collected."""
         batches, self._batches = self._batches, []

@@ -4,7 +4,6 @@ There are two ways to do it, and both give the burst the same: datagram by datag
 call where the native kernel was built (`batch/_receive.h`). A call costs Python more than it costs the kernel.
 """
 
-import errno
 import socket
 import sys
 from collections.abc import Callable
@@ -14,10 +13,8 @@ from typing import NamedTuple, TypeAlias
 from ..batch.choice import choose
 from ..batch.contract import Receive
 from .agent import Address
-from .ancillary import ANCILLARY_BYTES, Arrival, arrival_of, arrived
+from .ancillary import ANCILLARY_BYTES, EMPTY, Arrival, arrival_of, arrived
 from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
-
-_EMPTY = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 
 
 class Brought(NamedTuple):
@@ -78,7 +75,7 @@ def read_all(receive: Receive) -> Read:
             left -= reads
             for head, spans, place, name in runs:
                 data |= burst.take_run(buffer, head, spans, arrived(place), source_of(name))
-            if error in _EMPTY or (lonely and seen == 1 and not data):
+            if error in EMPTY or (lonely and seen == 1 and not data):
                 return Brought(seen, data, more=False)
             if error:
                 left -= 1

@@ -6,13 +6,17 @@ A wake-up reads one burst, then lets others run.
 """
 
 import asyncio
+import os
 import socket
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
+from ..batch.choice import choose
+from ..batch.contract import Receive
 from .agent import Address
-from .ancillary import ANCILLARY_BYTES, UNREACHABLE, arrival_of, prepare_trains
+from .ancillary import ANCILLARY_BYTES, EMPTY, UNREACHABLE, arrival_of, prepare_trains
 from .burst import MAX_DATAGRAM_BYTES, MAX_READS
 from .candidate import ip_version
 from .trains import Sender
@@ -27,6 +31,9 @@ class Reader(Protocol):
 
     def take(self, buffer: memoryview, at: int, size: int, segment: int, ecn: int) -> None:
         """Take a datagram, or, with a segment, a train of datagrams of that length, the last one maybe shorter."""
+
+    def take_run(self, buffer: memoryview, head: bytes, spans: "array[int]", ecn: int) -> None:
+        """Take datagrams whose first eight bytes these are, or one that is no data."""
 
     def deliver(self) -> None:
         """The burst is over, and the buffer will be overwritten."""
@@ -55,6 +62,7 @@ class UdpSocket:
         self._buffer = buffer
         self._counters = counters
         self._is_closed = False
+        self._receive = choose().receive
         prepare_trains(sock)
         self._sender = Sender(sock, counters, self._take_error)
         self._loop = asyncio.get_running_loop()
@@ -116,6 +124,13 @@ class UdpSocket:
         return self._sock if name == "socket" else default
 
     def _read(self) -> None:
+        if self._receive is None:
+            self._read_each()
+        else:
+            self._read_all(self._receive)
+        self._reader.deliver()
+
+    def _read_each(self) -> None:
         buffer, at = self._buffer, 0
         for _ in range(MAX_READS):
             if self._is_closed or len(buffer) - at < MAX_DATAGRAM_BYTES:
@@ -125,14 +140,26 @@ class UdpSocket:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
-                # An ICMP error on a connected socket, delivered once. Forgeable, so it ends nothing.
-                self._counters["receive_failed"] += 1
-                self._take_error(error)
+                self._receive_failed(error)
                 break
             arrival = arrival_of(tuple(ancillary))
             self._reader.take(buffer, at, size, arrival.segment, arrival.ecn)
             at += size
-        self._reader.deliver()
+
+    def _read_all(self, receive: Receive) -> None:
+        """The same with one call."""
+        _, _, error, runs = receive(self._sock.fileno(), self._buffer, 0, MAX_READS)
+        for head, places, mark_and_host, _ in runs:
+            if self._is_closed:
+                return
+            self._reader.take_run(self._buffer, head, array("I", places), mark_and_host[0])
+        if error and error not in EMPTY:
+            self._receive_failed(OSError(error, os.strerror(error)))
+
+    def _receive_failed(self, error: OSError) -> None:
+        """An ICMP error on a connected socket, delivered once. Forgeable, so it ends nothing."""
+        self._counters["receive_failed"] += 1
+        self._take_error(error)
 
     def _take_error(self, error: OSError) -> bool:
         """Go on watching: libuv stops when a descriptor reports an error, and only begins anew when asked to."""
