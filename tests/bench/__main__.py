@@ -78,7 +78,7 @@ def main() -> None:
     tunnel = parser.add_argument_group("of the tunnel")
     tunnel.add_argument("--figures", nargs="*", default=[], help="only these figures (udp_pps) or measures (tcp1)")
     tunnel.add_argument("--seconds", type=float, default=1.5, help="of each measurement of a rate")
-    tunnel.add_argument("--scaling", action="store_true", help="measure how cost grows, too: five minutes more")
+    tunnel.add_argument("--scaling", action="store_true", help="measure how cost grows, too: seven minutes more")
     tunnel.add_argument("--mtu", type=int, help="of every tunnel; by default each has its own")
     tunnel.add_argument("--profile", type=Path, metavar="DIR", help="write profiles of our workers")
     arguments = parser.parse_args()

@@ -9,7 +9,6 @@ from xml.sax.saxutils import escape
 
 from ..report import Figure
 from .growth import PEERS, SEGMENTS
-from .table import number
 from .targets import NATIVE, PURE, RIVAL
 
 SUBJECTS = (NATIVE, PURE, RIVAL)
@@ -83,7 +82,7 @@ def _panel(found: dict[tuple[str, str], float], panel: Panel) -> Iterator[str]:
     for part in range(5):
         y = bottom - part / 4 * (bottom - _TOP)
         yield f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
-        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(top * part / 4)}</text>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * part / 4:,g}</text>'
 
     def across(step: int) -> float:
         return _LEFT + panel.steps.index(step) / (len(panel.steps) - 1) * (right - _LEFT - 16) + 8
