@@ -27,6 +27,8 @@ class Allocation(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        if self.server.is_mute:
+            return
         for number, peer in self.channels.items():
             if peer == addr[:2] and self.server.transport is not None:
                 self.server.transport.sendto(struct.pack("!HH", number, len(data)) + data, self.client)
@@ -44,6 +46,7 @@ class TurnServer(asyncio.DatagramProtocol):
     """Method and, for a Refresh, the lifetime asked for."""
     refused: int = 0
     is_mute: bool = False
+    """It does nothing any more, and relays nothing."""
     is_unseeing: bool = False
     """It answers no Binding requests."""
     is_tacit: bool = False
