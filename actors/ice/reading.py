@@ -14,7 +14,7 @@ from ..batch.choice import choose
 from ..batch.contract import Receive
 from .agent import Address
 from .ancillary import ANCILLARY_BYTES, EMPTY, Arrival, arrival_of, arrived
-from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
+from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst, give_all
 
 
 class Brought(NamedTuple):
@@ -62,19 +62,24 @@ def read_each(
 
 
 def read_all(receive: Receive) -> Read:
-    """Return what reads all with one call, and gives it away then."""
+    """Return what reads all with one call, and gives it away then: whoever raises costs the others nothing."""
 
     def read(
         sock: socket.socket, buffer: memoryview, burst: Burst, on_error: Callable[[], object], lonely: bool
     ) -> Brought:
         at, seen, data = 0, 0, False
         left = MAX_READS
+
+        def take(run: tuple[bytes, bytes, bytes, bytes]) -> None:
+            nonlocal data
+            head, spans, place, name = run
+            data |= burst.take_run(buffer, head, spans, arrived(place), source_of(name))
+
         while left > 0 and at <= BUFFER_BYTES - MAX_DATAGRAM_BYTES and sock.fileno() >= 0:
             at, reads, error, runs = receive(sock.fileno(), buffer, at, 1 if lonely and not seen else left)
             seen += reads
             left -= reads
-            for head, spans, place, name in runs:
-                data |= burst.take_run(buffer, head, spans, arrived(place), source_of(name))
+            give_all(runs, take)
             if error in EMPTY or (lonely and seen == 1 and not data):
                 return Brought(seen, data, more=False)
             if error:
@@ -98,4 +103,11 @@ def source_of(name: bytes) -> Address:
     if len(packed) != 16:
         return socket.inet_ntop(socket.AF_INET, packed), port
     host, scope = socket.inet_ntop(socket.AF_INET6, packed), int.from_bytes(name[2:6], sys.byteorder)
-    return (f"{host}%{socket.if_indextoname(scope)}" if scope else host), port
+    return (f"{host}%{_interface(scope)}" if scope else host), port
+
+
+def _interface(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:  # it is gone: as getnameinfo(3) writes it then
+        return str(index)

@@ -261,10 +261,12 @@ class Sockets:
         sock = self._sockets.get(name)
         if sock is None:
             return False
-        brought = self._reader(sock, self.buffer, self._burst, lambda: self._drain_errors(name), lonely)
+        try:
+            brought = self._reader(sock, self.buffer, self._burst, lambda: self._drain_errors(name), lonely)
+        finally:
+            self._burst.deliver()  # else it would be given away later, when the buffer has been overwritten
         self._seen += brought.datagrams
         self._is_data |= brought.data
-        self._burst.deliver()
         return brought.more and self._sockets.get(name) is not None
 
     def _drain_errors(self, name: str) -> bool:

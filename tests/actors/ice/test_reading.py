@@ -178,6 +178,26 @@ def test_sources_are_written_as_python_writes_them() -> None:
     name, index = next(iter((name, index) for index, name in socket.if_nameindex()))
     scoped = struct.pack("!H", 9) + struct.pack("=I", index) + socket.inet_pton(socket.AF_INET6, "fe80::1")
     assert source_of(scoped) == (f"fe80::1%{name}", 9)
+    gone = struct.pack("!H", 9) + struct.pack("=I", 2**31 - 1) + scoped[6:]
+    assert source_of(gone) == (f"fe80::1%{2**31 - 1}", 9)
+
+
+def test_whoever_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    if RECEIVE is None:
+        pytest.skip("there is no native kernel")
+    rig = Rig(WAYS["all"])
+    monkeypatch.setattr(rig.heard, "take_stun", _raises)
+    rig.send(STUN)
+    rig.send(data(1))
+    with pytest.raises(RuntimeError):
+        rig.read_with(rig.sock, rig.buffer, rig.burst, rig._on_error, False)  # pyright: ignore[reportPrivateUsage]
+    rig.burst.deliver()
+    assert [batch for _, batch, _, _ in rig.heard.batches] == [[data(1)]]
+    rig.close()
+
+
+def _raises(_host: str, _datagram: bytes, _source: Address) -> None:
+    raise RuntimeError("a fault of its own")
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 8, 31, 32, 48]), st.sampled_from([3, 4]), st.integers(0, 2)), max_size=6))
