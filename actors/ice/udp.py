@@ -17,7 +17,7 @@ from ..batch.choice import choose
 from ..batch.contract import Receive
 from .agent import Address
 from .ancillary import ANCILLARY_BYTES, EMPTY, UNREACHABLE, arrival_of, prepare_trains
-from .burst import MAX_DATAGRAM_BYTES, MAX_READS
+from .burst import MAX_DATAGRAM_BYTES, MAX_READS, give_all
 from .candidate import ip_version
 from .trains import Sender
 from .whole import permit_fragments
@@ -124,11 +124,13 @@ class UdpSocket:
         return self._sock if name == "socket" else default
 
     def _read(self) -> None:
-        if self._receive is None:
-            self._read_each()
-        else:
-            self._read_all(self._receive)
-        self._reader.deliver()
+        try:
+            if self._receive is None:
+                self._read_each()
+            else:
+                self._read_all(self._receive)
+        finally:
+            self._reader.deliver()
 
     def _read_each(self) -> None:
         buffer, at = self._buffer, 0
@@ -149,11 +151,14 @@ class UdpSocket:
     def _read_all(self, receive: Receive) -> None:
         """The same with one call."""
         _, _, error, runs = receive(self._sock.fileno(), self._buffer, 0, MAX_READS)
-        for head, places, mark_and_host, _ in runs:
-            if self._is_closed:
-                return
-            self._reader.take_run(self._buffer, head, array("I", places), mark_and_host[0])
-        if error and error not in EMPTY:
+
+        def take(run: tuple[bytes, bytes, bytes, bytes]) -> None:
+            head, places, mark_and_host, _ = run
+            if not self._is_closed:
+                self._reader.take_run(self._buffer, head, array("I", places), mark_and_host[0])
+
+        give_all(runs, take)
+        if error and error not in EMPTY and not self._is_closed:
             self._receive_failed(OSError(error, os.strerror(error)))
 
     def _receive_failed(self, error: OSError) -> None:
