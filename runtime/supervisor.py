@@ -342,7 +342,7 @@ class Supervisor:
         self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file, succeeded))
         if self._ending.has_begun:
             return
-        if self._workforce.keeper.is_stopping(boot.worker):
+        if self._workforce.is_replacing(boot.worker):
             if not succeeded:  # whoever was to go on in its successor cannot
                 self._children.worker_lost(boot.worker, "worker_died", for_good=False)
             return

@@ -140,8 +140,9 @@ class Workforce:
         if self._estates is not None and self._can_hand_over(spec.name):
             reason = HAND_OVER
             await self._call_successor(spec, self._estates)
-            self.node.worker_changing(spec.name)
-            await self.broadcast(WorkerChanging(spec.name), except_=spec.name, timeout_s=_CHANGE_TIMEOUT_S)
+            if spec.name in self.processes:  # else nothing is handed over, and its successor may be at work already
+                self.node.worker_changing(spec.name)
+                await self.broadcast(WorkerChanging(spec.name), except_=spec.name, timeout_s=_CHANGE_TIMEOUT_S)
         await self._end(spec.name, reason, within_s)
 
     def _can_hand_over(self, worker: str) -> bool:
@@ -211,6 +212,10 @@ class Workforce:
         """Say whether a worker that has ended did so in order to be succeeded, and with all in order."""
         spec = self.specs[process.boot.worker]
         return spec.hands_over and self.keeper.is_stopping(spec.name) and process.exit_reason == ORDERLY
+
+    def is_replacing(self, worker: str) -> bool:
+        """Say whether a worker is just being replaced, so that the end of a process of it changes nothing about that."""
+        return self.keeper.is_stopping(worker) or self.keeper.supervision.is_waiting(worker)
 
     def ready(self, message: WorkerReady) -> None:
         """Note that a worker listens, if it is the current one of that name."""
@@ -331,11 +336,17 @@ class Workforce:
         worker = process.boot.worker
         if self._successors.get(worker) is process:
             del self._successors[worker]
-            if self._estates is not None:
-                self._estates.forget(process.pid)
-        if self.processes.get(worker) is not process:
+            if worker in self.processes:
+                if self._estates is not None:
+                    self._estates.forget(process.pid)
+                return
+            # Its predecessor has gone, and with this one goes everything that it left: a crash as any other.
+            extra = {"event": "successor_died", "of": worker, "of_pid": process.pid, "reason": process.exit_reason}
+            logger.error("The successor of %s died: %s", worker, process.exit_reason, extra=extra)
+        elif self.processes.get(worker) is process:
+            del self.processes[worker]
+        else:
             return
-        del self.processes[worker]
         self._usable[worker].clear()
         succeeded = self.has_handed_over(process)
         if not succeeded:
