@@ -50,6 +50,8 @@ class Connections(Actor):
         super().__init__()
         self.config = msgspec.convert(config, LoopConfig)
         self.joined: portal.Joined | None = None
+        self.known_join = 0
+        """The number of the link's join that `joined` is of."""
         self.relays: tuple[RelayServer, ...] = ()
         self.peers: dict[str, PeerRecord] = {}
         self._ended: deque[str] = deque(maxlen=_ENDED_KEPT)
@@ -309,7 +311,7 @@ class Connections(Actor):
 
     def say(self, message: portal.FromPeer) -> None:
         """Tell the portal."""
-        self.portal_link.tell(PortalSay(message))
+        self.portal_link.tell(PortalSay(message, self.known_join))
 
     def _claim(self) -> None:
         """Have the next join claim what lives now. A claim lists everything: one is enough for all that waits to be
@@ -322,6 +324,7 @@ class Connections(Actor):
     @receive(PortalLinkStarted)
     def on_portal_link_started(self, _message: PortalLinkStarted) -> None:
         """Another portal link than the one that was told: tell this one, before it can have joined."""
+        self.known_join = 0  # it counts its own
         self._claim()
 
     @receive(ClaimDue)

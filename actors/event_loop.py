@@ -129,7 +129,7 @@ class EventLoop(Connections):
         """Take over the portal's state; the first time, set up the host."""
         if self.session == "leaving":
             return
-        first, self.joined = self.joined is None, message.joined
+        first, self.joined, self.known_join = self.joined is None, message.joined, message.join
         self.problems.pop("portal", None)
         self._set_relays(message.joined.relays)
         self._set_resources(message.joined.resources)

@@ -214,7 +214,7 @@ class Workforce:
         return spec.hands_over and self.keeper.is_stopping(spec.name) and process.exit_reason == ORDERLY
 
     def is_replacing(self, worker: str) -> bool:
-        """Say whether a worker is just being replaced, so that the end of a process of it changes nothing about that."""
+        """Say whether a worker is just being replaced: the end of a process of it changes nothing about that."""
         return self.keeper.is_stopping(worker) or self.keeper.supervision.is_waiting(worker)
 
     def ready(self, message: WorkerReady) -> None:

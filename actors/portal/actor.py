@@ -101,7 +101,7 @@ class PortalLink(Actor):
     @receive(PortalSay)
     def on_say(self, message: PortalSay) -> None:
         """Send it, or hold it until the link is up."""
-        self._link.send(message.message)
+        self._link.send(message.message, message.join)
 
     @receive(PortalClaim)
     def on_claim(self, message: PortalClaim) -> None:
@@ -141,7 +141,7 @@ class PortalLink(Actor):
         owner = self.node.ref(self._owner)
         match event:
             case LinkJoined(joined=joined):
-                owner.tell(PortalJoined(joined))
+                owner.tell(PortalJoined(joined, self._link.counters.joins))
             case LinkMessage(message=message):
                 owner.tell(PortalSaid(message))
             case LinkDown():

@@ -15,6 +15,8 @@ class PortalJoined(Message, frozen=True):
     """The portal confirmed the join: the whole state."""
 
     joined: Joined
+    join: int
+    """Which join of this link it is."""
 
 
 class PortalSaid(Message, frozen=True):
@@ -42,6 +44,8 @@ class PortalSay(Message, frozen=True):
     """Say this to the portal, now or when the link is up."""
 
     message: FromPeer
+    join: int | None = None
+    """For a request: the latest join that its maker knows of. After a later one it is made again."""
 
 
 class PortalClaim(Message, frozen=True):

@@ -80,9 +80,11 @@ class Link:
         """Which connections the next join claims as alive; the portal revokes those it does not allow."""
         self._machine.handle_connections(connections)
 
-    def send(self, message: FromPeer) -> None:
-        """Send a message, or hold it until the link is up (see `Outbox` for what is held)."""
-        self._machine.handle_send(message, self._now())
+    def send(self, message: FromPeer, join: int | None = None) -> None:
+        """Send a message, or hold it until the link is up (see `Outbox` for what is held, and
+        `LinkMachine.handle_send` for `join`).
+        """
+        self._machine.handle_send(message, self._now(), join)
         self._drain()
 
     def take_unsaid(self) -> tuple[FromPeer, ...]:

@@ -162,10 +162,15 @@ class LinkMachine:
         """Which connections the next join shall claim as still alive."""
         self._connections = connections
 
-    def handle_send(self, message: FromPeer, now: float) -> None:
-        """Send a message, or hold it until the next join (see `Outbox`). Who leaves has only ends to report."""
+    def handle_send(self, message: FromPeer, now: float, join: int | None = None) -> None:
+        """Send a message, or hold it until the next join (see `Outbox`). Who leaves has only ends to report.
+
+        `join`: the number of the join (`LinkCounters.joins`) of which a request's maker last knew. Made before it knew
+        of this one, the request is made again, and dropped here.
+        """
         if self._state == "joined":
-            self._say(message, now)
+            if not isinstance(message, RequestAuthorization) or join in (None, self.counters.joins):
+                self._say(message, now)
         elif self._state in ("leaving", "left"):
             if isinstance(message, ConnectionEnded):
                 self._transmit(message)

@@ -1,9 +1,10 @@
 """What waits while the link is down.
 
-Only what still means something later is kept, and only one of a kind: the last request for a resource, the
-end of a connection, a wish for new ICE credentials, and the union of a connection's candidates. An `Authorized`
-answers a question that the portal has given up by then, and whoever asked for evidence asks again. The box is bounded;
-what does not fit is refused and counted.
+Only what still means something later is kept, and only one of a kind: the end of a connection, a wish for new ICE
+credentials, and the union of a connection's candidates. A request for a resource is not: whoever made it makes it again
+after the join, as those that were under way when the link broke; of two, the portal takes the second for the loss of
+what the first has brought. An `Authorized` answers a question that the portal has given up by then, and whoever asked
+for evidence asks again. The box is bounded; what does not fit is refused and counted.
 
 Ends have a larger share of their own: a gateway whose portal is down may lose all its clients meanwhile, and their
 endings are what the portal can tell afterwards.
@@ -35,7 +36,7 @@ class Outbox:
         """Hold a message, merge it with one that already waits, or refuse it."""
         match message:
             case RequestAuthorization():
-                self._hold(("request", message.resource_id), message, now)
+                pass  # is made again
             case RestartIce():
                 self._hold(("restart", message.connection), message, now)
             case ConnectionEnded():
@@ -48,14 +49,14 @@ class Outbox:
                 self.refused += 1
 
     def take_all(self, now: float) -> list[FromPeer]:
-        """Empty the box. Requests that nobody waits for any more are left out."""
+        """Empty the box. Wishes that nobody waits for any more are left out."""
         held = list(self._held.values())
         self._held.clear()
         self._ends = 0
         return [
             message
             for held_at, message in held
-            if not isinstance(message, RequestAuthorization | RestartIce) or now - held_at < REQUEST_LIFETIME_S
+            if not isinstance(message, RestartIce) or now - held_at < REQUEST_LIFETIME_S
         ]
 
     def _hold(self, key: tuple[str, str], message: FromPeer, now: float) -> None:

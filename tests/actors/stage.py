@@ -317,6 +317,7 @@ class Stage:
         self.nodes["control"].start(self.link, "portal-link")
         self.nodes["control"].start(self.stream, "event-stream")
         self.nodes["control"].start(self.watcher, "watcher")
+        self.joins = 0
         self.endings_file = directory / "endings.jsonl"
         self.loop: Any = None
         """The event loop that was started last."""
@@ -361,7 +362,8 @@ class Stage:
         await self.tell(PortalSaid(message))
 
     async def join(self, *resources: portal.Resource, **changes: Any) -> None:
-        await self.tell(PortalJoined(joined(*resources, **changes)))
+        self.joins += 1
+        await self.tell(PortalJoined(joined(*resources, **changes), self.joins))
 
     async def lose_link(self) -> None:
         await self.tell(PortalLost("refused", True, 1.0))

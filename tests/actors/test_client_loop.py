@@ -45,7 +45,14 @@ from exeunt.actors.peer.messages import (
     SetNetworks,
 )
 from exeunt.actors.portal import messages as portal
-from exeunt.actors.portal.actor_messages import PortalClaim, PortalLeave, PortalLinkStarted, PortalReset, PortalSaid
+from exeunt.actors.portal.actor_messages import (
+    PortalClaim,
+    PortalLeave,
+    PortalLinkStarted,
+    PortalReset,
+    PortalSaid,
+    PortalSay,
+)
 from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S, PORTAL_DOUBT_SPACING_S
 from exeunt.runtime import Refused
 
@@ -575,6 +582,8 @@ async def test_what_was_asked_before_the_link_was_lost_is_asked_again(stage: Sta
     await stage.lose_link()
     await stage.join(WEB, DB)
     assert requests(stage) == [("r-1", ()), ("r-1", ())]
+    joins = [one.join for one in stage.link.told(PortalSay) if isinstance(one.message, portal.RequestAuthorization)]
+    assert joins == [1, 2], "the link drops what was made before the latest join was known of"
 
 
 async def test_rights_lost_while_the_link_was_down_are_lost_at_the_join(stage: Stage) -> None:

@@ -177,7 +177,7 @@ async def test_a_join_after_the_link_was_lost_is_compared_too(stage: Stage, gate
     await changed(stage, router(WEB), router(WEB, number=2))
     assert gateway.joined is not None
     joined = msgspec.structs.replace(gateway.joined, static_peers=(router(WEB), router(DB, number=3)))
-    await stage.tell(PortalJoined(joined))
+    await stage.tell(PortalJoined(joined, join=1))
     assert sorted(one.peer for one in gateway.peers.values()) == ["router 1", "router 3"]
     assert len(closed(stage)) == 1
 

@@ -40,7 +40,7 @@ class PlayedLink:
         self.done.append("start")
         self.state = "joined"
 
-    def send(self, message: FromPeer) -> None:
+    def send(self, message: FromPeer, join: int | None = None) -> None:
         self.done.append(message)
         self.unsaid.append(message)
 

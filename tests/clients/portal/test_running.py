@@ -20,11 +20,13 @@ from exeunt.actors.portal.messages import (
     Authorize,
     Authorized,
     ConnectionEnded,
+    Error,
     IceCandidates,
     Join,
     PeerGone,
     PeerKind,
     RequestAuthorization,
+    RestartIce,
     RevokeAccess,
 )
 from exeunt.clients.portal import administration
@@ -176,10 +178,10 @@ async def test_links_survive_a_restart_of_the_portal(portal: Portal) -> None:
         await portal.stop()
         down = await client.event(LinkDown)
         assert down.was_joined
-        client.link.send(RequestAuthorization(resource_id=portal.web.id))
+        client.link.send(RestartIce(connection="not-known", reason="moved"))
         await portal.start()
         await client.event(LinkJoined)
-        await client.event(LinkMessage)
+        assert await client.message(Error) == Error(code="unknown_connection", message="not-known")
 
 
 async def test_leaving_without_a_portal_takes_no_longer_than_allowed(portal: Portal) -> None:
