@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from exeunt.actors.batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
+from exeunt.actors.peer.alarm import Alarm
 from exeunt.actors.peer.events import Connected, Ended
 from exeunt.actors.peer.machine import Connection
 from exeunt.actors.portal import messages as portal
@@ -40,8 +41,27 @@ ONE_EVERY_S: Final = 0.08
 CONNECT_S: Final = 30.0
 
 
+class _Room:
+    """Where all visitors open what has come, one after another."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray())
+
+    def of(self, size: int) -> memoryview:
+        """Return so many bytes at least."""
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        return self._buffer
+
+
+_ROOM: Final = _Room()
+
+
 class Visitor:
     """One client: `arrive`, then `leave`, or wait until `ended` is told."""
+
+    coalesces = False
+    """Whether packets of one flow are taken as one frame; see `on_frames`."""
 
     def __init__(self, name: str, token: str, url: str) -> None:
         self.name = name
@@ -53,7 +73,7 @@ class Visitor:
         self._agent: IceAgent | None = None
         self._machine: Connection | None = None
         self._connection = ""
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(is_coarse=False)
         self._servers: tuple[IceServer, ...] = ()
         self._tasks: set[asyncio.Task[Any]] = set()
         join = portal.Join(
@@ -83,8 +103,7 @@ class Visitor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._agent is not None:
             await self._agent.close(0.3)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         await self._link.close()
 
     # --- the inner packets ---
@@ -97,6 +116,11 @@ class Visitor:
 
     def on_packet(self, packet: bytes) -> None:
         """An inner packet has come. For those who send some."""
+
+    def on_frames(self, out: memoryview, frames: Sequence[tuple[int, int, int]]) -> None:
+        """Frames have come; they are in `out`, which is used again. See `Connection.handle_datagrams`."""
+        for start, end, _ in frames:
+            self.on_packet(bytes(out[start + VNET_BYTES : end]))
 
     # --- the portal ---
 
@@ -120,12 +144,13 @@ class Visitor:
                 pass
 
     def _begin(self, created: portal.AuthorizationCreated) -> None:
+        indices = PrefixedIndices(secrets.randbits(24))
         tunnel = Tunnel(
             private_key=self._key.private_bytes_raw(),
             peer_public_key=created.gateway_public_key,
             preshared_key=created.preshared_key,
             initiator=True,
-            allocate_index=PrefixedIndices(secrets.randbits(24)),
+            allocate_index=indices,
             rng=random.Random(self.name),
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
@@ -140,6 +165,7 @@ class Visitor:
             servers=self._servers,
         )
         self._agent = IceAgent(config, self._callbacks())
+        self._agent.claim_indices(indices.prefix)
         self._soon(self._agent.gather())
         self._soon(self._agent.connect(CONNECT_S))
 
@@ -171,11 +197,11 @@ class Visitor:
         assert self._machine is not None
         assert self._agent is not None
         now = time.monotonic()
-        out = memoryview(bytearray(spans[-2] + spans[-1] + OUT_BYTES_EACH * (len(spans) // 2)))
-        for start, end, _ in self._machine.handle_datagrams(buffer, spans, out, now, coalesce=False):
-            self.on_packet(bytes(out[start + VNET_BYTES : end]))
+        out = _ROOM.of(spans[-2] + spans[-1] + OUT_BYTES_EACH * (len(spans) // 2))
+        frames = self._machine.handle_datagrams(buffer, spans, out, now, coalesce=self.coalesces)
         if self._machine.tunnel.last_received_at == now:
             self._agent.note_alive()
+        self.on_frames(out, frames)
         self._drain()
 
     def _drain(self) -> None:
@@ -189,16 +215,11 @@ class Visitor:
                 self._connected.set_result(None)
             elif isinstance(event, Ended) and not self.ended.done():
                 self.ended.set_result(event)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         timeout = machine.poll_timeout()
         if timeout is not None:
-            delay_s = max(0.0, timeout[0] - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+            self._alarm.set(asyncio.get_running_loop(), timeout[0], time.monotonic(), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
         assert self._machine is not None
         assert self._agent is not None
         if self._agent.last_alive is not None:  # as a client does: else silence would have it probe
