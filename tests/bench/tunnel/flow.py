@@ -8,7 +8,7 @@ does not measure how late its own process was woken.
     flow tcp listen|connect HOST PORT source|sink STREAMS SEGMENT_BYTES WARM_S SECONDS
     flow udp-sink HOST PORT           each line on stdin: print how many came since the line before
     flow udp-source HOST PORT BYTES   each line "PER_SECOND SECONDS": send, print how many and how long it took
-    flow udp-echo HOST PORT           send back whatever comes
+    flow udp-echo HOST PORT           send back whatever comes, a train of datagrams as a train
     flow udp-end FD CHANNEL BYTES TRAIN
                                       one end of a flow, on an inherited socket, in ChannelData unless CHANNEL is 0:
                                       lines as for the sink and the source; whoever receives answers now and then
@@ -236,13 +236,24 @@ def _paced(batch: Batch, per_second: float, seconds: float) -> dict[str, float]:
 
 
 def udp_echo(host: str, port: str) -> None:
-    """Send back whatever comes."""
+    """Send back whatever comes: what the kernel gives as a train, as a train with the same cuts (udp(7))."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echoing:
-        echoing.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        for option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+            echoing.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        echoing.setsockopt(_SOL_UDP, _UDP_GRO, 1)
         echoing.bind((host, int(port)))
         say("ready")
+        buffer = memoryview(bytearray(65_535))
         while True:
-            echoing.sendto(*echoing.recvfrom(2048))
+            echo(echoing, buffer)
+
+
+def echo(echoing: socket.socket, buffer: memoryview) -> None:
+    """Send back what one call brings."""
+    size, ancillary, _, source = echoing.recvmsg_into([buffer], socket.CMSG_SPACE(4))
+    segments = [struct.unpack("i", data)[0] for level, kind, data in ancillary if (level, kind) == (_SOL_UDP, _UDP_GRO)]
+    cuts = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("H", segment)) for segment in segments if segment < size]
+    echoing.sendmsg([buffer[:size]], cuts, 0, source)
 
 
 def udp_end(descriptor: str, channel: str, size: str, train: str) -> None:
