@@ -1,21 +1,23 @@
 """How cost grows: with the number of clients at one gateway, with the size of packets, with workers.
 
-The gateway is the real program. The many clients are `busy`: real protocol machines without a device, in one process,
-which costs more for each packet than the gateway does; where they are busy, what the gateway spent says more than how
-much they moved.
+The gateway is the real program. The many clients are `busy`: real protocol machines without a device, in one process.
+How much of a core it took, and how much the gateway, says which of the two was the limit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import operator
 import os
 import select
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +29,66 @@ from exeunt.clients.portal.store import Store
 from . import busy, traffic
 from .measures import Figures, spent_s
 from .subjects import Exeunt, Subject
+from .window import DATAGRAM_BYTES
 
 SEGMENTS = (200, 500, 900, 1228)
 """Bytes of TCP payload a packet; the last is the most that fits into the tunnel's default MTU."""
 PEERS = (1, 10, 100, 1000)
 WORKERS = (1, 2)
 ACTIVE = 100
+WINDOW = 32
+"""Datagrams that each of them has on its way; one alone has all of theirs."""
 _ACTIVE_S = 3.0
+_TURNS = 2
+"""So often one alone and all of them take turns."""
 _IDLE_S = 20.0
 _COME_TO_REST_S = 12.0
 """Who has come has its path's MTU found out, and ten seconds later says that the last answer arrived (WireGuard's
 keepalive). Only then is it idle."""
 _ARRIVES_S, _ARRIVE_LIMIT_S = 0.3, 60.0
 _SETTLE_S = 2.0
+
+
+@dataclass
+class Active:
+    """What busy clients got, and what it cost."""
+
+    each: list[int]
+    """Datagrams that each got back while it was measured."""
+    total: int
+    """What all got back, the warm-up included; as are the rest."""
+    lost: int
+    gateway_s: float
+    """Processor time."""
+    crowd_s: float
+    """Of the process that plays the clients."""
+    seconds: float = _ACTIVE_S
+    """While it was measured."""
+
+    @property
+    def mbit_s(self) -> float:
+        """Of one way; as much goes the other."""
+        return sum(self.each) * DATAGRAM_BYTES * 8 / 1e6 / self.seconds
+
+    @property
+    def spread_percent(self) -> float:
+        """How far the furthest of them is from their median."""
+        middle = statistics.median(self.each) or 1
+        return max(max(self.each) - middle, middle - min(self.each)) / middle * 100
+
+    def core_percent(self, spent: float) -> float:
+        """How much of a core such a processor time is."""
+        return spent / (self.seconds + busy.WARM_S * self.seconds / _ACTIVE_S) * 100
+
+    def __add__(self, other: Active) -> Active:
+        return Active(
+            [one + another for one, another in zip(self.each, other.each, strict=True)],
+            self.total + other.total,
+            self.lost + other.lost,
+            self.gateway_s + other.gateway_s,
+            self.crowd_s + other.crowd_s,
+            self.seconds + other.seconds,
+        )
 
 
 class Gathering:
@@ -69,11 +118,13 @@ class Gathering:
         self.count = found["connected"]
         time.sleep(_SETTLE_S)
 
-    def active(self, count: int) -> tuple[list[int], float]:
-        """Have so many of them send; return how many datagrams each got back, and the seconds the gateway spent."""
+    def active(self, count: int) -> Active:
+        """Have so many of them send; the datagrams on their way are as many as those of `ACTIVE` clients."""
         before = spent_s(self.subject.processes("gateway"))
-        each = self._ask({"busy": count, "seconds": _ACTIVE_S}, _ACTIVE_S + _ARRIVE_LIMIT_S)["each"]
-        return each, spent_s(self.subject.processes("gateway")) - before
+        order = {"busy": count, "datagrams": ACTIVE * WINDOW, "seconds": _ACTIVE_S}
+        found = self._ask(order, _ACTIVE_S + _ARRIVE_LIMIT_S)
+        spent = spent_s(self.subject.processes("gateway")) - before
+        return Active(found["each"], found["total"], found["lost"], spent, found["cpu_s"])
 
     def idle(self) -> tuple[float, float]:
         """Watch the gateway while nothing happens: its memory for each client in kB, and % of a core."""
@@ -128,14 +179,19 @@ def many(name: str) -> Iterator[Figures]:
     """What 100 active clients get, together and each, beside one that is alone."""
     with gathering(name) as place:
         place.grow(ACTIVE)
-        one, one_spent_s = place.active(1)
-        each, spent = place.active(ACTIVE)
-    middle = statistics.median(each) or 1
+        turns = [(place.active(1), place.active(ACTIVE)) for _ in range(_TURNS)]
+    one, all_ones = (functools.reduce(operator.add, found) for found in zip(*turns, strict=True))
     yield {
-        "active_100_total_ratio": sum(each) / one[0],
-        "active_100_spread_percent": max(max(each) - middle, middle - min(each)) / middle * 100,
-        "active_100_cpu_ratio": (spent / sum(each)) / (one_spent_s / one[0]),
-        "active_100_mbit_s": _mbit_s(each),
+        "active_1_mbit_s": one.mbit_s,
+        "active_1_gateway_core_percent": one.core_percent(one.gateway_s),
+        "active_1_crowd_core_percent": one.core_percent(one.crowd_s),
+        "active_100_total_ratio": sum(all_ones.each) / sum(one.each),
+        "active_100_spread_percent": all_ones.spread_percent,
+        "active_100_cpu_ratio": (all_ones.gateway_s / all_ones.total) / (one.gateway_s / one.total),
+        "active_100_mbit_s": all_ones.mbit_s,
+        "active_100_gateway_core_percent": all_ones.core_percent(all_ones.gateway_s),
+        "active_100_crowd_core_percent": all_ones.core_percent(all_ones.crowd_s),
+        "active_100_lost_percent": all_ones.lost / (all_ones.lost + all_ones.total) * 100,
     }
 
 
@@ -179,8 +235,7 @@ def workers(name: str) -> Iterator[Figures]:
     for count in WORKERS:
         with gathering(name, count) as place:
             place.grow(ACTIVE)
-            each, _ = place.active(ACTIVE)
-            yield {f"workers_{count}_active_100_mbit_s": _mbit_s(each)}
+            yield {f"workers_{count}_active_100_mbit_s": place.active(ACTIVE).mbit_s}
 
 
 def segments(subject: Subject, seconds: float) -> Iterator[Figures]:
@@ -198,17 +253,18 @@ def segments(subject: Subject, seconds: float) -> Iterator[Figures]:
         }
 
 
-def _mbit_s(each: Sequence[int]) -> float:
-    """Of one way; as much goes the other."""
-    return sum(each) * busy.DATAGRAM_BYTES * 8 / 1e6 / _ACTIVE_S
-
-
 PRODUCED: dict[str, tuple[str, ...]] = {
     "active": (
+        "active_1_mbit_s",
+        "active_1_gateway_core_percent",
+        "active_1_crowd_core_percent",
         "active_100_total_ratio",
         "active_100_spread_percent",
         "active_100_cpu_ratio",
         "active_100_mbit_s",
+        "active_100_gateway_core_percent",
+        "active_100_crowd_core_percent",
+        "active_100_lost_percent",
     ),
     "peers": tuple(name for count in PEERS for name in (*_idle_figures(count), *_peers_figures(count))),
     "segments": tuple(
