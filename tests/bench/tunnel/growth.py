@@ -36,7 +36,7 @@ SEGMENTS = (200, 500, 900, 1228)
 PEERS = (1, 10, 100, 1000)
 WORKERS = (1, 2)
 ACTIVE = 100
-WINDOW = 32
+WINDOW = 48
 """Datagrams that each of them has on its way; one alone has all of theirs."""
 _ACTIVE_S = 3.0
 _TURNS = 2
