@@ -79,30 +79,59 @@ static void put_little(uint8_t *at, uint64_t value, int bytes)
         at[i] = (uint8_t)value;
 }
 
+/* What the processor has, as it is found when libcrypto is. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#define IS_X86 1
+#endif
+static struct {
+    bool avx, avx2;
+} processor;
+
+static void look_at_processor(void)
+{
+#ifdef IS_X86
+    processor.avx = __builtin_cpu_supports("avx") != 0;
+    processor.avx2 = __builtin_cpu_supports("avx2") != 0;
+#endif
+}
+
 /* Checksums (RFC 1071). A sum is of words in the host's byte order, which folds to the right bytes in either; 64 bits
- * hold the carries of any packet. Words of eight bytes are added as two halves, in four sums that do not wait for one
- * another. */
+ * hold the carries of any packet. The compiler makes vectors of it, of twice the width where the processor has them. */
+
+#ifdef IS_X86
+#define INLINED inline __attribute__((always_inline))
+#else
+#define INLINED inline
+#endif
+
+static INLINED uint64_t sum_words(const uint8_t *at, size_t bytes, uint64_t sum)
+{
+    size_t whole = bytes & ~(size_t)3;
+    for (size_t i = 0; i < whole; i += 4) {
+        uint32_t word;
+        memcpy(&word, at + i, 4);
+        sum += word;
+    }
+    uint32_t rest = 0;
+    if (bytes > whole)
+        memcpy(&rest, at + whole, bytes - whole);
+    return sum + rest;
+}
+
+#ifdef IS_X86
+__attribute__((target("avx2"))) static uint64_t sum_wide(const uint8_t *at, size_t bytes, uint64_t sum)
+{
+    return sum_words(at, bytes, sum);
+}
+#endif
 
 static uint64_t sum_bytes(const uint8_t *at, size_t bytes, uint64_t sum)
 {
-    uint64_t low[4] = {0}, high[4] = {0};
-    size_t i = 0;
-    for (; i + 32 <= bytes; i += 32) {
-        uint64_t word[4];
-        memcpy(word, at + i, 32);
-        for (int j = 0; j < 4; j++) {
-            low[j] += word[j] & 0xffffffff;
-            high[j] += word[j] >> 32;
-        }
-    }
-    for (int j = 0; j < 4; j++)
-        sum += low[j] + high[j];
-    for (; i < bytes; i += 4) {
-        uint32_t word = 0;
-        memcpy(&word, at + i, bytes - i < 4 ? bytes - i : 4);
-        sum += word;
-    }
-    return sum;
+#ifdef IS_X86
+    if (processor.avx2)
+        return sum_wide(at, bytes, sum);
+#endif
+    return sum_words(at, bytes, sum);
 }
 
 static uint16_t fold(uint64_t sum)
@@ -192,7 +221,6 @@ static struct {
     int (*final)(void *context, uint8_t *out, int *out_bytes);
     int (*ctrl)(void *context, int type, int bytes, void *data);
     const char *(*version)(int);
-    bool has_avx;
 } crypto;
 
 static const char *const LIBRARIES[] = {
@@ -228,9 +256,7 @@ static const char *find_crypto(void)
             return "libcrypto is older than OpenSSL 1.1";
         memcpy(SYMBOLS[i].slot, &symbol, sizeof symbol);
     }
-#if defined(__x86_64__) && defined(__GNUC__)
-    crypto.has_avx = __builtin_cpu_supports("avx") != 0;
-#endif
+    look_at_processor();
     return NULL;
 }
 
@@ -249,8 +275,8 @@ static void *new_context(const uint8_t *key, bool seals)
  * a packet takes. */
 static void leave_vectors(void)
 {
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (crypto.has_avx)
+#ifdef IS_X86
+    if (processor.avx)
         __asm__ volatile("vzeroupper" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
                          "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 #endif
