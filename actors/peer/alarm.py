@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from exeunt.runtime.wakeups import call_later
+
 from ..grid import Wake, meet
 
 
@@ -20,17 +22,22 @@ class Alarm:
         self.at = 0.0
         """When it was last set to; monotonic seconds."""
 
-    def set(self, loop: asyncio.AbstractEventLoop, due: float, now: float, wake: Callable[[], None]) -> None:
-        """Have `wake` called in time. A timer that comes too early stays: one look is less than two calls a packet."""
+    def set(
+        self, loop: asyncio.AbstractEventLoop, timeout: tuple[float, str], now: float, wake: Callable[[], None]
+    ) -> None:
+        """Have `wake` called in time, which is when and why. A timer that comes too early stays: one look is less than
+        two calls a packet.
+        """
+        due, reason = timeout
         if self._timer is not None and self.at <= due:
             return
         self.cancel()
         delay_s = max(0.0, due - now)
         if self._is_coarse:
-            self._timer, delay_s = meet(loop, delay_s, self.ring, wake)
+            self._timer, delay_s = meet(loop, delay_s, reason, self.ring, wake)
             self.at = min(due, now + delay_s)
         else:
-            self._timer, self.at = loop.call_later(delay_s, self.ring, wake), due
+            self._timer, self.at = call_later(loop, delay_s, reason, self.ring, wake), due
 
     def ring(self, wake: Callable[[], None]) -> None:
         """It is time."""
