@@ -80,20 +80,29 @@ static void put_little(uint8_t *at, uint64_t value, int bytes)
 }
 
 /* Checksums (RFC 1071). A sum is of words in the host's byte order, which folds to the right bytes in either; 64 bits
- * hold the carries of any packet. */
+ * hold the carries of any packet. Words of eight bytes are added as two halves, in four sums that do not wait for one
+ * another. */
 
 static uint64_t sum_bytes(const uint8_t *at, size_t bytes, uint64_t sum)
 {
-    size_t whole = bytes & ~(size_t)3;
-    for (size_t i = 0; i < whole; i += 4) {
-        uint32_t word;
-        memcpy(&word, at + i, 4);
+    uint64_t low[4] = {0}, high[4] = {0};
+    size_t i = 0;
+    for (; i + 32 <= bytes; i += 32) {
+        uint64_t word[4];
+        memcpy(word, at + i, 32);
+        for (int j = 0; j < 4; j++) {
+            low[j] += word[j] & 0xffffffff;
+            high[j] += word[j] >> 32;
+        }
+    }
+    for (int j = 0; j < 4; j++)
+        sum += low[j] + high[j];
+    for (; i < bytes; i += 4) {
+        uint32_t word = 0;
+        memcpy(&word, at + i, bytes - i < 4 ? bytes - i : 4);
         sum += word;
     }
-    uint32_t rest = 0;
-    if (bytes > whole)
-        memcpy(&rest, at + whole, bytes - whole);
-    return sum + rest;
+    return sum;
 }
 
 static uint16_t fold(uint64_t sum)
@@ -183,6 +192,7 @@ static struct {
     int (*final)(void *context, uint8_t *out, int *out_bytes);
     int (*ctrl)(void *context, int type, int bytes, void *data);
     const char *(*version)(int);
+    bool has_avx;
 } crypto;
 
 static const char *const LIBRARIES[] = {
@@ -218,6 +228,9 @@ static const char *find_crypto(void)
             return "libcrypto is older than OpenSSL 1.1";
         memcpy(SYMBOLS[i].slot, &symbol, sizeof symbol);
     }
+#if defined(__x86_64__) && defined(__GNUC__)
+    crypto.has_avx = __builtin_cpu_supports("avx") != 0;
+#endif
     return NULL;
 }
 
@@ -231,16 +244,43 @@ static void *new_context(const uint8_t *key, bool seals)
     return context;
 }
 
+/* On x86, libcrypto's routines may return with the upper halves of vector registers in use, and then whatever follows
+ * that was compiled for SSE, its own code too, waits for them at each instruction: with AVX-512 a third of the time that
+ * a packet takes. */
+static void leave_vectors(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (crypto.has_avx)
+        __asm__ volatile("vzeroupper" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                         "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+#endif
+}
+
+static bool update(void *context, uint8_t *text, size_t bytes)
+{
+    int done;
+    bool is_done = bytes == 0 || crypto.update(context, text, &done, text, (int)bytes) == 1;
+    leave_vectors();
+    return is_done;
+}
+
+static bool finish(void *context)
+{
+    uint8_t nothing[TAG_BYTES];
+    int done;
+    bool is_done = crypto.final(context, nothing, &done) == 1;
+    leave_vectors();
+    return is_done;
+}
+
 /* Seal or open in place; the tag is behind the text. */
 static bool transform(void *context, uint64_t counter, uint8_t *text, size_t bytes, bool seals)
 {
-    uint8_t nonce[12] = {0}, nothing[TAG_BYTES];
-    int done;
+    uint8_t nonce[12] = {0};
     put_little(nonce + 4, counter, 8);
     return crypto.init(context, NULL, NULL, NULL, nonce, seals) == 1 &&
            (seals || crypto.ctrl(context, CTRL_SET_TAG, TAG_BYTES, text + bytes) == 1) &&
-           (bytes == 0 || crypto.update(context, text, &done, text, (int)bytes) == 1) &&
-           crypto.final(context, nothing, &done) == 1 &&
+           update(context, text, bytes) && finish(context) &&
            (!seals || crypto.ctrl(context, CTRL_GET_TAG, TAG_BYTES, text + bytes) == 1);
 }
 
