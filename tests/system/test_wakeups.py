@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from exeunt.clients.demo.stage import Player, Stage
 
 from .test_main_job import fetch
@@ -19,6 +21,8 @@ from .test_main_job import fetch
 SETTLED_S = 20.0
 """After the download: checks that were outrun are forgotten, the MTU is found, acknowledgements are late no more."""
 IDLE_S = 40.0
+ASKED_S = 1.0
+"""After a question, whose answer supervisors gather."""
 UNNAMED, UNNAMED_SHARE = 2, 0.05
 """So many wake-ups may have no name: a few, or one in twenty."""
 ANSWERS = {"udp", "relay", "portal"}
@@ -52,7 +56,10 @@ def test_whatever_wakes_an_idle_program_has_a_name(stage: Stage) -> None:
     players = [stage.client, *stage.gateways]
     time.sleep(SETTLED_S)
     before = sample(players)
+    time.sleep(ASKED_S)
+    asleep = [switches_of(player.pid) for player in players]
     time.sleep(IDLE_S)
+    assert [switches_of(player.pid) for player in players] == pytest.approx(asleep, abs=UNNAMED)  # the supervisors
     after = sample(players)
     assert before.keys() == after.keys()
     woken: dict[tuple[str, str], Counter[str]] = {}
@@ -61,7 +68,7 @@ def test_whatever_wakes_an_idle_program_has_a_name(stage: Stage) -> None:
         woken[worker] = named = +counts
         slept = switches - before[worker].switches
         if worker[1] == "supervisor":
-            continue  # whom we asked; what it says on streams to us and its workers it does not count
+            continue  # whom we asked; what it hears on streams from the side doors of its workers it does not count
         told = f"{worker}: slept {slept} times, {named}"
         assert slept - named.total() <= UNNAMED + UNNAMED_SHARE * slept, told
         # Two causes at one moment are one wake-up; what follows from one must not count as another.
