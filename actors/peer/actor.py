@@ -435,7 +435,7 @@ class PeerConnection(Actor):
     def _set_timer(self, now: float) -> None:
         timeout = self._machine.poll_timeout()
         if timeout is not None:
-            self._alarm.set(self.node.loop, timeout[0], now, self._on_timer)
+            self._alarm.set(self.node.loop, timeout, now, self._on_timer)
 
     def _on_timer(self) -> None:
         alive_at = self.paths.agent.last_alive

@@ -31,7 +31,7 @@ from exeunt.actors.portal.events import LinkEvent, LinkJoined, LinkMessage
 from exeunt.actors.portal.io import Link
 from exeunt.actors.timing import HANDSHAKE_REPEAT_S, HANDSHAKE_S
 from exeunt.actors.wireguard import Limits, PrefixedIndices, Tunnel
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 AT_ONCE: Final = 8
 """So many come at the same time."""

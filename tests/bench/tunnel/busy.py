@@ -20,7 +20,7 @@ from typing import Any
 from tests.system.crowd import AT_ONCE, ONE_EVERY_S, Visitor, say
 
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 DATAGRAM_BYTES = 1200
 ECHO_PORT = 5203
