@@ -332,6 +332,7 @@ class IceConnection:
             self.pump()
         else:
             self._transmit(self._machine)
+        self._put_off()
 
     def take_batch(self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
         """Take data from a relay."""
@@ -406,6 +407,14 @@ class IceConnection:
         else:  # a gateway, which has thousands of sessions
             self._timer, delay_s = meet(self._loop, delay_s, reason, self._wake)
             self._timer_at = min(due, now + delay_s)
+
+    def _put_off(self) -> None:
+        """STUN has come, perhaps the answer to a check: a client then sleeps on, as a telephone should."""
+        timeout = self._due() if self._timer is not None and self._machine.is_controlling else None
+        if self._timer is not None and timeout is not None and timeout[0] > self._timer_at:
+            self._timer.cancel()
+            self._timer = None
+            self._set_timer_to(timeout, self._now())
 
     def _wake(self) -> None:
         """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""
