@@ -23,8 +23,8 @@ from .demultiplexer import DataReceiver, Demultiplexer
 
 Batch = TypeVar("Batch")
 
-BUFFER_BYTES = 256 * 1024
-"""Of one burst: the caches of a processor hold it, and it has room for four full trains."""
+BUFFER_BYTES = 512 * 1024
+"""Of one burst: the caches of a processor hold it, and it has room for eight full trains."""
 MAX_DATAGRAM_BYTES = 65_535
 """Also of a train. A burst is full where this does not fit any more."""
 MAX_READS = 512
