@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from exeunt.runtime import Actor, Message
+from exeunt.runtime.wakeups import call_later
 
 from .legacy import Expiry
 
@@ -67,7 +68,7 @@ class Expiries:
             now = time.time()
             end_at = min(expires_at, int(now) + _LOOK_AGAIN_S) + self._patience_s
             delay_s = max(0.0, end_at - now)
-            timer = self._actor.node.loop.call_later(delay_s, self._actor.ref.tell, Expired(*key))
+            timer = call_later(self._actor.node.loop, delay_s, "access expires", self._actor.ref.tell, Expired(*key))
             self._timers[key] = _Expiry(min(expires_at, 2**60) + self._patience_s, timer)
 
     def take(self, message: Expired) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from exeunt.runtime.wakeups import call_at, call_later
+
 COARSE_AFTER_S, COARSE_S = 1.0, 0.25
 
 
@@ -29,18 +31,18 @@ def on_grid(due: float, now: float) -> float:
 
 
 def meet(
-    loop: asyncio.AbstractEventLoop, delay_s: float, call: Callable[..., object], *args: object
+    loop: asyncio.AbstractEventLoop, delay_s: float, reason: str, call: Callable[..., object], *args: object
 ) -> tuple[Wake, float]:
     """Call somebody after a delay, or a little before, with others; return what cancels it, and the delay that it has.
 
-    On the loop's thread.
+    On the loop's thread. A point is counted as a wake-up for the reason of the first who is to be there.
     """
     if delay_s <= COARSE_AFTER_S:
-        return loop.call_later(delay_s, call, *args), delay_s
+        return call_later(loop, delay_s, reason, call, *args), delay_s
     grid = _GRIDS.get(loop)
     if grid is None:
         grid = _GRIDS[loop] = _Grid()
-    return grid.meet(loop, delay_s, call, args)
+    return grid.meet(loop, delay_s, reason, call, args)
 
 
 class _Appointment:
@@ -63,14 +65,19 @@ class _Grid:
         self._points: dict[int, list[_Appointment]] = {}
 
     def meet(
-        self, loop: asyncio.AbstractEventLoop, delay_s: float, call: Callable[..., object], args: tuple[object, ...]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        delay_s: float,
+        reason: str,
+        call: Callable[..., object],
+        args: tuple[object, ...],
     ) -> tuple[Wake, float]:
         now = loop.time()
         point = int((now + delay_s) / COARSE_S)
         there = self._points.get(point)
         if there is None:
             there = self._points[point] = []
-            loop.call_at(point * COARSE_S, self._arrive, loop, point, context=contextvars.Context())
+            call_at(loop, point * COARSE_S, reason, self._arrive, loop, point, context=contextvars.Context())
         there.append(_Appointment(call, args))
         return there[-1], point * COARSE_S - now
 

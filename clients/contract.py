@@ -17,7 +17,7 @@ from .check_contract import Check
 from .contract_portal import Agreement, ReportedEnding, Sessions
 from .contract_terms import Cause, PathKind, Time, TraceId
 from .exposition import Family
-from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode
+from .inspection_contract import ActorDetail, ActorRow, DeadLetters, EventRow, ProcessStacks, Restart, TreeNode, Wakeups
 
 SpanOutcome = Annotated[str, Meta(examples=["ok", "failed", "refused", "dropped", "cancelled", "pending"])]
 
@@ -335,6 +335,7 @@ DOCUMENTS: Mapping[str, Any] = MappingProxyType(
         "exeunt.traces/1": list[TraceRow],
         "exeunt.tree/1": TreeNode,
         "exeunt.version/1": Version,
+        "exeunt.wakeups/1": list[Wakeups],
         "exeunt.why/1": Why,
     }
 )

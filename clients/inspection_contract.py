@@ -108,6 +108,18 @@ class EventRow(Struct, frozen=True, kw_only=True):
     fields: dict[str, Any] = {}
 
 
+class Wakeups(Struct, frozen=True, kw_only=True):
+    """What has woken a worker that had nothing to do."""
+
+    worker: str
+    pid: int | None
+    """Workers of one process share its event loop, and so their counts."""
+    over_s: float
+    """The seconds over which that was counted: this life of the worker."""
+    counts: dict[str, int]
+    """By cause, the most frequent first; a timer's begins with `timer:`."""
+
+
 class ActorDetail(ActorRow, frozen=True, kw_only=True):
     """One actor, in detail."""
 
@@ -125,6 +137,8 @@ class ActorDetail(ActorRow, frozen=True, kw_only=True):
     """What its `snapshot()` returned."""
     snapshot_error: str | None
     """Why it returned nothing."""
+    wakeups: Wakeups | None = None
+    """Its worker's."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):

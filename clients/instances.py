@@ -103,7 +103,7 @@ class Connection:
         self.close()
 
 
-_OF_ACTORS = frozenset({"show", "restart", "dead_letters"})
+_OF_ACTORS = frozenset({"show", "restart", "dead_letters", "wakeups"})
 
 
 def _not_offered(instance: Instance, command: str) -> Failure:

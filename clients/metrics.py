@@ -12,7 +12,7 @@ import msgspec
 
 from .contract import Ending, Status
 from .exposition import Family, Histogram, Tally
-from .inspection_contract import ActorRow
+from .inspection_contract import ActorRow, Wakeups
 from .record import KeptEnding
 
 DETECTION_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 16.5, 30.0)
@@ -30,6 +30,7 @@ class ProgramFacts(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: Mapping[str, int] | None = None
     """By worker, over all its lives."""
     counters: Mapping[str, int] | None = None
+    wakeups: Sequence[Wakeups] | None = None
 
 
 def families(kept: Iterable[KeptEnding], damaged_lines: int, programs: Sequence[ProgramFacts]) -> list[Family]:
@@ -75,6 +76,7 @@ def _programs(programs: Sequence[ProgramFacts]) -> list[Family]:
     resources = Tally("exeunt_resources", "gauge", "Resources, by state.")
     counters = Tally("exeunt_counted_total", "counter", "What a program counts by itself, mostly what it dropped.")
     letters = Tally("exeunt_dead_letters_total", "counter", "Messages that nobody handled.")
+    wakeups = Tally("exeunt_wakeups_total", "counter", "What woke a worker's event loop, by cause.")
     for one in programs:
         up.add(1, instance=one.instance, program=one.program, version=one.version)
         if one.status is not None:
@@ -85,7 +87,10 @@ def _programs(programs: Sequence[ProgramFacts]) -> list[Family]:
             counters.add(count, instance=one.instance, what=what)
         for worker, count in (one.dead_letters or {}).items():
             letters.add(count, instance=one.instance, worker=worker)
-    return [up.family(), session.family(), resources.family(), counters.family(), letters.family()]
+        for woken in one.wakeups or ():
+            for cause, count in woken.counts.items():
+                wakeups.add(count, instance=one.instance, worker=woken.worker, cause=cause)
+    return [each.family() for each in (up, session, resources, counters, letters, wakeups)]
 
 
 def _peers(programs: Sequence[ProgramFacts]) -> list[Family]:

@@ -33,7 +33,7 @@ from exeunt.runtime import Directories, ExeuntError
 from exeunt.runtime.context import CURRENT, stand_in
 from exeunt.runtime.control import ControlError
 from exeunt.runtime.inspector import Inspector
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from .listening import listen
 from .output import ExitCode, Failure, Options, fail

@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import AskTimeout
 from .reply import FarReply, NearReply
+from .wakeups import call_later
 
 _ANSWERED_AT_MOST = 1_000  # entries of a queue that nobody waits for, beside as many as somebody does
 _LANES = 8  # different timeouts in use at once that get a queue; asks with other ones get a timer each
@@ -46,7 +47,7 @@ class Asks:
         if lane is not None:
             lane.add(ask_id, now_s + timeout_s)
         else:
-            self._loop.call_later(timeout_s, self.expire, ask_id, timeout_s)
+            call_later(self._loop, timeout_s, "ask", self.expire, ask_id, timeout_s)
 
     def close_lane(self, timeout_s: float) -> None:
         """Nobody waits in it."""
@@ -103,7 +104,7 @@ class _Lane:
             queue = self._queue = deque(entry for entry in queue if entry[1] in pending)
         queue.append((due_s, ask_id))
         if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout_s, self._due)
+            self._timer = call_later(self._loop, self._timeout_s, "ask", self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -111,6 +112,6 @@ class _Lane:
         while queue and (queue[0][0] <= now or queue[0][1] not in self._asks):
             self._asks.expire(queue.popleft()[1], self._timeout_s)
         if queue:
-            self._timer = self._loop.call_later(max(0.0, queue[0][0] - now), self._due)
+            self._timer = call_later(self._loop, max(0.0, queue[0][0] - now), "ask", self._due)
         else:
             self._asks.close_lane(self._timeout_s)  # of an ask within another, most likely: no two are the same

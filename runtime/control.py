@@ -23,6 +23,7 @@ import msgspec
 
 from .errors import AskTimeout, ExeuntError, LocalError, Refused, Unavailable
 from .log import rfc3339
+from .wakeups import wakeups_of
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await _line(reader):
+            wakeups_of(asyncio.get_running_loop()).count("control")
             answer = await self._answer(line)
             data = answer.get("data")
             if isinstance(data, _Subscribed):

@@ -22,6 +22,8 @@ import zmq
 import zmq.utils.monitor
 import zmq.utils.z85
 
+from .wakeups import add_reader
+
 logger = logging.getLogger(__name__)
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # RFC 27: one handler for a context
@@ -97,7 +99,7 @@ class Gatekeeper:
     # --- inside ---
 
     def _watch(self, socket: zmq.Socket[bytes]) -> None:
-        self._loop.add_reader(int(socket.getsockopt(zmq.FD)), self._readable, socket)
+        add_reader(self._loop, int(socket.getsockopt(zmq.FD)), "zeromq", self._readable, socket)
         self._loop.call_soon(self._readable, socket)  # the descriptor is edge-triggered
 
     def _readable(self, socket: zmq.Socket[bytes]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from .envelope import Envelope
 from .events import DeadLettered, Event, Events
+from .wakeups import call_later
 
 KEPT = 200
 _BURST_S = 0.1  # what dies within this, on one way for one reason, is one event
@@ -53,7 +54,7 @@ class DeadLetters:
         key = (envelope.to, reason)
         first, count = self._bursts.get(key, (letter, 0))
         if not self._bursts and not self._loop.is_closed():
-            self._loop.call_later(_BURST_S, self.flush)
+            call_later(self._loop, _BURST_S, "dead letters", self.flush)
         self._bursts[key] = (first, count + 1)
 
     def flush(self) -> None:

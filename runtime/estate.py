@@ -28,6 +28,7 @@ import msgspec
 from .inheritance import DEADLINE_S, Assembly, Complete, Part, Taken, parts
 from .last_words import CloseChannel, Deposit, OpenChannel, Recital, Register, Withdraw, WithdrawAll, Words, decode
 from .line import Line, close_all
+from .wakeups import add_reader, call_later
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Estates:
         except OSError:
             self._socket.close()
             raise
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        add_reader(self._loop, self._socket.fileno(), "deposits", self._accept)
 
     def of(self, pid: int) -> Estate | None:
         """Return what a living worker has deposited."""
@@ -108,7 +109,7 @@ class Estates:
         estate = self._release(pid, worker)
         if estate is not None:
             self._passed_on[worker] = estate
-            self._deadlines[worker] = self._loop.call_later(DEADLINE_S, self.give_up, worker)
+            self._deadlines[worker] = call_later(self._loop, DEADLINE_S, "inheritance", self.give_up, worker)
         self._leave_to(worker, estate)
 
     async def until_here(self, pid: int, ended: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from .envelope import Message, RuntimeMessage
 from .messages import ActorRow, Description
 from .node import Node
 from .stacks import handled_by, take
+from .wakeups import wakeups_of
 
 What = Literal["actors", "actor", "stacks", "dead_letters"]
 
@@ -101,8 +102,9 @@ def answer(node: Node, request: bytes) -> bytes:
 
 
 def describe(node: Node) -> Description:
-    """Describe the actors of a process. From any thread."""
-    return Description(tuple(map(_row, list(node.actors.values()))), _letters(node).total)
+    """Describe the actors of a process, and what wakes it. From any thread."""
+    rows, wakeups = tuple(map(_row, list(node.actors.values()))), wakeups_of(node.loop)
+    return Description(rows, _letters(node).total, wakeups.counts, wakeups.over_s)
 
 
 async def snapshot(actor: Actor) -> Snapshot:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .envelope import LIFE_SHIFT, TELL, Envelope
+from .wakeups import call_later
 
 if TYPE_CHECKING:
     from .life import Life
@@ -303,7 +304,7 @@ class Accounts:
             self._report(origin, [(address, latest, window)])
         elif not self._scheduled:
             self._scheduled = True
-            self._loop.call_later(REPORT_AFTER_S, self.flush)
+            call_later(self._loop, REPORT_AFTER_S, "flow control", self.flush)
 
     def flush(self) -> None:
         """Report all that has not been."""

@@ -22,6 +22,7 @@ from .mailbox import Rejected
 from .messages import Stop
 from .recorder import Event
 from .timers import Timer
+from .wakeups import call_later
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -102,7 +103,7 @@ class Handling:
         if self.held:
             return False
         self.held = True
-        self._let_go = self.node.loop.call_later(at_most_s, self.release)
+        self._let_go = call_later(self.node.loop, at_most_s, "held", self.release)
         return True
 
     def release(self) -> None:

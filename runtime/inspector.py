@@ -34,6 +34,7 @@ from .portrait import (
     name_of,
     spec_document,
     stacks_document,
+    wakeups_document,
 )
 from .recorder import dead_letters_of
 from .supervisor import Supervisor
@@ -67,6 +68,7 @@ class Inspector:
             "restart": self.restart,
             "hand_over": self.hand_over,
             "dead_letters": self.dead_letters,
+            "wakeups": self.wakeups,
         }
 
     def publish_to(self, control: ControlServer) -> Callable[[], None]:
@@ -154,6 +156,7 @@ class Inspector:
             "lives": [event_document(event) for event in self._lives(address, name)][-_LAST:],
             "snapshot": msgspec.json.decode(snapshot.json) if snapshot is not None and snapshot.json else None,
             "snapshot_error": _snapshot_error(snapshot, answering=row["answering"]),
+            "wakeups": self._wakeups(worker) if row["answering"] else None,
         }
 
     async def stack(self, args: dict[str, Any]) -> list[dict[str, Any]]:
@@ -204,6 +207,11 @@ class Inspector:
             totals[worker] = totals.get(worker, 0) + dead_letters_of(ring)
         return {"totals": totals, "letters": rows}
 
+    async def wakeups(self, _args: dict[str, Any]) -> list[dict[str, Any]]:
+        """What has woken each worker, and how often. Workers of one process share its event loop."""
+        seen, answering = await self._descriptions()
+        return [document for worker in seen if worker in answering and (document := self._wakeups(worker))]
+
     # --- inside ---
 
     async def _descriptions(self) -> tuple[dict[str, Description], set[str]]:
@@ -213,6 +221,10 @@ class Inspector:
         known = {**self._last, **{life: seen[life[0]] for life in lives if life[0] in seen}}
         self._last = {life: known[life] for life in lives if life in known}
         return {worker: description for (worker, _), description in self._last.items()}, set(seen)
+
+    def _wakeups(self, worker: str) -> dict[str, Any] | None:
+        said = self._last.get((worker, self._pid(worker)))
+        return None if said is None else wakeups_document(worker, said, self._pid(worker))
 
     def _pid(self, worker: str) -> int | None:
         process = self._supervisor.processes.get(worker)

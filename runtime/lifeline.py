@@ -19,6 +19,8 @@ from collections.abc import Callable
 import zmq
 import zmq.utils.monitor
 
+from .wakeups import add_reader, call_later
+
 HEARTBEAT_MS = 1_000
 HEARTBEAT_TIMEOUT_MS = 3_000
 """A connection on which nothing was heard for so long is given up, and made anew."""
@@ -53,8 +55,8 @@ class Lifeline:
         self._monitor = socket.get_monitor_socket(_EVENTS)
         self._fd = int(self._monitor.getsockopt(zmq.FD))
         self._closed = False
-        self._timer: asyncio.TimerHandle | None = loop.call_later(FIRST_S, self._lost, SILENT)
-        loop.add_reader(self._fd, self._readable)
+        self._timer: asyncio.TimerHandle | None = call_later(loop, FIRST_S, "lifeline", self._lost, SILENT)
+        add_reader(loop, self._fd, "zeromq", self._readable)
         loop.call_soon(self._readable)  # the descriptor is edge-triggered
 
     def close(self) -> None:
@@ -87,7 +89,7 @@ class Lifeline:
             self._wait_no_longer()
         elif event == zmq.EVENT_DISCONNECTED and self.is_up:
             self.is_up = False
-            self._timer = self._loop.call_later(SILENT_S, self._lost, SILENT)
+            self._timer = call_later(self._loop, SILENT_S, "lifeline", self._lost, SILENT)
         elif event == zmq.EVENT_CLOSED and self._was_up and not self.is_up:
             self._lost(REFUSED)  # an attempt to connect anew failed
 

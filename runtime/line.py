@@ -15,6 +15,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
 
+from .wakeups import add_reader, add_writer
+
 MAX_MESSAGE_BYTES = 40 * 1024
 """Five of them fit into what a Unix socket holds by default (net.core.wmem_default, 208 KiB)."""
 
@@ -51,7 +53,7 @@ class Line:
         self._clear = asyncio.Event()
         self._clear.set()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(connection.fileno(), self._read)
+        add_reader(self._loop, connection.fileno(), "deposits", self._read)
 
     @property
     def is_open(self) -> bool:
@@ -122,7 +124,7 @@ class Line:
     def _keep(self, message: bytes, descriptors: Sequence[int], place: Hashable) -> None:
         if not self._kept:
             self._clear.clear()
-            self._loop.add_writer(self._socket.fileno(), self._flush)
+            add_writer(self._loop, self._socket.fileno(), "deposits", self._flush)
         if place is None:
             self._count += 1
             place = self._count

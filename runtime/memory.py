@@ -17,6 +17,7 @@ from .codec import Run
 from .envelope import Envelope
 from .errors import Failure, Unencodable
 from .node import Node
+from .wakeups import call_at
 
 Route = Callable[[str, str, Envelope], Sequence[float]]
 """From worker, to worker, the envelope: after how many seconds each copy arrives. `()` drops it."""
@@ -153,7 +154,7 @@ class _Link:
         if at_once:
             self._arrival = self._loop.call_soon(self._arrive, context=nothing)
         else:
-            self._arrival = self._loop.call_at(self.queue[0][0], self._arrive, context=nothing)
+            self._arrival = call_at(self._loop, self.queue[0][0], "delivery", self._arrive, context=nothing)
 
     def _arrive(self) -> None:
         self._arrival = None

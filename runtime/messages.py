@@ -184,6 +184,10 @@ class Description(RuntimeMessage, frozen=True):
 
     actors: tuple[ActorRow, ...]
     dead_letters_total: int
+    wakeups: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    """What has woken its event loop, and how often (`wakeups`)."""
+    wakeups_over_s: float = 0.0
+    """For how long that was counted."""
 
 
 class StartChild(RuntimeMessage, frozen=True):

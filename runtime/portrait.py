@@ -16,7 +16,7 @@ from .dead_letters import DeadLetter
 from .events import Event
 from .facts import Detail
 from .log import rfc3339
-from .messages import ActorRow
+from .messages import ActorRow, Description
 from .stacks import Frame, Handling, Stacks
 from .trace import Span
 
@@ -138,6 +138,12 @@ def letter_document(letter: DeadLetter, worker: str) -> dict[str, Any]:
         "trace": f"{letter.trace:016x}",
         "worker": worker,
     }
+
+
+def wakeups_document(worker: str, description: Description, pid: int | None) -> dict[str, Any]:
+    """What woke one worker, the most frequent cause first."""
+    counts = sorted(description.wakeups.items(), key=lambda one: (-one[1], one[0]))
+    return {"worker": worker, "pid": pid, "over_s": round(description.wakeups_over_s, 3), "counts": dict(counts)}
 
 
 def stacks_document(worker: str, stacks: Stacks, began: Iterable[Span]) -> dict[str, Any]:

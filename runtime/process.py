@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from . import worker as worker_module
+from .wakeups import add_reader
 from .worker import Boot
 
 _FORK_SERVER_DIED = 255
@@ -75,7 +76,7 @@ class WorkerProcess:
                 self.ready.exception()
             on_end(self)
 
-        loop.add_reader(sentinel, gone)
+        add_reader(loop, sentinel, "worker", gone)
 
     async def until_ready(self) -> int:
         """Wait until the worker listens; return its pid. Raises RuntimeError when it ends before that."""

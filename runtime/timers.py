@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .context import CURRENT
 from .envelope import Message
+from .wakeups import call_at
 
 if TYPE_CHECKING:
     from .life import Life
@@ -51,7 +52,7 @@ class Timer:
         if self._actor.state == "exited":
             self._over = True
         elif not self._over:
-            self._handle = self._actor.node.loop.call_at(self._due_s, self._due)
+            self._set(self._actor.node.loop)
             self._actor.timers.add(self)
 
     def _end(self) -> None:
@@ -75,4 +76,7 @@ class Timer:
             self._actor.node.tell_self(self._actor, self._message)
         loop = self._actor.node.loop
         self._due_s = max(self._due_s + self._period_s, loop.time())
-        self._handle = loop.call_at(self._due_s, self._due)
+        self._set(loop)
+
+    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handle = call_at(loop, self._due_s, type(self._message).__name__, self._due)

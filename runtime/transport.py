@@ -32,6 +32,7 @@ from .curve import CurveKeys, Gatekeeper
 from .envelope import Envelope
 from .errors import LocalError, Unencodable
 from .lifeline import Lifeline
+from .wakeups import add_reader
 
 _DRAIN_BUDGET = 200  # frames a wake-up; then the loop gets a turn, so that a flood cannot starve timers
 _RECONNECT_MS = 2  # libzmq's default of 100 ms would be most of a worker's start
@@ -102,7 +103,7 @@ class Transport:
         self.endpoint = str(self._pull.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
         """Where it is reached; with TCP, the port that was chosen."""
         self._fd = int(self._pull.getsockopt(zmq.FD))
-        loop.add_reader(self._fd, self._readable)
+        add_reader(loop, self._fd, "zeromq", self._readable)
         self._peers: dict[str, zmq.Socket[bytes]] = {}
         self._silenced: dict[str, zmq.Socket[bytes]] = {}
         self._waiting: dict[str, Batch | None] = {}

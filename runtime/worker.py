@@ -44,6 +44,7 @@ from .privileges import drop_capabilities
 from .recorder import Recorder
 from .side_door import SideDoor, dump_on_signal, dump_path, socket_path
 from .transport import Transport, endpoint
+from .wakeups import add_reader, call_later, new_event_loop
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +79,6 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """Then: the names of the actors that will be started in it."""
     resources: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """What it needs of its machine; for the engine that places it."""
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a uvloop loop where it is installed (a datagram costs a fifth of the stock loop's), else asyncio's own."""
-    try:
-        import uvloop  # absent on Windows
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def main(document: bytes) -> None:
@@ -195,7 +187,7 @@ def _succeed(node: Node, boot: Boot) -> None:
         for envelope in unpack(late.document, node.codec):
             node.deliver(envelope)
         node.deposits.taken(MAIL)
-    node.loop.call_later(DEADLINE_S, node.expect_nobody)
+    call_later(node.loop, DEADLINE_S, "inheritance", node.expect_nobody)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:
@@ -234,7 +226,7 @@ def _watch_parent(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
         loop.remove_reader(sentinel)
         orphaned.set()
 
-    loop.add_reader(sentinel, gone)
+    add_reader(loop, sentinel, "supervisor", gone)
     return orphaned
 
 

@@ -131,6 +131,22 @@ def mutated_names(tree: ast.AST) -> Iterator[str]:
             yield target.id
 
 
+WAKING = {"call_later", "call_at", "add_reader", "add_writer"}
+
+
+@pytest.mark.parametrize("layer", ["runtime", "actors"])
+def test_whatever_wakes_an_event_loop_has_a_name(layer: str) -> None:
+    """Descriptors and timers are asked for by the functions of `runtime/wakeups.py`, which count them by cause."""
+    asked = [
+        f"{name_of(path)}:{node.lineno}: {node.func.attr}"
+        for path in FILES
+        if layer_of(path) == layer and name_of(path) != "runtime/wakeups.py" and "testing" not in path.parts
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAKING
+    ]
+    assert asked == []
+
+
 def test_the_distribution_lists_every_package() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {"exeunt." + ".".join(path.parent.relative_to(ROOT).parts) for path in FILES if path.name == "__init__.py"}

@@ -15,6 +15,7 @@ from typing import Any
 
 from exeunt.runtime import Actor, receive
 from exeunt.runtime.inheritance import HAND_OVER
+from exeunt.runtime.wakeups import add_reader
 
 from .messages import DeviceLost, DeviceReady, Intent, SetOwner, SetResources
 from .pump import Pump
@@ -48,7 +49,7 @@ class Device(Actor):
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(self._path))
-        self.node.loop.add_reader(self._socket.fileno(), self._receive)
+        add_reader(self.node.loop, self._socket.fileno(), "device hand-over", self._receive)
         bequest = self.node.deposits.inherit(_BEQUEST)
         if bequest is not None and bequest.descriptors:
             self._pump.set_device(bequest.descriptors[0])

@@ -21,9 +21,11 @@ from .tun import has_frames
 
 READ_FRAMES: Final = 64
 """Frames read at once at most: of single packets as many as one datagram train has."""
-READ_BYTES: Final = 2 * MAX_FRAME_BYTES
-"""And so many bytes: two frames of 64 kB. Then timers, sockets and actors get their turn: in Python it takes a few
-hundred microseconds to seal one."""
+READ_BYTES: Final = 8 * MAX_FRAME_BYTES
+"""And so many bytes: eight frames of 64 kB, which are sealed and sent in less than a millisecond. Then timers, sockets
+and actors get their turn."""
+READ_EACH_BYTES: Final = 2 * MAX_FRAME_BYTES
+"""And so many where they are read one by one: in Python it takes some hundred microseconds to seal one."""
 _NOTHING_LEFT_TO_DO: Final = bytes(VNET_BYTES)
 
 
@@ -52,9 +54,10 @@ class FrameDevice:
         self.has_frames = has_frames(fd)
         self.merges = self.has_frames
         """Whether packets of one flow may be given to it as one."""
-        self.buffer = memoryview(bytearray(READ_BYTES))
+        read = choose().read_frames
+        self.buffer = memoryview(bytearray(READ_EACH_BYTES if read is None else READ_BYTES))
         """Where frames are read to."""
-        self._read = choose().read_frames or read_each
+        self._read = read or read_each
 
     def read(self) -> array[int]:
         """Return where in the buffer the next frames are, as spans; they may be overwritten, and are at the next read.

@@ -21,6 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from exeunt.runtime.wakeups import add_reader
+
 from ..batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from ..batch.vnet import NOTHING_LEFT
 from .ecn import NOT_ECT, carry_inward
@@ -100,7 +102,7 @@ class Pump:
             os.close(fd)
             self._failed(str(error))
         else:
-            self._loop.add_reader(fd, self._readable)
+            add_reader(self._loop, fd, "device", self._readable)
 
     @property
     def descriptor(self) -> int | None:

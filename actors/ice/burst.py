@@ -23,8 +23,8 @@ from .demultiplexer import DataReceiver, Demultiplexer
 
 Batch = TypeVar("Batch")
 
-BUFFER_BYTES = 256 * 1024
-"""Of one burst: the caches of a processor hold it, and it has room for four full trains."""
+BUFFER_BYTES = 512 * 1024
+"""Of one burst: the caches of a processor hold it, and it has room for eight full trains."""
 MAX_DATAGRAM_BYTES = 65_535
 """Also of a train. A burst is full where this does not fit any more."""
 MAX_READS = 512
@@ -141,6 +141,18 @@ class Burst:
         for at in range(0, len(places), 2):
             is_data |= self._take_one(buffer, places[at], places[at + 1], arrival, source)
         return is_data
+
+    def give_run(self, buffer: memoryview, head: bytes, spans: bytes, arrival: Arrival, source: Address) -> bool | None:
+        """As `take_run` and `deliver` in one, of what is all that was read, if it is one agent's data. None: it is not,
+        and nothing was done.
+        """
+        owner = self._table.owner_of(head[5:8]) if head[:1] == _DATA_TYPE else None
+        if owner is None or arrival.host is None or self._batches:
+            return None
+        places = array("I")
+        places.frombytes(spans)
+        owner.take_batch(arrival.host, buffer, places, source, arrival.ecn)
+        return len(places) > 2 or places[1] > _KEEPALIVE_BYTES
 
     def deliver(self) -> None:
         """Give everybody what was collected."""

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from exeunt.runtime.wakeups import call_later
+
 from ..grid import Wake, meet
 from . import binding
 from .agent import (
@@ -330,6 +332,7 @@ class IceConnection:
             self.pump()
         else:
             self._transmit(self._machine)
+        self._put_off()
 
     def take_batch(self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
         """Take data from a relay."""
@@ -389,27 +392,36 @@ class IceConnection:
         if not self._is_closed:
             self._set_timer_to(self._due(), self._now())
 
-    def _due(self) -> float | None:
-        return min((t[0] for t in (self._machine.poll_timeout(), self._queries.poll_timeout()) if t), default=None)
+    def _due(self) -> tuple[float, str] | None:
+        return min((t for t in (self._machine.poll_timeout(), self._queries.poll_timeout()) if t), default=None)
 
-    def _set_timer_to(self, due: float | None, now: float) -> None:
-        if due is None or (self._timer is not None and self._timer_at <= due):
+    def _set_timer_to(self, timeout: tuple[float, str] | None, now: float) -> None:
+        if timeout is None or (self._timer is not None and self._timer_at <= timeout[0]):
             return
+        due, reason = timeout
         if self._timer is not None:
             self._timer.cancel()
         delay_s = max(MIN_TIMER_S, due - now)
         if self._machine.is_controlling:
-            self._timer, self._timer_at = self._loop.call_later(delay_s, self._wake), due
+            self._timer, self._timer_at = call_later(self._loop, delay_s, reason, self._wake), due
         else:  # a gateway, which has thousands of sessions
-            self._timer, delay_s = meet(self._loop, delay_s, self._wake)
+            self._timer, delay_s = meet(self._loop, delay_s, reason, self._wake)
             self._timer_at = min(due, now + delay_s)
+
+    def _put_off(self) -> None:
+        """STUN has come, perhaps the answer to a check: a client then sleeps on, as a telephone should."""
+        timeout = self._due() if self._timer is not None and self._machine.is_controlling else None
+        if self._timer is not None and timeout is not None and timeout[0] > self._timer_at:
+            self._timer.cancel()
+            self._timer = None
+            self._set_timer_to(timeout, self._now())
 
     def _wake(self) -> None:
         """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""
         self._timer = None
-        now, due = self._now(), self._due()
-        if due is not None and due > now:
-            self._set_timer_to(due, now)
+        now, timeout = self._now(), self._due()
+        if timeout is not None and timeout[0] > now:
+            self._set_timer_to(timeout, now)
             return
         self._queries.handle_timeout(now)
         self._machine.handle_timeout(now)

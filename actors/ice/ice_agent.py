@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from exeunt.runtime.wakeups import call_later
+
 from .agent import (
     Address,
     Callbacks,
@@ -339,7 +341,7 @@ class IceAgent:
 
     def _linger(self, session: IceConnection) -> None:
         loop = asyncio.get_running_loop()
-        self._lingering[session] = loop.call_later(OLD_SESSION_LINGER_S, self._retire, session)
+        self._lingering[session] = call_later(loop, OLD_SESSION_LINGER_S, "an old session goes", self._retire, session)
 
     def _retire(self, session: IceConnection) -> None:
         self._lingering.pop(session, None)

@@ -28,6 +28,9 @@ class Brought(NamedTuple):
     """Whether the socket may not be empty: the buffer was full, or so many reads were made."""
 
 
+EACH_BYTES = BUFFER_BYTES // 2
+"""Of a burst that is read one by one, and opened so as well: others are not to wait for long."""
+
 Read: TypeAlias = Callable[[socket.socket, memoryview, Burst, Callable[[], object], bool], Brought]
 """Read from a socket into a buffer, for a burst. The function is called when the socket has an error to tell. With the
 flag, a datagram that is no data is expected to be the only one; if it is not, the next wake-up comes at once."""
@@ -41,7 +44,7 @@ def read_each(
     before: list[tuple[int, int, bytes]] | None = None
     arrival = Arrival(None)
     for _ in range(MAX_READS):
-        if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
+        if at > EACH_BYTES - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
             break
         try:
             size, ancillary, _, source = sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)
@@ -79,6 +82,11 @@ def read_all(receive: Receive) -> Read:
             at, reads, error, runs = receive(sock.fileno(), buffer, at, 1 if lonely and not seen else left)
             seen += reads
             left -= reads
+            if len(runs) == 1 and error in EMPTY:  # one peer's data, mostly
+                head, spans, place, name = runs[0]
+                given = burst.give_run(buffer, head, spans, arrived(place), source_of(name))
+                if given is not None:
+                    return Brought(seen, data or given, more=False)
             give_all(runs, take)
             if error in EMPTY or (lonely and seen == 1 and not data):
                 return Brought(seen, data, more=False)

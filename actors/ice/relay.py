@@ -19,6 +19,8 @@ from typing import Any
 
 from aioice import stun
 
+from exeunt.runtime.wakeups import call_later
+
 from ..grid import on_grid
 from .agent import Address, IceServer, Route, ignore
 from .channel_burst import CHANNEL_HEADER, is_channel_data
@@ -92,7 +94,7 @@ class Relay:
         self._on_doubted: Callable[[], None] = lambda: None
         self._keeping: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(KEEPALIVE_S, ignore)
+        self._timer = call_later(self._loop, KEEPALIVE_S, "relay keepalive", ignore)
         self._greeted_at = 0.0
         self._greeting = b""
         self.is_silent = False
@@ -332,14 +334,16 @@ class Relay:
             self._is_refused = False
 
     def _sleep(self) -> None:
-        self._timer = self._loop.call_later(on_grid(self._now() + KEEPALIVE_S, self._now()) - self._now(), self._greet)
+        now = self._now()
+        delay_s = on_grid(now + KEEPALIVE_S, now) - now
+        self._timer = call_later(self._loop, delay_s, "relay keepalive", self._greet)
 
     def _greet(self) -> None:
         """Ask the server how it sees us, the cheap way: most relays are idle, and a gateway has thousands."""
         self._greeted_at = self._now()
         self._greeting = os.urandom(TRANSACTION_ID_BYTES)
         self._client.send_now(_BINDING_REQUEST + self._greeting)
-        self._timer = self._loop.call_later(GREETING_S, self._look)
+        self._timer = call_later(self._loop, GREETING_S, "relay answer", self._look)
 
     def _look(self) -> None:
         if self._heard_at >= self._greeted_at:

@@ -17,6 +17,8 @@ from typing import cast
 
 from aioice import stun, turn
 
+from exeunt.runtime.wakeups import Wakeups, wakeups_of
+
 from .agent import Address, IceServer
 from .channel_burst import CHANNEL_HEADER, ChannelBurst, is_channel_data
 from .udp import UdpSocket
@@ -77,6 +79,7 @@ class TcpClient(turn.TurnClientTcpProtocol):
 
     counters: Counter[str]
     burst: ChannelBurst
+    wakeups = Wakeups()
     _unread = bytearray()
     is_lost = False
     on_gone: Callable[[], None] | None = None
@@ -98,6 +101,7 @@ class TcpClient(turn.TurnClientTcpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut what arrived into messages; the beginning of another one waits for its end."""
+        self.wakeups.count("relay")
         stream, at = self._unread + data, 0
         view = memoryview(stream)
         while (end := at + _length_of(stream, at)) <= len(stream):
@@ -217,7 +221,9 @@ async def connect_client(
         client.connection_made(cast("asyncio.BaseTransport", sock))
         return client
     context = ssl.create_default_context() if server.transport == "tls" else None
-    await asyncio.get_running_loop().create_connection(
+    loop = asyncio.get_running_loop()
+    client.wakeups = wakeups_of(loop)
+    await loop.create_connection(
         lambda: client, *address, ssl=context, server_hostname=server.host if context else None
     )
     return client

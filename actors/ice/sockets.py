@@ -27,6 +27,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from exeunt.runtime.wakeups import add_reader, call_later
+
 from .agent import Address, Route, ignore
 from .ancillary import (
     ERROR_BYTES,
@@ -227,7 +229,7 @@ class Sockets:
     def _watch(self, name: str) -> None:
         if self._loop is not None and not self._is_paused and name not in self._resting:
             self._loop.remove_reader(self._sockets[name].fileno())  # else libuv would not begin anew
-            self._loop.add_reader(self._sockets[name].fileno(), self._read, name)
+            add_reader(self._loop, self._sockets[name].fileno(), "udp", self._read, name)
 
     def _read(self, name: str) -> None:
         began_at = self.now()
@@ -250,7 +252,7 @@ class Sockets:
             timer.cancel()
         if is_on and not self._is_paused:
             self._loop.remove_reader(self._sockets[name].fileno())
-            self._resting[name] = self._loop.call_later(REST_S, self._read, name)
+            self._resting[name] = call_later(self._loop, REST_S, "a socket has rested", self._read, name)
         elif timer is not None:
             self._watch(name)
 

@@ -63,7 +63,8 @@ class Sender:
         self, train: memoryview, stride: int, ancillary: Ancillary, destination: Address | None, ecn: int = 0
     ) -> int:
         """Send a train, marked with an ECN field; return how many of its datagrams went."""
-        ancillary = _with_mark(ancillary, self._sock.family, ecn)
+        if ecn:
+            ancillary = _with_mark(ancillary, self._sock.family, ecn)
         total, sent = len(train), 0
         most = min(MAX_SEGMENTS, MAX_TRAIN_BYTES // stride) * stride
         if most <= stride or not self.is_segmenting or self._is_alone(destination, stride):

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
+from exeunt.runtime.wakeups import add_reader
+
 from ..batch.choice import choose
 from ..batch.contract import Receive
 from .agent import Address
@@ -66,7 +68,7 @@ class UdpSocket:
         prepare_trains(sock)
         self._sender = Sender(sock, counters, self._take_error)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock.fileno(), self._read)
+        add_reader(self._loop, sock.fileno(), "relay", self._read)
 
     @classmethod
     def open(
@@ -169,7 +171,7 @@ class UdpSocket:
     def _take_error(self, error: OSError) -> bool:
         """Go on watching: libuv stops when a descriptor reports an error, and only begins anew when asked to."""
         self._loop.remove_reader(self._sock.fileno())
-        self._loop.add_reader(self._sock.fileno(), self._read)
+        add_reader(self._loop, self._sock.fileno(), "relay", self._read)
         if self._on_refused is not None and error.errno in UNREACHABLE:
             self._on_refused()
         return True

@@ -18,6 +18,7 @@ import msgspec
 import psutil
 
 from exeunt.runtime import Actor, receive
+from exeunt.runtime.wakeups import add_reader, call_later
 
 from ..messages import IgnoreAddresses, NetworkChanged
 from ..succession import hands_over, inherit_if_any, leave
@@ -78,7 +79,7 @@ class NetworkWatcher(Actor):
             logger.info("The network is not watched", extra={"event": "watch_refused", "error": str(error)})
             self._close()
         else:
-            self.node.loop.add_reader(self._socket.fileno(), self._readable)
+            add_reader(self.node.loop, self._socket.fileno(), "netlink", self._readable)
         self._set_timer()
 
     def on_stop(self) -> None:
@@ -130,8 +131,8 @@ class NetworkWatcher(Actor):
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        due_at, _ = self._watch.poll_timeout()
-        self._timer = self.node.loop.call_later(max(0.0, due_at - time.monotonic()), self.look)
+        due_at, reason = self._watch.poll_timeout()
+        self._timer = call_later(self.node.loop, max(0.0, due_at - time.monotonic()), reason, self.look)
 
     def _close(self) -> None:
         if self._socket is not None:

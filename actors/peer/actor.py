@@ -242,7 +242,7 @@ class PeerConnection(Actor):
         """Send what waits for more of its kind."""
         self._pump.trains.flush(self.paths.agent.send_train)
         self._transmit()
-        self._set_timer(self._now())
+        self._set_timer_soon(self._now())
 
     # --- the agent's side ---
 
@@ -252,7 +252,8 @@ class PeerConnection(Actor):
         if self._machine.tunnel.last_received_at == now:
             self.paths.agent.note_alive()
         pump.deliver(self, out, frames, ecn)
-        self._drain()
+        self._react()
+        self._set_timer_soon(now)
 
     def _on_path(self, path: Path) -> None:
         first, self._path, self._rtt_ms = self._path is None, path, path.rtt_ms
@@ -319,6 +320,10 @@ class PeerConnection(Actor):
             send_whole(self.paths.agent, datagram)
 
     def _drain(self) -> None:
+        self._react()
+        self._set_timer(self._now())
+
+    def _react(self) -> None:
         self._transmit()
         while (event := self._machine.poll_event()) is not None:
             match event:
@@ -340,7 +345,6 @@ class PeerConnection(Actor):
             if self._gone is not None:
                 self._gone.set()
             self.ref.stop("normal")  # nobody can need an acknowledgement any more
-        self._set_timer(self._now())
 
     def _hand_over(self) -> bool:
         """Leave the connection to the process that succeeds this one; False when it has to end instead."""
@@ -424,10 +428,14 @@ class PeerConnection(Actor):
         rtt_ms = await self._pings.rtt_ms(token, waiting, timeout_s)
         return Pong.by(rtt_ms, self._path)
 
+    def _set_timer_soon(self, now: float) -> None:
+        if not self._alarm.may_wait(self.node.loop, now, self._on_timer):
+            self._set_timer(now)
+
     def _set_timer(self, now: float) -> None:
         timeout = self._machine.poll_timeout()
         if timeout is not None:
-            self._alarm.set(self.node.loop, timeout[0], now, self._on_timer)
+            self._alarm.set(self.node.loop, timeout, now, self._on_timer)
 
     def _on_timer(self) -> None:
         alive_at = self.paths.agent.last_alive

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from exeunt.runtime.wakeups import call_later
+
 from ..grid import Wake, meet
+
+THICK = 8
+LOOK_S = 0.02
+"""Where more packets than so many come within so long, what is due is looked up once in that time."""
 
 
 class Alarm:
@@ -19,18 +25,37 @@ class Alarm:
         self._timer: Wake | None = None
         self.at = 0.0
         """When it was last set to; monotonic seconds."""
+        self._looked_at = 0.0
+        self._looks = 0
 
-    def set(self, loop: asyncio.AbstractEventLoop, due: float, now: float, wake: Callable[[], None]) -> None:
-        """Have `wake` called in time. A timer that comes too early stays: one look is less than two calls a packet."""
+    def set(
+        self, loop: asyncio.AbstractEventLoop, timeout: tuple[float, str], now: float, wake: Callable[[], None]
+    ) -> None:
+        """Have `wake` called in time, which is when and why. A timer that comes too early stays: one look is less than
+        two calls a packet.
+        """
+        due, reason = timeout
         if self._timer is not None and self.at <= due:
             return
         self.cancel()
         delay_s = max(0.0, due - now)
         if self._is_coarse:
-            self._timer, delay_s = meet(loop, delay_s, self.ring, wake)
+            self._timer, delay_s = meet(loop, delay_s, reason, self.ring, wake)
             self.at = min(due, now + delay_s)
         else:
-            self._timer, self.at = loop.call_later(delay_s, self.ring, wake), due
+            self._timer, self.at = call_later(loop, delay_s, reason, self.ring, wake), due
+
+    def may_wait(self, loop: asyncio.AbstractEventLoop, now: float, wake: Callable[[], None]) -> bool:
+        """Say whether a packet that has just come or gone need not have what is due looked up, because many do. Then
+        `wake` is called within `LOOK_S`, so nothing is later than that.
+        """
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at, self._looks = now, 0
+        self._looks += 1
+        if self._looks <= THICK:
+            return False
+        self.set(loop, (self._looked_at + LOOK_S, "thick traffic"), now, wake)
+        return True
 
     def ring(self, wake: Callable[[], None]) -> None:
         """It is time."""

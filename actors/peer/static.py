@@ -377,7 +377,7 @@ class StaticPeer(Actor):
     def _set_timer(self, now: float) -> None:
         timeout = self._machine.poll_timeout()
         if timeout is not None:
-            self._alarm.set(self.node.loop, timeout[0], now, self._on_timer)
+            self._alarm.set(self.node.loop, timeout, now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._machine.handle_timeout(self._now())

@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable
 
+from exeunt.runtime.wakeups import call_later
+
 from .events import (
     CloseSocket,
     LinkDenied,
@@ -228,4 +230,4 @@ class Link:
         timeout = self._machine.poll_timeout()
         if timeout is not None:
             delay_s = max(0.0, timeout[0] - self._now())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+            self._timer = call_later(asyncio.get_running_loop(), delay_s, f"portal {timeout[1]}", self._on_timer)

@@ -15,6 +15,8 @@ from typing import Protocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from exeunt.runtime.wakeups import wakeups_of
+
 from .messages import MAX_PORTAL_FRAME_BYTES
 from .timing import CLOSE_LIMIT_S
 
@@ -77,6 +79,7 @@ class PortalSocket:
                 close_timeout=CLOSE_LIMIT_S,
                 max_size=MAX_PORTAL_FRAME_BYTES,
                 max_queue=64,
+                create_connection=_CountedConnection,
             ) as websocket:
                 await self._converse(websocket)
         except InvalidStatus as answer:
@@ -121,6 +124,15 @@ class PortalSocket:
         if self._owner is not None:
             owner, self._owner = self._owner, None
             owner.on_closed(self, reason)
+
+
+class _CountedConnection(ClientConnection):
+    """A connection that counts how often the portal wakes us."""
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come."""
+        wakeups_of(self.loop).count("portal")
+        super().data_received(data)
 
 
 def _reason(error: Exception) -> str:

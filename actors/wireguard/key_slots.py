@@ -32,6 +32,9 @@ class KeySlots:
 
     def find(self, local_index: int) -> Session | None:
         """Return the session with this receiver index."""
+        current = self.current
+        if current is not None and current.local_index == local_index:
+            return current
         for session in self:
             if session.local_index == local_index:
                 return session

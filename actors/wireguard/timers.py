@@ -51,11 +51,13 @@ class Timers:
         self._persistent_keepalive_s = persistent_keepalive_s
         self._detects_silence = detects_silence
         self._due: dict[Timer, float] = {}
+        self._silence_jitter_s = self._jitter_s()
+        """Drawn for each silence, and not for each packet that could begin one."""
 
     def data_sent(self, now: float) -> None:
         """Inner data left: from now on we expect to hear something."""
         if self._detects_silence and Timer.PEER_SILENT not in self._due:
-            self._due[Timer.PEER_SILENT] = now + self._limits.silence_s + self._jitter_s()
+            self._due[Timer.PEER_SILENT] = now + self._limits.silence_s + self._silence_jitter_s
 
     def data_received(self, now: float) -> None:
         """Inner data came in: from now on the peer expects to hear something."""
@@ -106,6 +108,8 @@ class Timers:
         for timer in Timer:
             if self._due.get(timer, now + 1) <= now:
                 del self._due[timer]
+                if timer is Timer.PEER_SILENT:
+                    self._silence_jitter_s = self._jitter_s()
                 return timer
         return None
 

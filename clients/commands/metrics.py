@@ -13,7 +13,7 @@ from cyclopts import App
 
 from ..contract import MetricsFile, Status
 from ..exposition import Family, render
-from ..inspection_contract import ActorRow, DeadLetters
+from ..inspection_contract import ActorRow, DeadLetters, Wakeups
 from ..instances import Connection, Hello, Instance, connect, running
 from ..metrics import ProgramFacts, families
 from ..output import DEFAULTS, Failure, Options, emit, fail
@@ -89,6 +89,7 @@ def _facts(instance: Instance, options: Options) -> ProgramFacts | None:
                 actors=_asked(program, list[ActorRow], "ps"),
                 dead_letters=None if letters is None else letters.totals,
                 counters=_asked(program, dict[str, int], "counters"),
+                wakeups=_asked(program, list[Wakeups], "wakeups"),
             )
     except Failure:
         return None

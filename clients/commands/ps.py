@@ -1,4 +1,4 @@
-"""`exeunt ps`: every actor, and the worker that hosts it; or what nobody handled."""
+"""`exeunt ps`: every actor, and the worker that hosts it; or what nobody handled, or what wakes the workers."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from ..contract import Problem
-from ..inspection_contract import ActorRow, DeadLetters
+from ..inspection_contract import ActorRow, DeadLetters, Wakeups
 from ..instances import Connection, connect, pick
 from ..output import DEFAULTS, Options, emit, fail
 from ..paths import current
@@ -20,6 +20,7 @@ def run(
     state: str | None = None,
     sort: Order = "worker",
     dead_letters: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    wakeups: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     options: Options = DEFAULTS,
 ) -> None:
     """List the actors of a program: state, worker, mailbox, restarts.
@@ -29,11 +30,15 @@ def run(
         state: Only those in this state: starting, running, backoff, stopping, exited, fatal.
         sort: By worker and start, or by this, the largest or the most troubled first.
         dead_letters: List the messages that nobody handled instead.
+        wakeups: List what woke each worker instead, and how often.
         options: The options that every command takes.
     """
     with connect(pick(current(), options), options) as program:
         if dead_letters:
             _dead_letters(program, worker, options)
+            return
+        if wakeups:
+            _wakeups(program, worker, options)
             return
         actors = program.request(list[ActorRow], "ps")
     from ..views import actors as view
@@ -81,3 +86,10 @@ def _dead_letters(program: Connection, worker: str | None, options: Options) -> 
             letters=[letter for letter in letters.letters if letter.worker == worker],
         )
     emit("exeunt.dead-letters/1", letters, options=options, human=lambda: view.render(letters))
+
+
+def _wakeups(program: Connection, worker: str | None, options: Options) -> None:
+    from ..views import wakeups as view
+
+    found = [one for one in program.request(list[Wakeups], "wakeups") if worker in (None, one.worker)]
+    emit("exeunt.wakeups/1", found, options=options, human=lambda: view.render(found))

@@ -13,6 +13,7 @@ from .design import heading, state, table
 from .events import text_of
 from .hops import interval
 from .printable import clock, dash, printable, show_duration, size
+from .wakeups import in_short
 
 _LABEL_WIDTH = 10
 
@@ -47,6 +48,8 @@ def _facts(detail: ActorDetail) -> list[Text]:
         _fact("mailbox", _mailbox(detail) if queue.bound else "–"),
         _fact("handled", f"{detail.handled_total} · {detail.handled_per_s:g}/s of late"),
     ]
+    if detail.wakeups is not None:
+        facts.append(_fact("wake-ups", f"of {detail.worker}: {in_short(detail.wakeups)}"))
     if detail.handling:
         facts.append(_fact("handling", detail.handling))
     if spec is None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ..lifeline import REFUSED
+from ..wakeups import call_later
 from ..worker import Boot
 from .seat import Left, Taken
 
@@ -99,7 +100,7 @@ class PlacedWorker:
         self.exit_reason = "killed"
         self._on_kill()
         self._end_seat()
-        asyncio.get_running_loop().call_later(_KILL_S, self._lost.set)
+        call_later(asyncio.get_running_loop(), _KILL_S, "a worker is killed", self._lost.set)
 
     def lost(self, how: str) -> None:
         """Take note that its connection has ended for good."""

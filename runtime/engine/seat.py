@@ -33,7 +33,8 @@ from ..privileges import drop_capabilities
 from ..process import families, kill_remaining
 from ..recorder import Recorder
 from ..transport import Transport
-from ..worker import Boot, name_process, new_event_loop, serve
+from ..wakeups import new_event_loop
+from ..worker import Boot, name_process, serve
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exeunt.actors.grid import COARSE_AFTER_S, COARSE_S, Wake, meet, on_grid
+from exeunt.runtime.wakeups import wakeups_of
 
 
 @given(st.floats(0, 1e6), st.floats(-10, 100))
@@ -45,7 +46,7 @@ class Loop:
         self.failures.append(context["exception"])
 
     def meet(self, delay_s: float, call: Any, *args: Any) -> tuple[Wake, float]:
-        return meet(cast("asyncio.AbstractEventLoop", self), delay_s, call, *args)
+        return meet(cast("asyncio.AbstractEventLoop", self), delay_s, f"for {args[0]}", call, *args)
 
     def arrive(self) -> None:
         """Let the only timer come."""
@@ -62,6 +63,8 @@ def test_those_who_meet_share_one_timer_and_are_each_called_once() -> None:
     loop.arrive()
     assert called == ["first", "second"]
     assert loop.timers == []
+    woken = wakeups_of(cast("asyncio.AbstractEventLoop", loop))
+    assert woken.counts == {"timer:for first": 1}  # one wake-up has one name: of who was the first to be expected
 
 
 def test_who_has_cancelled_is_not_called_and_who_fails_fails_alone() -> None:

@@ -18,6 +18,7 @@ from exeunt.clients.paths import Paths, current
 from exeunt.runtime import ChildSpec, Directories, Supervisor, SupervisorSpec, WorkerSpec
 from exeunt.runtime.events import ActorEnded, ChildRestarted, WorkerDied
 from exeunt.runtime.inspection import Inspection, short_enough
+from exeunt.runtime.wakeups import wakeups_of
 
 from .conftest import Cli, StartProgram
 
@@ -237,6 +238,28 @@ def test_dead_letters(cli: Cli, served: Served) -> None:
     assert "no such worker" in shown
 
 
+def test_what_woke_the_workers(cli: Cli, served: Served) -> None:
+    wakeups = wakeups_of(served.loop)
+    for _ in range(10_000):
+        wakeups.count("udp")
+    document = cli("ps", "--wakeups", "--json").document
+    assert document["schema"] == "exeunt.wakeups/1"
+    assert [one["worker"] for one in document["data"]] == ["supervisor", "w1", "w2"]
+    first = document["data"][0]
+    assert first["pid"] == os.getpid()
+    assert next(iter(first["counts"].items())) == ("udp", 10_000)
+    assert first["counts"]["control"] > 0
+    assert first["over_s"] > 0
+    (alone,) = cli("ps", "--wakeups", "--worker", "w1", "--json").data
+    assert alone["worker"] == "w1"
+    shown = cli("ps", "--wakeups", "--worker", "w1").out.splitlines()
+    assert shown[0].startswith("w1  ")
+    assert shown[1].split() == ["CAUSE", "COUNT", "PER", "MINUTE"]
+    assert shown[2].split()[:2] == ["udp", "10000"]
+    assert cli("show", "till", "--json").data["wakeups"]["counts"]["udp"] == 10_000
+    assert "wake-ups  of w1: " in cli("show", "till").out
+
+
 def test_events_are_filtered_and_cut(cli: Cli, served: Served) -> None:
     for number in (1, 2):
         served.do(served.supervisor.events.publish, ChildRestarted("shop/w1/till", reason="crashed", restarts=number))
@@ -341,7 +364,7 @@ def test_a_program_serves_where_commands_look(home: str) -> None:
     assert short_enough(Path(home) / "run") == current({"EXEUNT_HOME": home}).run_dir
 
 
-@pytest.mark.parametrize("argv", [("show", "main"), ("restart", "main"), ("ps", "--dead-letters")])
+@pytest.mark.parametrize("argv", [("show", "main"), ("restart", "main"), ("ps", "--dead-letters"), ("ps", "--wakeups")])
 def test_a_program_without_actors_says_so(argv: tuple[str, ...], cli: Cli, start_program: StartProgram) -> None:
     start_program("portal", ps=[])
     refused = cli(*argv, "--json")

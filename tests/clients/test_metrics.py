@@ -61,6 +61,7 @@ def test_running_programs_tell_the_rest(cli: Cli, start_program: StartProgram) -
         status=STATUS,
         ps=[ACTOR, ACTOR | {"address": "client/peers-1/p", "worker": "peers-1", "pid": 42, "state": "backoff"}],
         dead_letters={"totals": {"control": 4}, "letters": []},
+        wakeups=[{"worker": "peers-1", "pid": 42, "over_s": 60.0, "counts": {"timer:consent check": 48, "udp": 24}}],
     )
     start_program("portal", ps=[ACTOR | {"worker": "main", "pid": 43}], counters={"malformed_frames": 9})
     families = parse(cli("metrics").out)
@@ -75,6 +76,9 @@ def test_running_programs_tell_the_rest(cli: Cli, start_program: StartProgram) -
     assert families["exeunt_worker_cpu_ratio"].value(instance="client", worker="control") == 0.125
     assert families["exeunt_actors"].value(worker="peers-1", state="backoff") == 1
     assert families["exeunt_dead_letters_total"].value(worker="control") == 4
+    woken = families["exeunt_wakeups_total"]
+    assert woken.value(instance="client", worker="peers-1", cause="timer:consent check") == 48
+    assert woken.value(instance="client", worker="peers-1", cause="udp") == 24
     assert families["exeunt_counted_total"].value(instance="portal", what="malformed_frames") == 9
 
 

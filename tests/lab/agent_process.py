@@ -13,7 +13,7 @@ import time
 import msgspec
 
 from exeunt.actors.ice import Callbacks, Credentials, IceAgent, IceConfig, Lost, NeverConnected, Path, one_by_one
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from .protocol import (
     Candidate,

@@ -13,6 +13,7 @@ from exeunt.runtime import Actor, BlockingActor, Message, receive
 from exeunt.runtime.context import current
 from exeunt.runtime.node import Node
 from exeunt.runtime.testing import FakeClock, MemoryNetwork
+from exeunt.runtime.wakeups import wakeups_of
 
 
 class Tick(Message, frozen=True):
@@ -52,6 +53,18 @@ def play(scene: Callable[[Clock], Coroutine[Any, Any, None]]) -> None:
             await scene(clock)
 
     FakeClock().run(main())
+
+
+def test_it_wakes_the_worker_in_the_name_of_its_message() -> None:
+    async def scene(clock: Clock) -> None:
+        clock.after(1, Tick())
+        clock.every(2, Open())
+        clock.after(3, Tick()).cancel()
+        clock.gate.set()
+        await asyncio.sleep(5)
+        assert wakeups_of(clock.node.loop).counts == {"timer:Tick": 1, "timer:Open": 2}
+
+    play(scene)
 
 
 def test_one_shot() -> None:

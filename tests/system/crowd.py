@@ -32,7 +32,7 @@ from exeunt.actors.portal.events import LinkEvent, LinkJoined, LinkMessage
 from exeunt.actors.portal.io import Link
 from exeunt.actors.timing import HANDSHAKE_REPEAT_S, HANDSHAKE_S
 from exeunt.actors.wireguard import Limits, PrefixedIndices, Tunnel
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 AT_ONCE: Final = 8
 """So many come at the same time."""
@@ -217,7 +217,7 @@ class Visitor:
                 self.ended.set_result(event)
         timeout = machine.poll_timeout()
         if timeout is not None:
-            self._alarm.set(asyncio.get_running_loop(), timeout[0], time.monotonic(), self._on_timer)
+            self._alarm.set(asyncio.get_running_loop(), timeout, time.monotonic(), self._on_timer)
 
     def _on_timer(self) -> None:
         assert self._machine is not None

@@ -17,7 +17,7 @@ from tests.system.crowd import Visitor, say
 from tests.system.inner_packets import udp_packet
 
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 ECHO_PORT: Final = 5203
 _PATIENCE_S: Final = 10.0

@@ -13,7 +13,7 @@ import time
 
 from tests.system.crowd import Visitor, say
 
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 
 class Intruder(Visitor):

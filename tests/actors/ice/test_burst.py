@@ -100,6 +100,28 @@ def test_each_agent_is_given_its_datagrams_once_and_in_order() -> None:
     assert len(one.batches) == 1
 
 
+def test_what_is_one_agents_alone_is_given_at_once() -> None:
+    rig = Rig()
+    agent = rig.agent(1)
+    payload = data(1, 1) + data(1, 2)
+    rig.buffer[: len(payload)] = payload
+    spans = array("I", (0, 48, 48, 48)).tobytes()
+
+    def give(head: bytes, host: str | None = HERE) -> bool | None:
+        return rig.burst.give_run(rig.buffer, head, spans, Arrival(host, 0, 1), THERE)
+
+    assert give(data(7, 1)[:8]) is None, "nobody's"
+    assert give(STUN[:8]) is None
+    assert give(data(1, 1)[:8], host=None) is None
+    assert agent.batches == []
+    assert give(data(1, 1)[:8]) is True
+    assert agent.batches == [([data(1, 1), data(1, 2)], THERE, 1)]
+    rig.burst.deliver()
+    assert len(agent.batches) == 1
+    rig.arrive(data(1, 3))
+    assert give(data(1, 1)[:8]) is None, "what came before has still to be given"
+
+
 def test_where_source_or_mark_changes_another_batch_begins() -> None:
     rig = Rig()
     agent = rig.agent(1)

@@ -31,6 +31,7 @@ from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.early import MAX_GENERATIONS, MAX_HELD
 from exeunt.actors.ice.machine import IceMachine
 from exeunt.actors.ice.reflexive import ReflexiveQueries
+from exeunt.runtime.wakeups import wakeups_of
 
 
 async def test_two_agents_on_loopback(make_pair: MakePair) -> None:
@@ -44,6 +45,18 @@ async def test_two_agents_on_loopback(make_pair: MakePair) -> None:
     assert a.candidates[-1] == ""
     assert all(" typ host" in line for line in a.candidates[:-1])
     await assert_carries(a, b)
+
+
+async def test_a_wake_up_has_the_name_of_what_the_machine_waits_for(
+    turn_server: Any, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflexive, "QUERY_INTERVALS_S", (0.01, 0.01, 0.01))
+    turn_server.is_mute = True
+    a, _ = make_pair(for_a={"servers": (IceServer("stun", *turn_server.address),)})
+    async with asyncio.timeout(5.0):
+        await a.agent.gather()
+    counts = wakeups_of(asyncio.get_running_loop()).counts
+    assert counts["timer:STUN server query"] == 3
 
 
 async def test_first_byte_cookie_and_length_tell_stun_from_data(make_pair: MakePair) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import psutil
 
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from ..cast import Populate
 from ..protocol import Figures, Measure, serve

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from ..protocol import Measure, serve
 from .program import ask_latency, ask_rate, child, program, tell_rate

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from exeunt.runtime import ActorDead, ExeuntError, Supervisor
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from ..cast import Hang, Ping
 from ..protocol import Figures, Measure, serve

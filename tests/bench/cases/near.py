@@ -14,7 +14,7 @@ from exeunt.runtime.envelope import Envelope, Kind
 from exeunt.runtime.host import stop_all
 from exeunt.runtime.node import Node
 from exeunt.runtime.recorder import Event, Recorder
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from ..cast import MESSAGES, AsyncEcho, Echo, Note
 from ..protocol import Figures, Measure, serve

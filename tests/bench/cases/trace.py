@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from exeunt.runtime import Ref
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 from ..cast import Mute
 from ..protocol import Figures, Measure, serve

@@ -26,7 +26,7 @@ from tests.system.crowd import AT_ONCE, ONE_EVERY_S, Visitor, say
 
 from exeunt.actors.batch.contract import TRAIN_BYTES
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
-from exeunt.runtime.worker import new_event_loop
+from exeunt.runtime.wakeups import new_event_loop
 
 ECHO_PORT = 5203
 WARM_S = 0.5
