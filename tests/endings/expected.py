@@ -52,7 +52,7 @@ TOLD: Final = Limit("told", 50, round_trips=1, with_loss=False)
 WILL: Final = Limit("last will", 250)
 DIED: Final = Limit("process died", 2_000)
 LOST: Final = Limit("network lost", LOST_AFTER_S * 1000 + 1_500, at_least_ms=LOST_AFTER_S * 1000 - 2_000)
-"""From the cut. It is the last sign of life that counts, and where every fifth is lost that may be two seconds older."""
+"""From the cut. What counts is the last sign of life, and where every fifth is lost that may be two seconds older."""
 ASLEEP_S: Final = 60.0
 WOKEN: Final = Limit("on waking up", (ASLEEP_S + STALL_GRACE_S + PROBE_S) * 1000, at_least_ms=ASLEEP_S * 1000)
 """Who wakes up asks first, and concludes nothing before the probes could have been answered."""
