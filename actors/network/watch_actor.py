@@ -35,6 +35,8 @@ only asks the kernel for a route.
 """
 
 _READ_BYTES: Final = 65_536
+_TICK_S: Final = 0.001
+"""A loop's clock has milliseconds, so its timers may be early by one; who looks then looks again, and again."""
 _READS: Final = 64  # datagrams a wake-up: what is left calls again
 
 
@@ -132,7 +134,8 @@ class NetworkWatcher(Actor):
         if self._timer is not None:
             self._timer.cancel()
         due_at, reason = self._watch.poll_timeout()
-        self._timer = call_later(self.node.loop, max(0.0, due_at - time.monotonic()), reason, self.look)
+        delay_s = max(0.0, due_at - time.monotonic()) + _TICK_S
+        self._timer = call_later(self.node.loop, delay_s, reason, self.look)
 
     def _close(self) -> None:
         if self._socket is not None:
