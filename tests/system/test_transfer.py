@@ -17,9 +17,9 @@ from exeunt.clients.demo.resource import Download, download
 from exeunt.clients.demo.stage import Player, Stage
 from exeunt.clients.lab.topology import RESOURCE_ADDRESS
 
-pytestmark = pytest.mark.slow
-
 TRANSFER_S = float(os.environ.get("EXEUNT_TRANSFER_S", "20"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TRANSFER_S + 120)]
+
 SIZE, WARM_UP_SIZE = 200_000_000, 300_000_000
 GROWTH_MB = 1.5
 """Of all of a side's processes. A leak of one byte a packet would be more, in ten minutes."""
