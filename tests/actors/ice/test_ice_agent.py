@@ -59,6 +59,21 @@ async def test_a_wake_up_has_the_name_of_what_the_machine_waits_for(
     assert counts["timer:STUN server query"] == 3
 
 
+async def test_a_client_whose_check_was_answered_does_not_wake_up_to_repeat_it(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    await connect(a, b)
+    session = a.agent._current  # pyright: ignore[reportPrivateUsage]
+    assert session._machine.is_controlling  # pyright: ignore[reportPrivateUsage]
+    before = session.last_alive
+    session.hint(urgent=True)
+    async with asyncio.timeout(5.0):
+        while session.last_alive == before:  # noqa: ASYNC110 - real sockets between them
+            await asyncio.sleep(0)
+    due = session._due()  # pyright: ignore[reportPrivateUsage]
+    assert due is not None
+    assert session._timer_at == due[0]  # pyright: ignore[reportPrivateUsage]
+
+
 async def test_first_byte_cookie_and_length_tell_stun_from_data(make_pair: MakePair) -> None:
     a, b = make_pair()
     await connect(a, b)
