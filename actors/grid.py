@@ -25,11 +25,6 @@ class Wake(Protocol):
         """Wake nobody. Idempotent."""
 
 
-def on_grid(due: float, now: float) -> float:
-    """Return when to wake up for something that is due; both are seconds of one clock."""
-    return due - due % COARSE_S if due - now > COARSE_AFTER_S else due
-
-
 def meet(
     loop: asyncio.AbstractEventLoop, delay_s: float, reason: str, call: Callable[..., object], *args: object
 ) -> tuple[Wake, float]:
@@ -43,6 +38,16 @@ def meet(
     if grid is None:
         grid = _GRIDS[loop] = _Grid()
     return grid.meet(loop, delay_s, reason, call, args)
+
+
+def meet_late(
+    loop: asyncio.AbstractEventLoop, delay_s: float, reason: str, call: Callable[..., object], *args: object
+) -> Wake:
+    """Call somebody after a delay, or up to `COARSE_S` later, with others; return what cancels it."""
+    grid = _GRIDS.get(loop)
+    if grid is None:
+        grid = _GRIDS[loop] = _Grid()
+    return grid.meet(loop, delay_s + COARSE_S, reason, call, args)[0]
 
 
 class _Appointment:

@@ -19,10 +19,8 @@ from typing import Any
 
 from aioice import stun
 
-from exeunt.runtime.wakeups import call_later
-
-from ..grid import on_grid
-from .agent import Address, IceServer, Route, ignore
+from ..grid import Wake, meet, meet_late
+from .agent import Address, IceServer, Route
 from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .hosts import resolve
 from .relay_client import Client, TcpClient, UdpClient, bid_farewell, connect_client, is_gone, leave_at_once
@@ -41,7 +39,8 @@ TRANSACTION_ID_BYTES = 12
 _BINDING_REQUEST = struct.pack("!HHI", 0x0001, 0, 0x2112A442)
 """Without attributes (RFC 8489 section 5); the transaction id follows."""
 GREETING_S = 0.5
-"""After so long without an answer to what keeps the mapping, the server is questioned."""
+"""After so long, and until others are looked after as well (`grid`), without an answer to what keeps the mapping, the
+server is questioned."""
 KEEPALIVE_ROUNDS, ROUND_REPETITIONS = 5, 1
 """Given up 7.5 s after the first question, or after one round, 1.5 s (0.5 s, then 1 s), if ICMP says that nobody is
 there."""
@@ -87,14 +86,13 @@ class Relay:
         self._counters = counters
         self._now = now
         self._channels: dict[Address, _Channel] = {}
-        self._is_released = False
-        self._doubted = asyncio.Event()
+        self._is_kept = self._is_released = False
         self._is_refused = False
         self._heard_at = now()
         self._on_doubted: Callable[[], None] = lambda: None
-        self._keeping: asyncio.Task[None] | None = None
+        self._questioning: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._timer = call_later(self._loop, KEEPALIVE_S, "relay keepalive", ignore)
+        self._timer: Wake | None = None
         self._greeted_at = 0.0
         self._greeting = b""
         self.is_silent = False
@@ -161,7 +159,11 @@ class Relay:
 
         client.burst.on_data, client.burst.on_message = received_burst, answered
         client.receiver = _Inbox(received, lambda: None if relay._is_released else on_lost())
-        relay._keeping = asyncio.create_task(relay._keep())
+        relay._is_kept = True
+        if relay._is_refused:
+            relay.question()
+        else:
+            relay._sleep()
         return relay
 
     @property
@@ -271,12 +273,17 @@ class Relay:
         leave_at_once(self._client)
 
     def _stop_tasks(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-        self._timer.cancel()
+        if self._questioning is not None:
+            self._questioning.cancel()
+        self._stop_timer()
         for channel in self._channels.values():
             if channel.binding is not None:
                 channel.binding.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _channel_to(self, peer: Address) -> _Channel | None:
         channel = self._channels.get(peer)
@@ -313,43 +320,42 @@ class Relay:
 
     def question(self) -> None:
         """The peer is not heard any more: see whether that is because the server is not there."""
-        self._doubted.set()
+        if (
+            self._is_kept and not self._is_released and self._questioning is None
+        ):  # a task that only waited would have 2 kB
+            self._stop_timer()
+            self._questioning = asyncio.create_task(self._find_out())
 
     def _take_refusal(self) -> None:
         self._is_refused = True
-        self._doubted.set()
+        self.question()
 
-    async def _keep(self) -> None:
-        """Keep the NAT's mapping, and find out when the server has died: at once, if somebody says so."""
-        while True:
+    async def _find_out(self) -> None:
+        """Find out whether the server has died: at once, if somebody says so."""
+        if await self._is_there():
+            self._is_refused, self._questioning = False, None
             self._sleep()
-            await self._doubted.wait()
-            self._timer.cancel()
-            if not await self._is_there():
-                self.is_silent = not self._is_refused
-                self._counters["relay_silent" if self.is_silent else "relay_refused"] += 1
-                self._lose()
-                return
-            self._doubted.clear()
-            self._is_refused = False
+            return
+        self.is_silent = not self._is_refused
+        self._counters["relay_silent" if self.is_silent else "relay_refused"] += 1
+        self._lose()
 
     def _sleep(self) -> None:
-        now = self._now()
-        delay_s = on_grid(now + KEEPALIVE_S, now) - now
-        self._timer = call_later(self._loop, delay_s, "relay keepalive", self._greet)
+        """Until it is time to keep the NAT's mapping."""
+        self._timer, _ = meet(self._loop, KEEPALIVE_S, "relay keepalive", self._greet)
 
     def _greet(self) -> None:
         """Ask the server how it sees us, the cheap way: most relays are idle, and a gateway has thousands."""
         self._greeted_at = self._now()
         self._greeting = os.urandom(TRANSACTION_ID_BYTES)
         self._client.send_now(_BINDING_REQUEST + self._greeting)
-        self._timer = call_later(self._loop, GREETING_S, "relay answer", self._look)
+        self._timer = meet_late(self._loop, GREETING_S, "relay answer", self._look)
 
     def _look(self) -> None:
         if self._heard_at >= self._greeted_at:
             self._sleep()
         else:
-            self._doubted.set()
+            self.question()
 
     async def _is_there(self) -> bool:
         asked_at = self._now()

@@ -7,21 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exeunt.actors.grid import COARSE_AFTER_S, COARSE_S, Wake, meet, on_grid
+from exeunt.actors.grid import COARSE_AFTER_S, COARSE_S, Wake, meet, meet_late
 from exeunt.runtime.wakeups import wakeups_of
-
-
-@given(st.floats(0, 1e6), st.floats(-10, 100))
-def test_a_wake_up_is_never_late_and_little_too_early(now: float, ahead_s: float) -> None:
-    due = now + ahead_s
-    at = on_grid(due, now)
-    assert due - COARSE_S <= at <= due
-    if ahead_s <= COARSE_AFTER_S:
-        assert at == due
-
-
-def test_who_is_due_at_about_the_same_time_meets() -> None:
-    assert {on_grid(100.0 + hundredth / 100, 90.0) for hundredth in range(25)} == {100.0}
 
 
 class Loop:
@@ -53,6 +40,32 @@ class Loop:
         ((self.now, callback, args),) = self.timers
         self.timers.clear()
         callback(*args)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 100))
+def test_a_wake_up_is_never_late_and_little_too_early(now: float, ahead_s: float) -> None:
+    loop = Loop(now)
+    _, delay_s = loop.meet(ahead_s, print, "nobody")
+    ((at, _, _),) = loop.timers
+    assert at == pytest.approx(now + delay_s)
+    assert ahead_s - COARSE_S - 1e-6 <= delay_s <= ahead_s + 1e-6
+    if ahead_s <= COARSE_AFTER_S:
+        assert delay_s == ahead_s
+
+
+@given(st.floats(0, 1e6), st.floats(0, 100))
+def test_who_may_be_late_is_so_by_little_and_never_too_early(now: float, ahead_s: float) -> None:
+    loop = Loop(now)
+    meet_late(cast("asyncio.AbstractEventLoop", loop), ahead_s, "for nobody", print)
+    ((at, _, _),) = loop.timers
+    assert now + ahead_s - 1e-6 <= at <= now + ahead_s + COARSE_S + 1e-6
+
+
+def test_who_is_due_at_about_the_same_time_meets() -> None:
+    loop = Loop(90.1)
+    for hundredth in range(25):
+        loop.meet(9.901 + hundredth / 100, print, "nobody")
+    assert len(loop.timers) == 1
 
 
 def test_those_who_meet_share_one_timer_and_are_each_called_once() -> None:
