@@ -28,7 +28,8 @@ from .candidate import priority
 
 COOKIE = 0x2112A442
 _HEADER = struct.Struct("!HHI12s")
-_HEADER_LENGTH = 20
+_START = struct.Struct("!HHI")
+_ID_AT, _HEADER_LENGTH = _START.size, 20
 _REQUEST, _SUCCESS = 0x0001, 0x0101
 _PRIORITY = struct.Struct("!HHI")
 _ROLE = struct.Struct("!HHQ")
@@ -123,7 +124,10 @@ class Packing:
         """Read an authentic check of the peer; None: something else, or a forgery."""
         if self._asked is not None and datagram[_HEADER_LENGTH:-_TAIL_LENGTH] == self._asked[0]:
             transaction_id = _verify(_REQUEST, datagram, len(datagram) - _TAIL_LENGTH, self._local_key)
-            return None if transaction_id is None else self._asked[1]._replace(transaction_id=transaction_id)
+            if transaction_id is None:
+                return None
+            _, told, role, nominates = self._asked[1]
+            return Request(transaction_id, told, role, nominates)
         username = self._their_username
         role_at = _HEADER_LENGTH + len(username) + _PRIORITY.size
         end = len(datagram) - _INTEGRITY_LENGTH - _FINGERPRINT.size
@@ -171,28 +175,34 @@ def _username(name: str) -> bytes:
 
 def _sign(kind: int, transaction_id: bytes, body: bytes, key: _Key) -> bytes:
     """Append MESSAGE-INTEGRITY and FINGERPRINT; each covers a header that already counts it (RFC 8489 14.5, 14.7)."""
-    length = len(body) + _INTEGRITY_LENGTH
-    mac = key.digest(_HEADER.pack(kind, length, COOKIE, transaction_id) + body)
-    length += _FINGERPRINT.size
-    message = _HEADER.pack(kind, length, COOKIE, transaction_id) + body + _INTEGRITY_HEADER + mac
+    covered, whole = _beginnings(kind, len(body))
+    signed = transaction_id + body
+    message = whole + signed + _INTEGRITY_HEADER + key.digest(covered + signed)
     return message + _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, crc32(message) ^ _FINGERPRINT_XOR)
 
 
 def _verify(kind: int, datagram: bytes, end: int, key: _Key) -> bytes | None:
     """Return the transaction id if header, integrity and fingerprint are right; the attributes end at `end`."""
-    message_kind, length, cookie, transaction_id = _HEADER.unpack_from(datagram)
-    if message_kind != kind or length != len(datagram) - _HEADER_LENGTH or cookie != COOKIE:
-        return None
+    covered, whole = _beginnings(kind, end - _HEADER_LENGTH)
     mac_at = end + len(_INTEGRITY_HEADER)
-    if datagram[end:mac_at] != _INTEGRITY_HEADER:
+    if datagram[:_ID_AT] != whole or datagram[end:mac_at] != _INTEGRITY_HEADER:
         return None
     checked = len(datagram) - _FINGERPRINT.size
     fingerprint = _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, crc32(datagram[:checked]) ^ _FINGERPRINT_XOR)
     if datagram[checked:] != fingerprint:
         return None
-    header = _HEADER.pack(kind, end + _INTEGRITY_LENGTH - _HEADER_LENGTH, COOKIE, transaction_id)
-    mac = key.digest(header + datagram[_HEADER_LENGTH:end])
-    return transaction_id if hmac.compare_digest(mac, datagram[mac_at:checked]) else None
+    mac = key.digest(covered + datagram[_ID_AT:end])
+    return datagram[_ID_AT:_HEADER_LENGTH] if hmac.compare_digest(mac, datagram[mac_at:checked]) else None
+
+
+@lru_cache(maxsize=256)
+def _beginnings(kind: int, length: int) -> tuple[bytes, bytes]:
+    """Return what stands before the transaction id of a message with so many bytes of attributes: as its integrity
+    covers it, and as it is sent.
+    """
+    length += _INTEGRITY_LENGTH
+    covered, whole = (_START.pack(kind, counted, COOKIE) for counted in (length, length + _FINGERPRINT.size))
+    return covered, whole
 
 
 @lru_cache(maxsize=4096)

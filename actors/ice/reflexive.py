@@ -116,6 +116,8 @@ class ReflexiveQueries:
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """When `handle_timeout` wants to be called next, and why."""
+        if not self._queries:
+            return None
         return min(((query.next_at, "STUN server query") for query in self._queries.values()), default=None)
 
     def _transmit(self, query: _Query, now: float) -> None:
