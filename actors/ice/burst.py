@@ -36,6 +36,8 @@ _DATA_HEADER = (0, 5, 6, 7)
 _HEAD = struct.Struct("=Q")
 _KEEPALIVE_BYTES = 32
 """A data message without data (WireGuard paper 6.5)."""
+_HANDSHAKES = tuple(struct.pack("<I", kind) for kind in (1, 2, 3))
+"""How WireGuard's other messages begin. Idle clients renew their sessions with them; they may wait like keepalives."""
 
 
 def spans_of(at: int, size: int, segment: int) -> "array[int]":
@@ -98,8 +100,8 @@ class Burst:
         self._spans = array("I")
 
     def take(self, buffer: memoryview, at: int, size: int, arrival: Arrival, source: Address) -> bool:
-        """Take what one call has read to a place in the buffer: a datagram, or a train. False: it was only STUN, or a
-        keepalive.
+        """Take what one call has read to a place in the buffer: a datagram, or a train. False: it can wait, as STUN, a
+        keepalive, or a handshake of WireGuard's.
         """
         if arrival.host is None:
             self._counters["arrived_nowhere"] += 1
@@ -125,7 +127,7 @@ class Burst:
 
     def take_run(self, buffer: memoryview, head: bytes, spans: bytes, arrival: Arrival, source: Address) -> bool:
         """Take what is alike: datagrams whose first eight bytes these are, a data message's, or one that begins
-        otherwise. `spans` are those of an array('I'). False: it was only STUN, or a keepalive.
+        otherwise. `spans` are those of an array('I'). False: as `take` has it.
         """
         self._head = None
         places = array("I")
@@ -179,7 +181,7 @@ class Burst:
         agents = self._table.agents_for(datagram, source)
         if len(agents) == 1:
             self._spans_for(agents[0], arrival, source, buffer).extend((at, size))
-            return size != _KEEPALIVE_BYTES
+            return size != _KEEPALIVE_BYTES and datagram[:4] not in _HANDSHAKES
         for agent in agents:  # each may scribble over it
             spans = self._spans_for(agent, arrival, source, memoryview(bytearray(datagram)))
             spans.extend((0, size))

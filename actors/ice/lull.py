@@ -1,14 +1,15 @@
 """When to let checks gather: a gateway with a thousand idle peers is asked 400 times a second whether it is there.
 
 Waking up costs more than answering. So while a socket brings nothing but checks, and many of them, it is left alone for
-20 ms after each reading, and several are answered in one go. Keepalives of idle tunnels may wait as well. The first
-datagram of anything else ends that at once: who begins to talk after a second of silence waits 20 ms at most, once, and
-only where so many peers are idle. So does who comes: a path is being found, and each check of it is waited for. Pure.
+50 ms after each reading, and several are answered in one go. Keepalives of idle tunnels may wait as well, and the
+handshakes that renew them. The first datagram of anything else ends that at once: who begins to talk after a second of
+silence waits 50 ms at most, once, and only where so many peers are idle. So does who comes, or seeks another path: each
+check of it is waited for. Pure.
 """
 
-REST_S = 0.02
+REST_S = 0.05
 MANY_PER_S = 100.0
-"""Two come in each rest then; fewer mostly come further apart than it is long."""
+"""Five come in each rest then."""
 WINDOW_S = 1.0
 """What the last second brought decides about the next."""
 

@@ -23,7 +23,7 @@ class Brought(NamedTuple):
     datagrams: int
     """Calls that found something; a train counts as one."""
     data: bool
-    """Whether any of it was neither STUN nor a keepalive."""
+    """Whether any of it was neither STUN, nor a keepalive, nor a handshake."""
     more: bool
     """Whether the socket may not be empty: the buffer was full, or so many reads were made."""
 
@@ -104,7 +104,7 @@ def reader() -> Read:
     return read_each if receive is None else read_all(receive)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def source_of(name: bytes) -> Address:
     """Return host and port of a source: its port, scope (in the host's byte order) and address."""
     port, packed = int.from_bytes(name[:2], "big"), name[6:]

@@ -126,7 +126,8 @@ class Sockets:
         self._users = 0
         self._read_until = 0.0
         self._seen, self._is_data = 0, False
-        """How many datagrams the reading under way has brought, and whether one was neither STUN nor a keepalive."""
+        """How many datagrams the reading under way has brought, and whether one was neither STUN, nor a keepalive or a
+        handshake."""
         self._lulls: dict[str, Lull] = {}
         self._is_paused = False
         self._resting: dict[str, asyncio.TimerHandle] = {}
@@ -167,6 +168,10 @@ class Sockets:
                 self._begin(name)
         self._users += 1
         self.table.add_agent(agent)
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Do not let checks gather for a while: a path is being sought, and each check of it is waited for."""
         for name in list(self._resting):
             self._lulls[name].note(0, self.now(), data=True)
             self._rest(name, is_on=False)

@@ -100,6 +100,26 @@ def test_each_agent_is_given_its_datagrams_once_and_in_order() -> None:
     assert len(one.batches) == 1
 
 
+@pytest.mark.parametrize(
+    ("datagram", "waits"),
+    [
+        (STUN, True),
+        (data(1, 1, 32), True),
+        (data(1, 1, 48), False),
+        (b"\x01\x00\x00\x00" + bytes(144), True),
+        (struct.pack("<III", 2, 0, 1 << 8).ljust(92, b"\x00"), True),
+        (struct.pack("<II", 3, 1 << 8).ljust(64, b"\x00"), True),
+    ],
+)
+def test_what_idle_peers_send_may_wait(datagram: bytes, waits: bool) -> None:
+    rig = Rig()
+    rig.agent(1)
+    rig.buffer[: len(datagram)] = datagram
+    spans = array("I", (0, len(datagram))).tobytes()
+    assert rig.burst.take(rig.buffer, 0, len(datagram), Arrival(HERE), THERE) is not waits
+    assert rig.burst.take_run(rig.buffer, datagram[:8], spans, Arrival(HERE), THERE) is not waits
+
+
 def test_what_is_one_agents_alone_is_given_at_once() -> None:
     rig = Rig()
     agent = rig.agent(1)
