@@ -221,6 +221,8 @@ class Callbacks:
     on_withdrawn: Callable[[str, int], object] = ignore
     """A candidate that was told before does not work any more, since its relay is gone: the line and its
     generation."""
+    on_quiet: Callable[[], object] = ignore
+    """Where `watches` was true: it is no more, as the peer has not been heard for a while."""
     on_broken: Callable[[RelayLoss], object] = ignore
     """The relay that carried the path is given up, for this reason, and no other pair has worked since, though all are
     checked. `on_path` if one does after all; a `restart` may find what is not known yet."""
@@ -294,6 +296,13 @@ class PathAgent(Protocol):
         """When the peer last gave an authenticated sign of life: an answer, a request, or `note_alive`.
 
         Seconds of the agent's monotonic clock; None: never.
+        """
+        ...
+
+    @property
+    def watches(self) -> bool:
+        """Whether the peer has been heard on the path in use, and `on_quiet` will tell, `consent.PASSIVE_S` after its
+        last sign of life, that it is not any more. Only a side that is mostly asked, and seldom asks, does so.
         """
         ...
 

@@ -10,7 +10,6 @@ import secrets
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from exeunt.runtime.wakeups import call_later
 
@@ -27,47 +26,25 @@ from .agent import (
     Path,
     RelayLoss,
     Route,
-    ignore,
 )
 from .candidate import Candidate
 from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .check_list import Base
+from .consent import PASSIVE_S
 from .gathering import Gathering
 from .machine import IceMachine
 from .messages import AddressProven, Event, PathBroken, PathLost, PathSelected
 from .packing import Role
 from .reflexive import ReflexiveMemory, ReflexiveQueries
 from .relay import Relay
+from .reports import NOBODY, SessionCallbacks
 from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
 MIN_TIMER_S = 0.001
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionCallbacks:
-    """What a session calls, on its event loop."""
-
-    on_candidate: Callable[[str, int], object]
-    on_withdrawn: Callable[[str, int], object]
-    on_batch: Callable[[int, memoryview, "array[int]", Address, int], object]
-    """Data from a relay: the base, a buffer and spans in it, the peer's address at the relay, and the ECN field."""
-    on_proven: Callable[[Address], object]
-    """The peer has authenticated itself from this address."""
-    on_path: Callable[["IceConnection", Path], object]
-    on_broken: Callable[["IceConnection", RelayLoss], object]
-    on_lost: Callable[["IceConnection", Lost], object]
-
-
-_NOBODY = SessionCallbacks(
-    on_candidate=ignore,
-    on_withdrawn=ignore,
-    on_batch=ignore,
-    on_proven=ignore,
-    on_path=ignore,
-    on_lost=ignore,
-    on_broken=ignore,
-)
+PUT_OFF_S = PASSIVE_S / 2
+"""A gateway's timer that is so near is put off when its peer is heard: every other time then, while the session is at
+hand anyway. To wake up and look takes longer."""
 
 
 class IceConnection:
@@ -299,11 +276,19 @@ class IceConnection:
         if base_id is None or channel is None:
             self._counters["stun_to_other_address"] += 1
         elif not self._is_closed:
-            answer = self._machine.answer_consent(base_id, datagram, source, self._now())
+            now = self._now()
+            answer = self._machine.answer_consent(base_id, datagram, source, now)
             if answer is None:
                 self.take_datagram(base_id, datagram, source)
             else:
                 channel.sendto(answer, source)
+                if self._timer_at - now < PUT_OFF_S:
+                    self._put_off(now)
+
+    @property
+    def watches(self) -> bool:
+        """Whether `on_quiet` will tell when the peer has not been heard any more for a while."""
+        return not self._is_closed and self._machine.watches(self._now())
 
     @property
     def last_alive(self) -> float | None:
@@ -332,7 +317,8 @@ class IceConnection:
             self.pump()
         else:
             self._transmit(self._machine)
-        self._put_off()
+        if self._machine.is_controlling:
+            self._put_off(self._now())
 
     def take_batch(self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
         """Take data from a relay."""
@@ -408,13 +394,15 @@ class IceConnection:
             self._timer, delay_s = meet(self._loop, delay_s, reason, self._wake)
             self._timer_at = min(due, now + delay_s)
 
-    def _put_off(self) -> None:
-        """STUN has come, perhaps the answer to a check: a client then sleeps on, as a telephone should."""
-        timeout = self._due() if self._timer is not None and self._machine.is_controlling else None
+    def _put_off(self, now: float) -> None:
+        """The peer has been heard: a client then sleeps on, as a telephone should; and so does a gateway, if it would
+        wake up soon to find that out.
+        """
+        timeout = self._due() if self._timer is not None else None
         if self._timer is not None and timeout is not None and timeout[0] > self._timer_at:
             self._timer.cancel()
             self._timer = None
-            self._set_timer_to(timeout, self._now())
+            self._set_timer_to(timeout, now)
 
     def _wake(self) -> None:
         """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""
@@ -426,6 +414,8 @@ class IceConnection:
         self._queries.handle_timeout(now)
         self._machine.handle_timeout(now)
         self.pump()
+        if not self._machine.is_controlling and not self._machine.watches(now):
+            self._callbacks.on_quiet(self)
 
     # The end
 
@@ -443,4 +433,4 @@ class IceConnection:
             self._outcome.set_exception(NeverConnected("closed"))
             self._outcome.exception()  # retrieved: nobody may be waiting any more
         await self._gathering.close(timeout_s)
-        self._callbacks = _NOBODY  # the demultiplexer knows the session for a while; it must not keep its owner
+        self._callbacks = NOBODY  # the demultiplexer knows the session for a while; it must not keep its owner

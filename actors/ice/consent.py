@@ -136,6 +136,10 @@ class Consent:
         """When `handle_timeout` wants to be called next, and why."""
         return min((self._next_check_at(), "consent check"), (self._lost_at(), "consent expiry"))
 
+    def watches(self, now: float) -> bool:
+        """Whether this side only answers, and has heard the peer lately: `PASSIVE_S` after that it asks by itself."""
+        return not self.asks and now < self.last_alive + self._passive_s
+
     def is_suspect(self, now: float) -> bool:
         """Whether the silence is long enough to look for another path."""
         return now >= self._suspect_at()

@@ -33,10 +33,11 @@ from .agent import (
     ignore,
 )
 from .candidate import Candidate, MalformedCandidate, parse_candidate
-from .connection import IceConnection, SessionCallbacks
+from .connection import IceConnection
 from .early import EarlyCandidates
 from .packing import Role
 from .reflexive import ReflexiveMemory
+from .reports import SessionCallbacks
 from .snapshot import Snapshot
 from .sockets import Sockets
 
@@ -191,6 +192,11 @@ class IceAgent:
         sign, later = self._current.last_alive, None if self._next is None else self._next.last_alive
         return later if sign is None or (later is not None and later > sign) else sign
 
+    @property
+    def watches(self) -> bool:
+        """Whether `on_quiet` will tell when the peer has not been heard any more for a while."""
+        return self._current.watches
+
     def route(self) -> Route | None:
         """Say how somebody else could send on the path in use."""
         return self._current.route()
@@ -225,6 +231,7 @@ class IceAgent:
             self._retire(self._next)  # a newer restart replaces an older one, whose caller sees "closed"
         self._generation = generation
         session = self._next = self._new_session(credentials, generation)
+        self._sockets.rouse()
         for candidate in self._early.take(generation):
             self._add(session, candidate)
         gathering = asyncio.create_task(session.gather())
@@ -290,6 +297,7 @@ class IceAgent:
             on_path=self._take_path,
             on_broken=self._take_break,
             on_lost=self._take_loss,
+            on_quiet=self._take_quiet,
         )
         session = IceConnection(
             self._config,
@@ -317,6 +325,10 @@ class IceAgent:
             # That a relay is gone is no silence that a new session may end: the owner counts from now.
             if self._next is None or loss.reason == "relay_lost":
                 self._report_deferred_loss()
+
+    def _take_quiet(self, session: IceConnection) -> None:
+        if session is self._current and not self._is_closed:
+            self._callbacks.on_quiet()
 
     def _take_break(self, session: IceConnection, reason: RelayLoss) -> None:
         if session is self._current and not self._is_closed:

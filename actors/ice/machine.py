@@ -72,6 +72,8 @@ class IceMachine:
         self._choice = Choice(self._checks, self._events)
         self._consent: Consent | None = None
         self._next_pace_at = 0.0
+        self._only_consent = False
+        """Nothing can be due but consent, until something else happens than signs of life."""
         self._proven: tuple[Address, ...] = ()
         self.last_alive: float | None = None
         """The last authenticated sign of life on any pair; that of the selected one decides about the path."""
@@ -80,6 +82,10 @@ class IceMachine:
     def selected(self) -> Pair | None:
         """The pair that data goes over: its base and its remote address."""
         return self._choice.selected
+
+    def watches(self, now: float) -> bool:
+        """Whether the peer, if it fell silent now, would be missed by itself: after `consent.PASSIVE_S`."""
+        return self._consent is not None and self._consent.watches(now)
 
     @property
     def is_controlling(self) -> bool:
@@ -292,7 +298,11 @@ class IceMachine:
         """When `handle_timeout` wants to be called next, and why; None: not at all."""
         if self._is_over or self._started_at is None:
             return None
-        return min(self._wake_ups(), default=None)
+        if self._only_consent and self._consent is not None:
+            return self._consent.poll_timeout()
+        due = list(self._wake_ups())
+        self._only_consent = len(due) == 1 and self._consent is not None
+        return min(due, default=None)
 
     def _wake_ups(self) -> Iterator[tuple[float, str]]:
         for pair in self._checks.list.pairs.values():
@@ -312,6 +322,7 @@ class IceMachine:
     # Everything that depends on time
 
     def _step(self, now: float) -> None:
+        self._only_consent = False
         if self._is_over or self._started_at is None:
             return
         self._tend_consent(now)

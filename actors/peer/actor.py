@@ -113,6 +113,7 @@ class PeerConnection(Actor):
             say=self._say,
             on_datagrams=self._on_datagrams,
             on_path=self._on_path,
+            on_quiet=self._on_timer,
             on_broken=self._on_broken,
             on_lost=self._on_lost,
             on_failed=self._on_failed,
@@ -433,7 +434,7 @@ class PeerConnection(Actor):
             self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
-        timeout = self._machine.poll_timeout()
+        timeout = self._machine.poll_timeout(watched=self.paths.agent.watches)
         if timeout is not None:
             self._alarm.set(self.node.loop, timeout, now, self._on_timer)
 

@@ -60,6 +60,10 @@ Doubt = Literal["left", "reset", "silent", "ended", "hint", "silence"]
 _STRENGTH: Final[dict[Doubt, int]] = {"silence": 0, "hint": 0, "silent": 1, "reset": 2, "left": 3, "ended": 4}
 """A round that is under way takes the better-informed doubt."""
 
+_RESTING: Final = math.inf
+_LOOK: Final = -math.inf
+"""When to wake up while the peer was, and is not any more, watched by somebody else: at once, and that is not late."""
+
 _TOLD: Final = frozenset[Doubt]({"left", "ended"})
 _PORTAL: Final = frozenset[Doubt]({"left", "reset", "silent", "ended"})
 _CONCLUSIVE: Final = frozenset[Doubt]({"reset", "left", "ended"})
@@ -211,6 +215,8 @@ class Liveness:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due. The caller has told the latest sign of life before."""
+        if self._wake_at in (_RESTING, _LOOK):
+            self._wake_at = self._suspect_at
         late_s = now - self._wake_at
         if late_s < 0:
             self._wake_at = self._next_wake(now)  # the peer may have been heard: sleep on
@@ -232,15 +238,26 @@ class Liveness:
             self.handle_doubt("silence", f"no sign of life for {silent_s:.1f} s", now)
         self._wake_at = self._next_wake(now)
 
+    def rest(self, *, watched: bool) -> None:
+        """When `watched`, somebody else has `handle_timeout` called before `QUIET_S` have passed since the latest sign
+        of life: as long as nothing is under way here, that is enough. When not any more, look soon.
+        """
+        if watched and self._round is None and self._unanswered_since is None and self._relay_lost_at is None:
+            self._wake_at = _RESTING
+        elif self._wake_at == _RESTING:
+            self._wake_at = _LOOK
+
     # --- out ---
 
     def poll_event(self) -> LivenessEvent | None:
         """Return the next thing to do, or None."""
         return self._events.pop(0) if self._events else None
 
-    def poll_timeout(self) -> tuple[float, str]:
-        """Return when to call `handle_timeout`, at the latest, and why. It may find that nothing is due yet."""
-        return self._wake_at, "liveness" if self._round is None else "probe"
+    def poll_timeout(self) -> tuple[float, str] | None:
+        """Return when to call `handle_timeout`, at the latest, and why. It may find that nothing is due yet. None: it
+        rests.
+        """
+        return None if self._wake_at == _RESTING else (self._wake_at, "liveness" if self._round is None else "probe")
 
     # --- inside ---
 

@@ -286,11 +286,11 @@ class Connection:
         """Return the next fact, or None."""
         return self._events.pop(0) if self._events else None
 
-    def poll_timeout(self) -> tuple[float, str] | None:
-        """Return when to call `handle_timeout`, and why; None when nothing is due ever."""
+    def poll_timeout(self, *, watched: bool = False) -> tuple[float, str] | None:
+        """Return when to call `handle_timeout`, and why; None: never. `watched`: if the peer falls silent, ICE does."""
         if self.state == "ended":
             return None
-        due: list[tuple[float, str] | None] = [self.tunnel.poll_timeout()]
+        due = [self.tunnel.poll_timeout()]
         if self.state == "closing" and self._farewell is not None:
             due.append((self._farewell.repeat_at, "goodbye is repeated"))
         if self._deadline_at is not None:
@@ -298,6 +298,7 @@ class Connection:
         if self.state == "connecting":
             due += [self._beginning.poll_timeout(), self.restarts.poll_timeout()]
         if self.state == "established" and self._liveness is not None:
+            self._liveness.rest(watched=watched)
             due += [one.poll_timeout() for one in (self._liveness, self._idle, self.restarts, self.path_mtu)]
         return min((one for one in due if one is not None), default=None)
 
@@ -403,8 +404,7 @@ class Connection:
                 self._probe_answered(identifier, now)
             case Malformed():
                 self.malformed_total += 1
-            case _:
-                pass  # another data plane's, or a later version's
+            # what is left is another data plane's, or a later version's
 
     def _probe_answered(self, identifier: bytes, now: float) -> None:
         answered = self._probes.answered(identifier, now)

@@ -36,6 +36,8 @@ class Side:
     datagrams: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue[bytes])
     paths: list[Path] = field(default_factory=list[Path])
     losses: asyncio.Queue[Lost] = field(default_factory=asyncio.Queue[Lost])
+    quiet: int = 0
+    """How often it was told that its peer is not heard any more."""
     broken: int = 0
     """How often it was told that its path is broken."""
     sockets: Sockets | None = None
@@ -44,6 +46,7 @@ class Side:
         callbacks = Callbacks(
             on_candidate=self.on_candidate,
             on_datagrams=one_by_one(self.datagrams.put_nowait),
+            on_quiet=self.on_quiet,
             on_path=self.paths.append,
             on_lost=self.losses.put_nowait,
             on_withdrawn=self.on_withdrawn,
@@ -51,6 +54,9 @@ class Side:
         )
         self.agent = IceAgent(self.config, callbacks, sockets=self.sockets)
         self.as_interface: PathAgent = self.agent
+
+    def on_quiet(self) -> None:
+        self.quiet += 1
 
     def on_broken(self, _reason: str) -> None:
         self.broken += 1

@@ -180,3 +180,8 @@ def test_the_last_sign_never_moves_back(lost_after_s: float) -> None:
     consent.handle_alive(110.0)
     consent.handle_alive(105.0)
     assert consent.last_alive == 110.0
+
+
+@pytest.mark.parametrize(("asks", "silent_s", "watches"), [(False, 5.9, True), (False, 6.0, False), (True, 0.0, False)])
+def test_who_only_answers_watches_until_it_asks(asks: bool, silent_s: float, watches: bool) -> None:
+    assert make(100.0, asks=asks).watches(100.0 + silent_s) is watches

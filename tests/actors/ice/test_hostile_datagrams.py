@@ -16,10 +16,11 @@ from tests.actors.ice.reference import check_request, success
 from exeunt.actors.ice import Address, Credentials, IceConfig, binding, one_by_one
 from exeunt.actors.ice.candidate import parse_candidate
 from exeunt.actors.ice.channel_burst import ChannelBurst
-from exeunt.actors.ice.connection import IceConnection, SessionCallbacks
+from exeunt.actors.ice.connection import IceConnection
 from exeunt.actors.ice.packing import Role
 from exeunt.actors.ice.reflexive import ReflexiveMemory
 from exeunt.actors.ice.relay_client import UdpClient
+from exeunt.actors.ice.reports import SessionCallbacks
 from exeunt.actors.ice.sockets import Sockets
 
 OURS = Credentials(local_username="aaaa", local_password="a" * 22, remote_username="bbbb", remote_password="b" * 22)
@@ -86,6 +87,7 @@ def make_session(
         on_batch=lambda _base, buffer, spans, _source, ecn: one_by_one(received.append)(buffer, spans, ecn),
         on_proven=lambda _: None,
         on_path=lambda _session, _: None,
+        on_quiet=lambda _session: None,
         on_broken=lambda _session, _: None,
         on_lost=lambda _session, _: None,
     )

@@ -90,6 +90,18 @@ async def test_first_byte_cookie_and_length_tell_stun_from_data(make_pair: MakeP
     assert b.agent.counters["answer_for_nobody"] == 1
 
 
+async def test_who_only_answers_tells_that_the_peer_is_not_heard_before_it_is_lost(make_pair: MakePair) -> None:
+    a, b = make_pair(consent_interval_s=0.25, lost_after_s=1.0)
+    await connect(a, b)
+    assert b.agent.watches
+    assert not a.agent.watches  # it asks
+    await a.agent.close(0.3)
+    async with asyncio.timeout(5.0):
+        await b.losses.get()
+    assert b.quiet > 0
+    assert not b.agent.watches
+
+
 async def test_through_one_relay_and_released_at_the_end(turn_server: Any, make_pair: MakePair) -> None:
     a, b = make_pair(for_a={"relay_only": True, "servers": (turn(turn_server.address),)})
     ours, theirs = await connect(a, b)

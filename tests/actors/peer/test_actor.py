@@ -63,6 +63,7 @@ class PlayedAgent:
     made: "dict[str, PlayedAgent]"
     gather_error: Exception | None = None
     connect_error: Exception | None = None
+    watches = False
 
     def __init__(self, config: IceConfig, callbacks: Callbacks, *, sockets: Sockets) -> None:
         self.config, self.callbacks = config, callbacks

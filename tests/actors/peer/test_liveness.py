@@ -48,7 +48,9 @@ class World:
     def advance(self, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         until = self.now + seconds
         while True:
-            wake = min([self.liveness.poll_timeout()[0], *self.answers])
+            timeout = self.liveness.poll_timeout()
+            assert timeout is not None
+            wake = min([timeout[0], *self.answers])
             if wake > until or self.verdicts:
                 break
             self.now = max(self.now, wake)
@@ -238,7 +240,7 @@ def test_who_wakes_early_learns_when_it_is_due_by_now() -> None:
     world = World()
     world.liveness.handle_alive(world.now + 2.0)
     world.liveness.handle_timeout(world.now + QUIET_S - 0.2)
-    assert world.liveness.poll_timeout()[0] == world.now + 2.0 + QUIET_S
+    assert world.liveness.poll_timeout() == (world.now + 2.0 + QUIET_S, "liveness")
     assert world.events == []
 
 
@@ -463,3 +465,61 @@ def test_without_a_word_of_its_end_silence_is_the_only_cause(steps: list[tuple[s
 def test_every_cause_has_somebody_to_blame() -> None:
     assert {initiator_of(cause) for cause in Cause} <= set(Initiator)
     assert all(told_cause(cause) == cause for cause in Cause if cause is not Cause.PROCESS_DIED)
+
+
+def resting(*, rested_s: float) -> World:
+    """A peer that was heard all the time, by somebody else who watches it."""
+    world = World()
+    world.liveness.rest(watched=True)
+    world.now += rested_s
+    return world
+
+
+def test_while_somebody_else_watches_nothing_is_waited_for() -> None:
+    world = resting(rested_s=100.0)
+    assert world.liveness.poll_timeout() is None
+
+
+def test_who_was_watched_and_falls_silent_is_suspected_no_later() -> None:
+    world = resting(rested_s=100.0)
+    heard_at = world.now - 6.0
+    world.liveness.handle_alive(heard_at, by_ice=True)
+    world.liveness.handle_timeout(world.now)
+    world.liveness.rest(watched=False)
+    assert world.events == []
+    assert world.liveness.poll_timeout() == (heard_at + QUIET_S, "liveness")
+
+
+def test_who_is_not_watched_any_more_is_looked_after_at_once_and_that_is_not_late() -> None:
+    world = resting(rested_s=100.0)
+    world.liveness.rest(watched=False)
+    timeout = world.liveness.poll_timeout()
+    assert timeout is not None
+    assert timeout[0] <= world.now
+    world.liveness.handle_alive(world.now - 1.0, by_ice=True)
+    world.liveness.handle_timeout(world.now)
+    world.drain()
+    assert world.events == []
+    assert world.liveness.poll_timeout() == (world.now - 1.0 + QUIET_S, "liveness")
+
+
+def test_a_host_that_was_stopped_while_somebody_else_watched_probes_before_it_concludes() -> None:
+    world = resting(rested_s=100.0)
+    world.liveness.handle_alive(world.now - 60.0, by_ice=True)
+    world.liveness.handle_timeout(world.now)
+    world.drain()
+    kinds = [type(event) for _, event in world.events]
+    assert kinds[0] is PathWanted
+    assert Verdict not in kinds
+
+
+def test_what_is_under_way_is_not_left_to_who_watches() -> None:
+    world = World()
+    world.liveness.handle_sent(world.now)
+    world.liveness.rest(watched=True)
+    assert world.liveness.poll_timeout() == (world.now + SUSPECT_S, "liveness")
+    world.liveness.handle_alive(world.now + 1.0)
+    world.liveness.rest(watched=True)
+    assert world.liveness.poll_timeout() is None
+    world.liveness.handle_sent(world.now + 2.0)
+    assert world.liveness.poll_timeout() is not None
