@@ -300,6 +300,11 @@ class PathAgent(Protocol):
         ...
 
     @property
+    def arrived_from(self) -> Address | None:
+        """Within `on_datagrams`: where they came from, as this side sees it; else None."""
+        ...
+
+    @property
     def watches(self) -> bool:
         """Whether the peer has been heard on the path in use, and `on_quiet` will tell, `consent.PASSIVE_S` after its
         last sign of life, that it is not any more. Only a side that is mostly asked, and seldom asks, does so.

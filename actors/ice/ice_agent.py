@@ -193,6 +193,11 @@ class IceAgent:
         return later if sign is None or (later is not None and later > sign) else sign
 
     @property
+    def arrived_from(self) -> Address | None:
+        """Where the datagrams came from that are being given away; None: none are."""
+        return None if self._arrived is None else self._arrived[1]
+
+    @property
     def watches(self) -> bool:
         """Whether `on_quiet` will tell when the peer has not been heard any more for a while."""
         return self._current.watches

@@ -36,6 +36,7 @@ from ..timing import GOODBYE_LATEST_S
 from ..wireguard import PrefixedIndices
 from .alarm import Alarm
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
+from .gate import gate_of
 from .liveness import Doubt
 from .machine import Connection
 from .messages import (
@@ -120,6 +121,9 @@ class PeerConnection(Actor):
             on_restarted=self._machine.restarts.handle_over,
         )
         self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
+        if not self._initiator:
+            agent = self._paths.agent
+            self._machine.tunnel.gate = gate_of(self.node.resources, self.config.private_key, agent)
         if left is None:
             self._paths.begin()
             logger.info("A connection begins", extra={"event": "connection_began", **self._who})

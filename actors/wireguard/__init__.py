@@ -4,7 +4,7 @@
 `peek_static` find the tunnel a datagram belongs to. Read `tunnel.py` first; `timing.py` has every number.
 """
 
-from .cookie import Admitted, CookieChecker, Refused, pack_source
+from .cookie import Admitted, CookieChecker, Gate, Refused, pack_source
 from .drop import DropReason
 from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
 from .handshake import peek_static
@@ -21,6 +21,7 @@ __all__ = [
     "CookieChecker",
     "DropReason",
     "Frame",
+    "Gate",
     "HandshakeCompleted",
     "HandshakeFailed",
     "Limits",

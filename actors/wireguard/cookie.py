@@ -12,6 +12,7 @@ import ipaddress
 import os
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -36,6 +37,17 @@ class Refused(msgspec.Struct, frozen=True):
 
     reason: DropReason
     cookie_reply: bytes | None = None
+
+
+class Gate(Protocol):
+    """What judges handshake messages before they cost anything."""
+
+    def admit(self, datagram: bytes | memoryview, source: bytes, now: float, /) -> Admitted | Refused:
+        """Judge an initiation or a response that came from `source` (see `pack_source`)."""
+        ...
+
+    def note_authentic(self, now: float, /) -> None:
+        """The message that was admitted just now was the peer's, and new: it is no load."""
 
 
 def pack_source(host: str, port: int) -> bytes:
@@ -92,6 +104,13 @@ class CookieChecker:
         if not self._sources.allow(source, now):
             return Refused(DropReason.RATE_LIMITED)
         return Admitted()
+
+    def note_authentic(self, now: float) -> None:
+        """The message that was admitted just now was the peer's, and new. Each peer has `INITIATIONS_PER_SECOND` of
+        those at most, and they are not what cookies are for: when all come back at once, nobody is to wait for one.
+        """
+        self._roll(now)
+        self._count = max(0, self._count - 1)
 
     def _roll(self, now: float) -> None:
         elapsed_s = now - self._interval_start

@@ -19,7 +19,7 @@ from typing import Literal
 
 from ..batch.choice import choose
 from ..batch.contract import Kernel
-from .cookie import CookieChecker, Refused
+from .cookie import Gate, Refused
 from .drop import DropReason
 from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
 from .handshake import StaticKeys
@@ -58,7 +58,7 @@ class Tunnel(Transport):
         rng: random.Random,
         persistent_keepalive_s: float | None = None,
         limits: Limits | None = None,
-        gate: CookieChecker | None = None,
+        gate: Gate | None = None,
         wall_clock_ns: Callable[[], int] = time.time_ns,
         kernel: Callable[[], Kernel] = choose,
     ) -> None:
@@ -70,7 +70,8 @@ class Tunnel(Transport):
         keys = StaticKeys(private_key, peer_public_key, preshared_key)
         self._is_initiator = initiator
         self._allocate_index = allocate_index
-        self._gate = gate
+        self.gate = gate
+        """Judges handshake messages; None: each that knows our key is looked at."""
         self._mac1_key = mac1_key(keys.public_key)
         self._signer = MacSigner(peer_public_key, self._limits.cookie_lifetime_s)
         self._initiator = Initiator(keys, self._signer, wall_clock_ns)
@@ -256,12 +257,12 @@ class Tunnel(Transport):
     # Receiving.
 
     def _admits(self, datagram: bytes | memoryview, now: float, source: bytes) -> bool:
-        if self._gate is None:
+        if self.gate is None:
             if not has_valid_mac1(self._mac1_key, datagram):
                 self._drops.add(DropReason.BAD_MAC1)
                 return False
             return True
-        verdict = self._gate.admit(datagram, source, now)
+        verdict = self.gate.admit(datagram, source, now)
         if isinstance(verdict, Refused):
             self._drops.add(verdict.reason)
             if verdict.cookie_reply is not None:
@@ -275,6 +276,8 @@ class Tunnel(Transport):
             self._drops.add(answer)
             return
         response, keys = answer
+        if self.gate is not None:
+            self.gate.note_authentic(now)
         self._note_received(len(datagram), now)
         self._slots.add_responded(Session(keys, self._limits, initiated=False, now=now))
         self._timers.set_session_expiry(self._slots.next_expiry())

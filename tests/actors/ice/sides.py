@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exeunt.actors.ice import (
+    Address,
     Callbacks,
     Credentials,
     IceAgent,
@@ -38,6 +39,8 @@ class Side:
     losses: asyncio.Queue[Lost] = field(default_factory=asyncio.Queue[Lost])
     quiet: int = 0
     """How often it was told that its peer is not heard any more."""
+    sources: set[Address | None] = field(default_factory=set[Address | None])
+    """Where datagrams came from."""
     broken: int = 0
     """How often it was told that its path is broken."""
     sockets: Sockets | None = None
@@ -45,7 +48,7 @@ class Side:
     def __post_init__(self) -> None:
         callbacks = Callbacks(
             on_candidate=self.on_candidate,
-            on_datagrams=one_by_one(self.datagrams.put_nowait),
+            on_datagrams=one_by_one(self.on_datagram),
             on_quiet=self.on_quiet,
             on_path=self.paths.append,
             on_lost=self.losses.put_nowait,
@@ -54,6 +57,10 @@ class Side:
         )
         self.agent = IceAgent(self.config, callbacks, sockets=self.sockets)
         self.as_interface: PathAgent = self.agent
+
+    def on_datagram(self, datagram: bytes) -> None:
+        self.sources.add(self.agent.arrived_from)
+        self.datagrams.put_nowait(datagram)
 
     def on_quiet(self) -> None:
         self.quiet += 1

@@ -90,6 +90,18 @@ async def test_first_byte_cookie_and_length_tell_stun_from_data(make_pair: MakeP
     assert b.agent.counters["answer_for_nobody"] == 1
 
 
+@pytest.mark.parametrize("relayed", [(), ("a",), ("a", "b")])
+async def test_who_is_given_data_can_ask_where_it_came_from(
+    turn_server: Any, make_pair: MakePair, relayed: tuple[str, ...]
+) -> None:
+    over_relay = {"relay_only": True, "servers": (turn(turn_server.address),)}
+    a, b = make_pair(**{f"for_{side}": over_relay for side in relayed})
+    ours, theirs = await connect(a, b)
+    await assert_carries(a, b)
+    assert (a.sources, b.sources) == ({ours.remote}, {theirs.remote})
+    assert a.agent.arrived_from is None
+
+
 async def test_who_only_answers_tells_that_the_peer_is_not_heard_before_it_is_lost(make_pair: MakePair) -> None:
     a, b = make_pair(consent_interval_s=0.25, lost_after_s=1.0)
     await connect(a, b)

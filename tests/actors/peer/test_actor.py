@@ -9,6 +9,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from tests.actors.notes import Notes
 
 from exeunt.actors.device.pump import Pump
 from exeunt.actors.endings import Cause, Ending, Initiator
-from exeunt.actors.ice import Callbacks, IceConfig, IceServer, Lost, NeverConnected, Route, Sockets
+from exeunt.actors.ice import Address, Callbacks, IceConfig, IceServer, Lost, NeverConnected, Route, Sockets
 from exeunt.actors.ice import Path as IcePath
 from exeunt.actors.ice.agent import Credentials
 from exeunt.actors.messages import MESSAGES
-from exeunt.actors.peer import farewell, path_mtu, paths
+from exeunt.actors.peer import farewell, gate, path_mtu, paths, tunnel_of
 from exeunt.actors.peer.actor import PeerConnection
 from exeunt.actors.peer.messages import (
     AddCandidates,
@@ -45,6 +46,7 @@ from exeunt.actors.peer.messages import (
 from exeunt.actors.portal.actor_messages import PortalSay
 from exeunt.actors.portal.messages import IceCandidates, RestartIce
 from exeunt.actors.timing import DOUBT_S, LINGER_S, PROBE_S, STALL_S
+from exeunt.actors.wireguard import CookieChecker, DropReason, Limits
 from exeunt.actors.wireguard.testing import ipv4_packet, public_key
 from exeunt.runtime import Actor, Message, Refused, receive
 from exeunt.runtime.codec import Codec
@@ -64,6 +66,10 @@ class PlayedAgent:
     gather_error: Exception | None = None
     connect_error: Exception | None = None
     watches = False
+
+    @property
+    def arrived_from(self) -> Address | None:
+        return None if self.path is None else self.path.remote
 
     def __init__(self, config: IceConfig, callbacks: Callbacks, *, sockets: Sockets) -> None:
         self.config, self.callbacks = config, callbacks
@@ -253,6 +259,21 @@ async def connected(sides: dict[str, Side]) -> tuple[Side, Side]:
         agent.found.set()
     await settle()
     return sides["client"], sides["gateway"]
+
+
+async def test_a_gateway_under_load_demands_a_cookie_and_the_client_shows_it_with_its_repetition(
+    sides: dict[str, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "CookieChecker", partial(CookieChecker, handshakes_per_second=0))
+    monkeypatch.setattr(tunnel_of, "_LIMITS", Limits(rekey_timeout_s=0.05))
+    client, gateway = await connected(sides)
+    assert (client.owner.of(PeerConnected), gateway.owner.of(PeerConnected)) == ([], [])
+    async with asyncio.timeout(5.0):
+        while not client.owner.of(PeerConnected) or not gateway.owner.of(PeerConnected):  # noqa: ASYNC110 - a repetition is waited for
+            await asyncio.sleep(0)
+    tunnel = gateway.peer._machine.tunnel
+    assert tunnel.drops[DropReason.UNDER_LOAD] == 1
+    assert client.peer._machine.tunnel.gate is None
 
 
 async def test_two_ends_connect_and_leave_with_a_goodbye(sides: dict[str, Side]) -> None:
