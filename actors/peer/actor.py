@@ -55,6 +55,7 @@ from .messages import (
     RestartPath,
     SetNetworks,
     SetServers,
+    WillHeard,
 )
 from .paths import Paths
 from .pings import Pings
@@ -179,6 +180,12 @@ class PeerConnection(Actor):
         """Probe the peer at once."""
         doubt = _DOUBTS.get(message.kind, "hint")
         self._machine.handle_doubt(doubt, message.reason, self._now(), message.cause)
+        self._drain()
+
+    @receive(WillHeard)
+    def on_will_heard(self, message: WillHeard) -> None:
+        """The session can open it, if it is the peer's."""
+        self._machine.handle_will(message.datagram, self._now())
         self._drain()
 
     @receive(Close)
@@ -372,8 +379,8 @@ class PeerConnection(Actor):
 
     def _renew_will(self) -> None:
         """Deposit what is to be said if this worker dies: the session, or the way to the peer, is another one."""
-        will = Will(self.node.deposits, self.config.connection)
-        will.renew(self._machine.seal_last_will(self._now()), self.paths.agent)
+        sealed = self._machine.seal_last_will(self._now())
+        Will(self.node.deposits, self.config.connection, self.config.portal_link).renew(sealed, self.paths.agent)
 
     def _want_restart(self, wanted: RestartWanted) -> None:
         extra = {"event": "ice_restart_wanted", **self._who, "reason": wanted.reason}
@@ -391,7 +398,7 @@ class PeerConnection(Actor):
     def _ended(self, ended: Ended) -> None:
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
-        Will(self.node.deposits, self.config.connection).withdraw()
+        Will(self.node.deposits, self.config.connection, self.config.portal_link).withdraw()
         tunnel, agent, now = self._machine.tunnel, self.paths.agent, self._now()
         ending = ending_of(self.config, ended, tunnel, agent, self._path, since_ns=self._started_ns, now=now)
         EndingBook(FilePath(self.config.endings_file)).write(ending)
@@ -433,13 +440,11 @@ class PeerConnection(Actor):
             self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
-        timeout = self._machine.poll_timeout()
-        if timeout is not None:
+        if (timeout := self._machine.poll_timeout()) is not None:
             self._alarm.set(self.node.loop, timeout, now, self._on_timer)
 
     def _on_timer(self) -> None:
-        alive_at = self.paths.agent.last_alive
-        if alive_at is not None:
+        if (alive_at := self.paths.agent.last_alive) is not None:
             self._machine.handle_alive(alive_at)
         self._machine.handle_timeout(self._now())
         self._drain()
