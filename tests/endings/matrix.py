@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from . import coturn
 from .expected import ROWS, Side, Variant
 from .house import House, Needs
 from .performance import Outcome, end_client, perform
@@ -142,6 +143,9 @@ class Matrix:
 
     def _run(self, house: House | None, turn: Turn) -> tuple[House | None, Outcome]:
         outcome = Outcome(turn.row, turn.variant)
+        if turn.needs.tls and not coturn.is_installed():
+            outcome.skipped = "coturn is not installed"
+            return house, outcome
         for _ in range(ATTEMPTS):
             try:
                 if house is None or house.needs != turn.needs:
