@@ -37,7 +37,18 @@ from .messages import (
     StopSession,
 )
 from .network.messages import NOBODY_THERE, OpenDevice
-from .peer.messages import AddCandidates, Hint, Moved, Ping, Pong, PortalDoubted, RestartPath, SetNetworks, SetServers
+from .peer.messages import (
+    AddCandidates,
+    Hint,
+    Moved,
+    Ping,
+    Pong,
+    PortalDoubted,
+    RestartPath,
+    SetNetworks,
+    SetServers,
+    WillHeard,
+)
 from .peer_spec import relay_servers
 from .portal import messages as portal
 from .portal.actor_messages import (
@@ -162,6 +173,8 @@ class EventLoop(Connections):
                 self.tell_peer(message.message.connection, _restart(message.message))
             case portal.PeerGone(connection=connection, reason=reason, kind=kind, cause=cause):
                 self.tell_peer(connection, Hint(reason or "the portal lost sight of the peer", kind, cause))
+            case portal.LastWill(connection=connection, datagram=datagram):
+                self.tell_peer(connection, WillHeard(datagram))
             case portal.ResourcesChanged(resources=resources):
                 self._set_resources(resources)
                 await self.resources_changed()

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from .inheritance import Assembly, Bequest, Complete, Part, Taken, parts
-from .last_words import CloseChannel, Deposit, OpenChannel, Withdraw, WithdrawAll, Words, encode
+from .last_words import CloseChannel, Deposit, OpenChannel, Told, Withdraw, WithdrawAll, Words, encode
 from .line import Line, close_all
 
 _HEIRLOOMS = msgspec.msgpack.Decoder(Part | Complete)
@@ -31,7 +31,7 @@ class Deposits:
         self._channels: dict[str, set[str]] = {}
         """The keys that each channel is for, by the channel's name."""
         self._channel_of: dict[str, str] = {}
-        """By key."""
+        """By key; empty for words that go through none."""
         self._inheritance = Assembly()
         self._inherited = asyncio.Event()
         self._line: Line | None = None
@@ -59,31 +59,33 @@ class Deposits:
     def put(
         self,
         key: str,
-        descriptor: int,
+        descriptor: int | None,
         payload: bytes,
         *,
         destination: tuple[str, int] | None = None,
         source: str | None = None,
+        told: Told | None = None,
     ) -> None:
         """Have `payload` sent through a socket if this process dies, in the place of earlier words of that key.
 
         `descriptor` is the socket's; a duplicate is taken. `destination` is an address and a port, None if the socket
-        is connected; `source` the address that the datagram is to leave from, if the socket is bound to none.
+        is connected; `source` the address that the datagram is to leave from, if the socket is bound to none. `told` is
+        for an actor of another worker, besides; or alone, with no descriptor and an empty payload.
 
         Raises OSError when there is no such descriptor.
         """
         if not self.is_kept:
             return
-        channel = str(os.fstat(descriptor).st_ino)  # tells sockets apart while they are open, and a duplicate is
+        channel = "" if descriptor is None else str(os.fstat(descriptor).st_ino)  # tells open sockets apart
         before = self._channel_of.get(key)
-        if channel not in self._channels:
+        if descriptor is not None and channel not in self._channels:
             self._channels[channel] = set()
             self._say(OpenChannel(channel=channel), "channel", channel, [descriptor])
-        self._channels[channel].add(key)
+        if channel:
+            self._channels[channel].add(key)
         self._channel_of[key] = channel
-        self._say(
-            Words(key=key, channel=channel, payload=payload, destination=destination, source=source), "words", key
-        )
+        words = Words(key=key, channel=channel, payload=payload, destination=destination, source=source, told=told)
+        self._say(words, "words", key)
         if before is not None and before != channel:
             self._leave(before, key)
 
@@ -96,7 +98,7 @@ class Deposits:
 
     def withdraw_all(self) -> None:
         """Have nothing said: whoever had something to say has said it."""
-        if self._channels:
+        if self._channel_of:
             self._channels.clear()
             self._channel_of.clear()
             self._say(WithdrawAll(), "all", "")
@@ -137,6 +139,8 @@ class Deposits:
 
     def _leave(self, channel: str, key: str) -> None:
         """Let go of a channel that nothing is to be sent through."""
+        if not channel:
+            return
         keys = self._channels[channel]
         keys.discard(key)
         if not keys:

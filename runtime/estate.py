@@ -20,14 +20,17 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
+from .address import Address
+from .errors import ExeuntError
 from .inheritance import DEADLINE_S, Assembly, Complete, Part, Taken, parts
 from .last_words import CloseChannel, Deposit, OpenChannel, Recital, Register, Withdraw, WithdrawAll, Words, decode
 from .line import Line, close_all
+from .messages import LastWords
 from .wakeups import add_reader, call_later
 
 logger = logging.getLogger(__name__)
@@ -46,14 +49,18 @@ def estate_path(ipc: Path, epoch: int) -> Path:
     return ipc / f"supervisor.{epoch}w"
 
 
-def open_estates(ipc: Path, epoch: int, worker_of: Callable[[int], str | None]) -> Estates | None:
+Tell = Callable[[str, LastWords], Awaitable[object]]
+"""Tells an actor, at once; to be awaited for its answer, or an ExeuntError."""
+
+
+def open_estates(ipc: Path, epoch: int, worker_of: Callable[[int], str | None], tell: Tell) -> Estates | None:
     """Begin to take deposits; None where this system lacks what it takes: sockets that keep messages apart and name
     the process behind them. A supervisor that can't works all the same.
     """
     if sys.platform != "linux":
         return None
     try:
-        return Estates(estate_path(ipc, epoch), worker_of)
+        return Estates(estate_path(ipc, epoch), worker_of, tell)
     except OSError as error:
         logger.warning("No last words can be kept", extra={"event": "no_estates", "error": str(error)})
         return None
@@ -62,7 +69,7 @@ def open_estates(ipc: Path, epoch: int, worker_of: Callable[[int], str | None]) 
 class Estates:
     """What all workers of one supervisor have deposited. On its loop only."""
 
-    def __init__(self, path: Path, worker_of: Callable[[int], str | None]) -> None:
+    def __init__(self, path: Path, worker_of: Callable[[int], str | None], tell: Tell) -> None:
         """Listen at `path`. `worker_of`: the name of the worker with a process id, or None. Raises OSError."""
         self.malformed_total = 0
         """Messages that made no sense, all workers together."""
@@ -71,6 +78,8 @@ class Estates:
         self.path = path
         """Where it listens."""
         self._worker_of = worker_of
+        self._tell = tell
+        self._telling: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._estates: dict[int, Estate] = {}
         """By process id."""
@@ -151,13 +160,26 @@ class Estates:
         return self._say(worker, estate)
 
     async def until_silent(self) -> None:
-        """Return when everything has been said as often as it should be: a fifth of a second at most. Nobody inherits
-        any more.
+        """Return when everything has been said as often as it should be, or told: a fifth of a second at most. Nobody
+        inherits any more.
         """
         for worker in list(self._passed_on):
             self.give_up(worker)
-        while self._reciting:
-            await asyncio.wait(list(self._reciting))
+        while self._reciting or self._telling:
+            await asyncio.wait([*self._reciting, *self._telling])
+
+    def confidants(self) -> set[str]:
+        """Return the names of the workers with actors that would be told something if others died now."""
+        self._accept()
+        for estate in list(self._estates.values()):
+            estate.catch_up()
+        estates = (*self._estates.values(), *self._passed_on.values())
+        return {Address.parse(to).worker for estate in estates for to in estate.register.told()}
+
+    async def until_told(self) -> None:
+        """Return when everybody who had to be told has answered, or could not."""
+        while self._telling:
+            await asyncio.wait(list(self._telling))
 
     def close(self) -> None:
         """Let go of everything; whatever is still to be said is not. Idempotent."""
@@ -166,7 +188,7 @@ class Estates:
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self.path.unlink(missing_ok=True)
-        for task in self._reciting:
+        for task in (*self._reciting, *self._telling):
             task.cancel()
         for deadline in self._deadlines.values():
             deadline.cancel()
@@ -202,6 +224,10 @@ class Estates:
         recital = Recital(self._loop.time())
         recital.handle_timeout(recital.died_at)
         estate.say(first=True)
+        for to, told in estate.register.told().items():
+            telling = self._loop.create_task(_heard(self._tell(to, LastWords(worker, told))))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
         extra = {"event": "last_words", "of": worker, "count": count}
         logger.info("What %s had left to be said is said", worker, extra=extra)
         task = self._loop.create_task(self._go_on(estate, recital))
@@ -276,7 +302,7 @@ class Estate:
     def say(self, *, first: bool = False) -> None:
         """Send everything once. On a stream only the `first` time: nothing gets lost there."""
         for words in self.register.words.values():
-            channel = self.channels.get(words.channel)
+            channel = self.channels.get(words.channel) if words.channel else None
             if channel is None or (channel.type is socket.SOCK_STREAM and not first):
                 continue
             try:
@@ -295,6 +321,10 @@ class Estate:
                     self._line.send(_ENCODER.encode(part), bequest.descriptors if part.number == 0 else ())
                 close_all(bequest.descriptors)
         self._line.send(_ENCODER.encode(Complete()))
+
+    def catch_up(self) -> None:
+        """Read what the worker has said and nobody has read yet."""
+        self._line.read()
 
     def hang_up(self) -> None:
         """Read what the dead worker had said, and nothing more. Idempotent."""
@@ -357,6 +387,12 @@ class Estate:
             return False
         self.channels[channel] = opened
         return True
+
+
+async def _heard(telling: Awaitable[object]) -> None:
+    """Wait for an answer. Who cannot be told is not."""
+    with contextlib.suppress(ExeuntError):
+        await telling
 
 
 def _send(channel: socket.socket, words: Words) -> None:

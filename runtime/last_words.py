@@ -1,9 +1,11 @@
 """Last words: what a process wants said in its name when it dies without a chance to speak. Pure.
 
 A worker deposits words with its supervisor while it lives: a datagram, the socket to send it through, and where it
-goes. It may replace or withdraw them at any time, and withdraws all of them when it ends in an orderly way. If it dies
-instead, by an exception, by SIGKILL, by the kernel's want of memory, the supervisor says what is left in its keeping:
-at once, and several times, since datagrams get lost. What the words mean is nobody's business here.
+goes. Where nobody else can write to the socket (TLS), or not be sure to be read (a stream that was in the middle of a
+message), an actor of the program is told them instead, or as well, and knows another way. A worker may replace or
+withdraw them at any time, and withdraws all of them when it ends in an orderly way. If it dies instead, by an
+exception, by SIGKILL, by the kernel's want of memory, the supervisor says what is left in its keeping: at once, and
+several times, since datagrams get lost. What the words mean is nobody's business here.
 
     worker                     supervisor
       │  open "3" ⟨descriptor⟩     │      a channel: a duplicate of a socket
@@ -23,11 +25,15 @@ from typing import Final
 
 import msgspec
 
+from .address import Address
 from .inheritance import Part, Taken
 
 REPEATS_AT_S: Final = (0.0, 0.01, 0.025, 0.045, 0.07, 0.1, 0.145, 0.2)
 """When words are said, counted from the death. Of eight datagrams all are lost once in 400,000 times where every fifth
 is. The gaps grow: a burst of loss that swallows the first ones is over before the last."""
+
+TELL_S: Final = REPEATS_AT_S[-1]
+"""How long an actor has to take note of what it is told."""
 
 MAX_WORDS: Final = 4096
 """What one worker may deposit: some times the connections that one process can carry."""
@@ -39,17 +45,32 @@ MAX_PAYLOAD_BYTES: Final = 1472
 """Of one message: what fits into one datagram on Ethernet, over IPv4."""
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What an actor is told (`LastWords`) if the worker dies."""
+
+    to: str
+    """Its address, in another worker of the same program."""
+    payload: bytes
+
+
 class Words(msgspec.Struct, frozen=True, kw_only=True, tag="put"):
-    """One datagram, to be sent through a channel if its worker dies."""
+    """One datagram, to be sent through a channel if its worker dies; or what somebody is told; or both."""
 
     key: str
     """Later words of that key take their place."""
-    channel: str
-    payload: bytes
+    channel: str = ""
+    """Empty: through none."""
+    payload: bytes = b""
     destination: tuple[str, int] | None = None
     """Address and port; None for a connected socket."""
     source: str | None = None
     """The address of ours that it leaves from, where the socket is bound to none (RFC 3542, section 6.2)."""
+    told: Told | None = None
+
+    @property
+    def size(self) -> int:
+        """Of its payloads, in bytes."""
+        return len(self.payload) + (0 if self.told is None else len(self.told.payload))
 
 
 class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):
@@ -101,9 +122,13 @@ def _can_be_said(words: Words) -> bool:
     try:
         ipaddress.ip_address(host)
         ipaddress.ip_address(words.source or "::")
+        if words.told is not None:
+            Address.parse(words.told.to)
     except ValueError:
         return False
-    return 0 < port < 1 << 16 and 0 < len(words.payload) <= MAX_PAYLOAD_BYTES
+    payloads = [words.payload] if words.channel else []
+    payloads += [] if words.told is None else [words.told.payload]
+    return 0 < port < 1 << 16 and bool(payloads) and all(0 < len(one) <= MAX_PAYLOAD_BYTES for one in payloads)
 
 
 class Register:
@@ -120,7 +145,7 @@ class Register:
     def put(self, words: Words) -> None:
         """Take words in, in the place of earlier ones of that key; those are gone even if there is no room."""
         self.withdraw(words.key)
-        size = self.bytes_total + len(words.payload)
+        size = self.bytes_total + words.size
         if len(self.words) >= MAX_WORDS or size > MAX_BYTES:
             self.refused_total += 1
         else:
@@ -131,7 +156,15 @@ class Register:
         """Forget words; harmless when there are none."""
         before = self.words.pop(key, None)
         if before is not None:
-            self.bytes_total -= len(before.payload)
+            self.bytes_total -= before.size
+
+    def told(self) -> dict[str, dict[str, bytes]]:
+        """Return what actors are to be told: by address, then by key."""
+        found: dict[str, dict[str, bytes]] = {}
+        for key, words in self.words.items():
+            if words.told is not None:
+                found.setdefault(words.told.to, {})[key] = words.told.payload
+        return found
 
     def withdraw_all(self) -> None:
         """Forget everything."""

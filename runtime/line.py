@@ -69,6 +69,10 @@ class Line:
         if self.is_open and (self._kept or not self._try(message, descriptors)):
             self._keep(message, descriptors, place)
 
+    def read(self) -> None:
+        """Read a batch of what lies in the kernel, without waiting for the loop to say that there is something."""
+        self._read()
+
     def read_to_the_end(self) -> None:
         """Read what lies in the kernel: its sender is dead, so that has an end."""
         while self._read():

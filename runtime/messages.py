@@ -149,6 +149,13 @@ class WorkerChanging(RuntimeMessage, frozen=True):
     worker: str
 
 
+class LastWords(RuntimeMessage, frozen=True):
+    """Supervisor to an actor: a worker has died that left this to be said (`node.deposits`), each under its key."""
+
+    worker: str
+    words: dict[str, bytes]
+
+
 class Done(RuntimeMessage, frozen=True):
     """Yes, that has happened."""
 
@@ -246,6 +253,7 @@ MESSAGES: tuple[type[Message], ...] = (
     WorkerUp,
     WorkerDown,
     WorkerChanging,
+    LastWords,
     Done,
     Leave,
     Describe,

@@ -33,12 +33,14 @@ from .facts import describe
 from .family import TreeNode
 from .host import stop_all
 from .keeper import Terms
+from .last_words import TELL_S
 from .loading import codec_for
-from .messages import ActorExited, Describe, Description, WorkerDown
+from .messages import ActorExited, Describe, Description, LastWords, WorkerDown
 from .node import Node
 from .outcome import Outcome
 from .recorder import Recorder
 from .ref import Ref
+from .reply import Reply
 from .root import Root
 from .shutdown import APPLICATION, CHILDREN, ROOT, WORKERS, Shutdown
 from .workforce import Workforce
@@ -118,6 +120,7 @@ class Supervisor:
             on_end=self._out_of_children,
         )
         self._estates: Estates | None = None
+        self._killing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leftovers: tuple[str, ...] = ()
         works = {
@@ -223,8 +226,11 @@ class Supervisor:
         return await self.wait()
 
     def force(self) -> None:
-        """Kill every worker at once: the second Ctrl-C. `wait` gives the `Outcome`."""
-        self._workforce.kill_all()
+        """Kill every worker at once: the second Ctrl-C. `wait` gives the `Outcome`.
+
+        Who has to be told the last words of others lives for as long as that takes, a fifth of a second at most.
+        """
+        self._killing = self._killing or self._workforce.force()
         self._ending.force()
 
     def ref(self, child_id: str) -> Ref:
@@ -307,7 +313,7 @@ class Supervisor:
             at = self.engine.join(self.node, epoch)
             undo.pop_all()
         if self.engine.passes_descriptors:
-            self._estates = open_estates(self.directories.ipc, epoch, self._workforce.worker_of)
+            self._estates = open_estates(self.directories.ipc, epoch, self._workforce.worker_of, self._tell)
         self._workforce.open(self.node, at, self._estates)
         root = Root(
             worker_ready=self._workforce.ready,
@@ -339,7 +345,8 @@ class Supervisor:
         if boot.trace_file:
             self.rings_left.append((boot.worker, Path(boot.trace_file)))
         succeeded = self._workforce.has_handed_over(process)
-        self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file, succeeded))
+        if self._killing is None:  # else all are being killed, and begin nothing any more
+            self._workforce.announce(WorkerDown(boot.worker, boot.epoch, boot.trace_file, succeeded))
         if self._ending.has_begun:
             return
         if self._workforce.is_replacing(boot.worker):
@@ -387,7 +394,12 @@ class Supervisor:
         if self.before_leave is not None:
             await self.before_leave(reason)
 
+    def _tell(self, to: str, words: LastWords) -> Reply:
+        return self.node.ref(to).ask(words, timeout_s=TELL_S)
+
     async def _stop_children(self, how: str) -> None:
+        if self._killing is not None:
+            await self._killing
         self._children.keeper.close()
         self._workforce.keeper.close()
         for task in self._tasks:

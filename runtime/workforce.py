@@ -20,6 +20,7 @@ from .estate import Estates
 from .events import Event, WorkerStarted
 from .inheritance import HAND_OVER
 from .keeper import Keeper, Terms
+from .last_words import TELL_S
 from .messages import (
     GroupJoined,
     GroupLeft,
@@ -301,6 +302,28 @@ class Workforce:
         """Kill every worker."""
         for process in (*self.processes.values(), *self._successors.values()):
             process.kill()
+
+    def force(self) -> asyncio.Task[None] | None:
+        """Kill every worker: those with actors that have to be told the last words of others when they have been, or
+        their time is over. Returns what does this; None when there are none.
+        """
+        estates = self._estates
+        confidants = estates.confidants() if estates is not None else None
+        if estates is None or not confidants:
+            self.kill_all()
+            return None
+        first = [one for one in self.processes.values() if one.boot.worker not in confidants]
+        for process in (*first, *self._successors.values()):
+            process.kill()
+        return asyncio.get_running_loop().create_task(self._kill_the_told(first, estates))
+
+    async def _kill_the_told(self, others: Sequence[Worker], estates: Estates) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_S):
+                for process in others:
+                    await process.ended.wait()
+                await estates.until_told()
+        self.kill_all()
 
     def _spawn(self, spec: WorkerSpec) -> Worker:
         has_heirlooms = self._estates is not None and self._estates.has_passed_on(spec.name)

@@ -37,7 +37,7 @@ from ..wireguard import PrefixedIndices
 from .alarm import Alarm
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .gate import gate_of
-from .liveness import Doubt
+from .liveness import DOUBTS
 from .machine import Connection
 from .messages import (
     AddCandidates,
@@ -56,19 +56,17 @@ from .messages import (
     RestartPath,
     SetNetworks,
     SetServers,
+    WillHeard,
 )
 from .paths import Paths
 from .pings import Pings
 from .record import description_of, ending_of, last_seen_s_ago
-from .restarts import RestartWanted
+from .restarts import REASON_CHARS, RestartWanted
 from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
 from .tunnel_of import tunnel_of
 from .will import Will
 
 logger = logging.getLogger(__name__)
-
-_DOUBTS: dict[str, Doubt] = {"left": "left", "reset": "reset", "silent": "silent", "ended": "ended"}
-_REASON_CHARS = 64  # the portal takes no more
 
 
 class PeerConnection(Actor):
@@ -121,9 +119,7 @@ class PeerConnection(Actor):
             on_restarted=self._machine.restarts.handle_over,
         )
         self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
-        if not self._initiator:
-            agent = self._paths.agent
-            self._machine.tunnel.gate = gate_of(self.node.resources, self.config.private_key, agent)
+        self._machine.tunnel.gate = gate_of(self.node.resources, self.config, self._paths.agent)
         if left is None:
             self._paths.begin()
             logger.info("A connection begins", extra={"event": "connection_began", **self._who})
@@ -182,8 +178,14 @@ class PeerConnection(Actor):
     @receive(Hint)
     def on_hint(self, message: Hint) -> None:
         """Probe the peer at once."""
-        doubt = _DOUBTS.get(message.kind, "hint")
+        doubt = DOUBTS.get(message.kind, "hint")
         self._machine.handle_doubt(doubt, message.reason, self._now(), message.cause)
+        self._drain()
+
+    @receive(WillHeard)
+    def on_will_heard(self, message: WillHeard) -> None:
+        """The session can open it, if it is the peer's."""
+        self._machine.handle_will(message.datagram, self._now())
         self._drain()
 
     @receive(Close)
@@ -377,15 +379,15 @@ class PeerConnection(Actor):
 
     def _renew_will(self) -> None:
         """Deposit what is to be said if this worker dies: the session, or the way to the peer, is another one."""
-        will = Will(self.node.deposits, self.config.connection)
-        will.renew(self._machine.seal_last_will(self._now()), self.paths.agent)
+        sealed = self._machine.seal_last_will(self._now())
+        Will(self.node.deposits, self.config.connection, self.config.portal_link).renew(sealed, self.paths.agent)
 
     def _want_restart(self, wanted: RestartWanted) -> None:
         extra = {"event": "ice_restart_wanted", **self._who, "reason": wanted.reason}
         logger.info("Another path is wanted", extra=extra)
         if wanted.again:
             self._owner.tell(PortalDoubted(self.config.connection))
-        self._say(RestartIce(connection=self.config.connection, reason=wanted.reason[:_REASON_CHARS]))
+        self._say(RestartIce(connection=self.config.connection, reason=wanted.reason[:REASON_CHARS]))
 
     def _connected(self, rtt_ms: float) -> None:
         kind = self._path.kind if self._path else "direct"
@@ -396,7 +398,7 @@ class PeerConnection(Actor):
     def _ended(self, ended: Ended) -> None:
         """The ending is known: record it, tell the owner, take nothing more from the device."""
         self._pump.detach(self)
-        Will(self.node.deposits, self.config.connection).withdraw()
+        Will(self.node.deposits, self.config.connection, self.config.portal_link).withdraw()
         tunnel, agent, now = self._machine.tunnel, self.paths.agent, self._now()
         ending = ending_of(self.config, ended, tunnel, agent, self._path, since_ns=self._started_ns, now=now)
         EndingBook(FilePath(self.config.endings_file)).write(ending)
@@ -430,21 +432,18 @@ class PeerConnection(Actor):
         self._alarm.cancel()
 
     async def _pong(self, token: int, waiting: asyncio.Future[float], timeout_s: float) -> Pong:
-        rtt_ms = await self._pings.rtt_ms(token, waiting, timeout_s)
-        return Pong.by(rtt_ms, self._path)
+        return Pong.by(await self._pings.rtt_ms(token, waiting, timeout_s), self._path)
 
     def _set_timer_soon(self, now: float) -> None:
         if not self._alarm.may_wait(self.node.loop, now, self._on_timer):
             self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
-        timeout = self._machine.poll_timeout(watched=self.paths.agent.watches)
-        if timeout is not None:
+        if (timeout := self._machine.poll_timeout(watched=self.paths.agent.watches)) is not None:
             self._alarm.set(self.node.loop, timeout, now, self._on_timer)
 
     def _on_timer(self) -> None:
-        alive_at = self.paths.agent.last_alive
-        if alive_at is not None:
+        if (alive_at := self.paths.agent.last_alive) is not None:
             self._machine.handle_alive(alive_at)
         self._machine.handle_timeout(self._now())
         self._drain()

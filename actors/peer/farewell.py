@@ -20,8 +20,9 @@ from ..timing import (
     GOODBYE_REPEAT_S,
     GOODBYE_WORK_S,
 )
+from ..wireguard import MessageType, Tunnel, classify
 from .blame import initiator_of
-from .control_packet import Goodbye, encode_control, goodbye_reason
+from .control_packet import Goodbye, decode_control, encode_control, goodbye_reason, is_control
 from .events import Ended
 
 LAST_WILL: Final = encode_control(Goodbye(reason="worker_crashed", last_will=True))
@@ -109,6 +110,18 @@ class Farewell:
         return Ended(
             cause=cause, initiated_by=initiated_by, evidence=evidence, detection_ms=0.0, acknowledged=acknowledged
         )
+
+
+def unheard(cause: Cause, by: Initiator, evidence: dict[str, Any], detection_ms: float | None) -> Ended:
+    """Return an ending of which nothing was said."""
+    return Ended(cause=cause, initiated_by=by, evidence=evidence, detection_ms=detection_ms, acknowledged=None)
+
+
+def will_in(tunnel: Tunnel, datagram: bytes, now: float) -> Goodbye | None:
+    """Return the last will in a datagram that did not come on the path, if its session says that it is one."""
+    packet = tunnel.handle_datagram(datagram, now) if classify(datagram) is MessageType.TRANSPORT else None
+    goodbye = decode_control(packet) if packet is not None and is_control(packet) else None
+    return goodbye if isinstance(goodbye, Goodbye) and goodbye.last_will else None
 
 
 def told_ending(goodbye: Goodbye, rtt_ms: float) -> Ended:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from ..ice import Address, Path
 from ..wireguard import Admitted, CookieChecker, Refused, pack_source
+from .messages import PeerConfig
 
 _RESOURCE = "gates"
 
@@ -59,8 +60,13 @@ class PathGate:
         self._checker.note_authentic(now)
 
 
-def gate_of(resources: dict[str, Any], private_key: bytes, agent: Arrivals) -> PathGate:
-    """Return what judges for a connection with this key; `resources` are the worker's."""
+def gate_of(resources: dict[str, Any], config: PeerConfig, agent: Arrivals) -> PathGate | None:
+    """Return what judges for a connection; None: it is a client's, with whom nobody begins. `resources` are the
+    worker's.
+    """
+    if config.side == "client":
+        return None
+    private_key = config.private_key
     checkers: dict[bytes, CookieChecker] = resources.setdefault(_RESOURCE, {})
     if private_key not in checkers:
         public_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()

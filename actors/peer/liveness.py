@@ -57,6 +57,9 @@ from .events import Ended
 Doubt = Literal["left", "reset", "silent", "ended", "hint", "silence"]
 """What began a round; the first four are the portal's words for a peer that is gone."""
 
+DOUBTS: Final[dict[str, Doubt]] = {"left": "left", "reset": "reset", "silent": "silent", "ended": "ended"}
+"""The portal's words, by themselves."""
+
 _STRENGTH: Final[dict[Doubt, int]] = {"silence": 0, "hint": 0, "silent": 1, "reset": 2, "left": 3, "ended": 4}
 """A round that is under way takes the better-informed doubt."""
 

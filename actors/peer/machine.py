@@ -43,8 +43,8 @@ from .control_packet import (
     has_control_mark,
     is_control,
 )
-from .events import Connected, Ended, Event, PathDoubted, PongReceived, SessionChanged
-from .farewell import LAST_WILL, Farewell, Farewells, told_ending
+from .events import Connected, Event, PathDoubted, PongReceived, SessionChanged
+from .farewell import LAST_WILL, Farewell, Farewells, told_ending, unheard, will_in
 from .idle import Idle
 from .liveness import Doubt, Liveness, PathWanted, ProbeWanted, Verdict
 from .path_mtu import PathMtu
@@ -155,6 +155,11 @@ class Connection:
             self._idle.last_traffic_at = now
         return frames
 
+    def handle_will(self, datagram: bytes, now: float) -> None:
+        """Somebody brings what may be the peer's last will: the session knows whether it is."""
+        if (goodbye := will_in(self.tunnel, datagram, now)) is not None:
+            self._told_goodbye(goodbye, now)
+
     def handle_alive(self, at: float) -> None:
         """ICE has had an answer from the peer, or an authenticated request of it, at that time."""
         if self._liveness is not None:
@@ -185,7 +190,7 @@ class Connection:
     ) -> None:
         """End it: say goodbye if anybody can hear it, with a `text` for people. Idempotent."""
         if self.state == "connecting":
-            self._end(cause, initiated_by, evidence, 0.0)
+            self._events.append(unheard(cause, initiated_by, evidence, 0.0))
             self._move("close")
         elif self.state == "established":
             is_theirs = cause is Cause.REPLACED and initiated_by is Initiator.PEER
@@ -229,7 +234,7 @@ class Connection:
         """No path, or no handshake on it, could be had in time."""
         if self.state in ("connecting", "established"):
             cause = Cause.NEVER_CONNECTED if self.state == "connecting" else Cause.PROTOCOL_ERROR
-            self._end(cause, Initiator.NETWORK, evidence, None)
+            self._events.append(unheard(cause, Initiator.NETWORK, evidence, None))
             self._move("failed")
 
     def handle_ping(self, token: int, now: float) -> bool:
@@ -439,11 +444,6 @@ class Connection:
     def _closed(self, *, acknowledged: bool, now: float) -> None:
         assert self._farewell is not None
         self._events.append(self._farewell.ended(acknowledged=acknowledged, now=now))
-
-    def _end(self, cause: Cause, by: Initiator, evidence: dict[str, Any], detection_ms: float | None) -> None:
-        self._events.append(
-            Ended(cause=cause, initiated_by=by, evidence=evidence, detection_ms=detection_ms, acknowledged=None)
-        )
 
     def _move(self, event: str) -> None:
         self.state = TRANSITIONS[self.state][event]

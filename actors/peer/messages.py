@@ -109,6 +109,12 @@ class Hint(Message, frozen=True):
     cause: str = ""
 
 
+class WillHeard(Message, frozen=True):
+    """The portal has passed on what it says is the peer's last will. The session knows whether it is."""
+
+    datagram: bytes
+
+
 class Close(Message, frozen=True):
     """Say goodbye and end. Answered by `PeerEnded` once the goodbye is acknowledged or its deadline is over."""
 
@@ -215,6 +221,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Moved,
     SetNetworks,
     Hint,
+    WillHeard,
     Close,
     Ping,
     Pong,

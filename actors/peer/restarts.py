@@ -10,9 +10,14 @@ and TCP takes its time to find out: the link is doubted, and the wish told again
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ..timing import RESTART_ANSWER_S, RESTART_REPEAT_S, RESTART_S, RESTART_SPACING_S
+
+REASON_CHARS: Final = 64
+"""Of a reason; the portal takes no more."""
 
 
 class RestartWanted(msgspec.Struct, frozen=True):

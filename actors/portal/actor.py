@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from exeunt.runtime import Actor, Later, Refused, receive
+from exeunt.runtime.messages import LastWords
 
 from ..succession import hands_over, inherit_if_any, leave
 from .actor_messages import (
@@ -29,7 +30,7 @@ from .actor_messages import (
 )
 from .events import LinkDenied, LinkDown, LinkEvent, LinkJoined, LinkMessage
 from .io import Link
-from .messages import FromPeer, Join, LiveConnection
+from .messages import FromPeer, Join, LastWill, LiveConnection
 from .static import Listener
 
 
@@ -102,6 +103,12 @@ class PortalLink(Actor):
     def on_say(self, message: PortalSay) -> None:
         """Send it, or hold it until the link is up."""
         self._link.send(message.message, message.join)
+
+    @receive(LastWords)
+    def on_last_words(self, message: LastWords) -> None:
+        """A worker has died: pass its connections' last wills on (see `peer.will`)."""
+        for connection, datagram in message.words.items():
+            self._link.send(LastWill(connection=connection, datagram=datagram))
 
     @receive(PortalClaim)
     def on_claim(self, message: PortalClaim) -> None:

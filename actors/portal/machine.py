@@ -52,6 +52,7 @@ from .messages import (
     IceCandidates,
     Join,
     Joined,
+    LastWill,
     Leaving,
     Left,
     LiveConnection,
@@ -163,7 +164,7 @@ class LinkMachine:
         self._connections = connections
 
     def handle_send(self, message: FromPeer, now: float, join: int | None = None) -> None:
-        """Send a message, or hold it until the next join (see `Outbox`). Who leaves has only ends to report.
+        """Send a message, or hold it until the next join (see `Outbox`). Who leaves has only ends to tell of.
 
         `join`: the number of the join (`LinkCounters.joins`) of which a request's maker last knew. Made before it knew
         of this one, the request is made again, and dropped here.
@@ -172,7 +173,7 @@ class LinkMachine:
             if not isinstance(message, RequestAuthorization) or join in (None, self.counters.joins):
                 self._say(message, now)
         elif self._state in ("leaving", "left"):
-            if isinstance(message, ConnectionEnded):
+            if isinstance(message, ConnectionEnded | LastWill):
                 self._transmit(message)
         elif self._state != "closed":
             self._outbox.put(message, now)
@@ -340,7 +341,7 @@ class LinkMachine:
 
     def _say(self, message: FromPeer, now: float) -> None:
         self._transmit(message)
-        if isinstance(message, ConnectionEnded | IceCandidates):
+        if isinstance(message, ConnectionEnded | IceCandidates | LastWill):
             self._unconfirmed.append(message)
         if now - self._heard_at >= QUIET_LINK_S and self._timer is not None and self._timer[1] != "question":
             self._ask_for_life()

@@ -226,6 +226,13 @@ class Leaving(Message, frozen=True, kw_only=True):
 # In both directions.
 
 
+class LastWill(Message, frozen=True, kw_only=True):
+    """An end has died; this it had left to be said: its goodbye, sealed. The portal hands it to the other end, once."""
+
+    connection: Id
+    datagram: Annotated[bytes, msgspec.Meta(min_length=32, max_length=1472)]
+
+
 class IceCandidates(Message, frozen=True, kw_only=True):
     """Trickled candidates (RFC 8838) as SDP candidate attributes, relayed to the other end of the connection.
 
@@ -415,6 +422,7 @@ FromPeer = (
     | RestartIce
     | AskEvidence
     | IceCandidates
+    | LastWill
     | Leaving
     | Error
 )
@@ -428,6 +436,7 @@ FromPortal = (
     | RevokeAccess
     | AccessRevoked
     | IceCandidates
+    | LastWill
     | ResourcesChanged
     | RelaysChanged
     | StaticPeersChanged

@@ -1,17 +1,18 @@
 """What waits while the link is down.
 
-Only what still means something later is kept, and only one of a kind: the end of a connection, a wish for new ICE
-credentials, and the union of a connection's candidates. A request for a resource is not: whoever made it makes it again
-after the join, as those that were under way when the link broke; of two, the portal takes the second for the loss of
-what the first has brought. An `Authorized` answers a question that the portal has given up by then, and whoever asked
-for evidence asks again. The box is bounded; what does not fit is refused and counted.
+Only what still means something later is kept, and only one of a kind: the end of a connection, and what a dead worker
+had left to be said for it, a wish for new ICE credentials, and the union of a connection's candidates. A request for a
+resource is not: whoever made it makes it again after the join, as those that were under way when the link broke; of
+two, the portal takes the second for the loss of what the first has brought. An `Authorized` answers a question that the
+portal has given up by then, and whoever asked for evidence asks again. The box is bounded; what does not fit is refused
+and counted.
 
 Ends have a larger share of their own: a gateway whose portal is down may lose all its clients meanwhile, and their
 endings are what the portal can tell afterwards.
 """
 
 from .candidates import merged
-from .messages import ConnectionEnded, FromPeer, IceCandidates, RequestAuthorization, RestartIce
+from .messages import ConnectionEnded, FromPeer, IceCandidates, LastWill, RequestAuthorization, RestartIce
 from .timing import REQUEST_LIFETIME_S
 
 CAPACITY = 400
@@ -39,6 +40,8 @@ class Outbox:
                 pass  # is made again
             case RestartIce():
                 self._hold(("restart", message.connection), message, now)
+            case LastWill():
+                self._hold(("will", message.connection), message, now)
             case ConnectionEnded():
                 self._held.pop(("candidates", message.connection), None)
                 self._held.pop(("restart", message.connection), None)

@@ -77,7 +77,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Something that the portal saw itself, and an end of the connection may know.
 
     `side` is whom it concerns; `kind` is one of `link_opened`, `link_closed`, `authorized`, `ice_restarted`,
-    `access_revoked`, `ended`, or one that a newer portal knows; `detail` says more, such as how the link was closed.
+    `access_revoked`, `ended`, `last_will`, or one that a newer portal knows; `detail` says more, such as how the link
+    was closed.
     """
 
     at: Instant

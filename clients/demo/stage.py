@@ -187,6 +187,8 @@ class Stage:
         self.client = Player("client", self.lab.client, home / "client")
         self.players = [self.portal, self.relay, *self.gateways, self.client]
         self._tokens: dict[str, str] = {}
+        self.environ: dict[str, str] = {}
+        """Of the client and the gateways, besides what every program has."""
 
     def __enter__(self) -> Self:
         return self
@@ -209,7 +211,7 @@ class Stage:
                 added = administration.add_gateway(store, gateway.name, site=None, now_unix=now)
                 self._tokens[gateway.name] = added.token
             administration.add_resource(store, RESOURCE_NAME, RESOURCE_NETWORK, site=None)
-            administration.add_relay(store, f"{PORTAL_ADDRESS}:{RELAY_PORT}", self._secret)
+            self._add_relay(store)
 
     @property
     def database(self) -> Path:
@@ -317,7 +319,7 @@ class Stage:
 
     def _start_session(self, player: Player, program: str, *options: str) -> None:
         url = f"ws://{PORTAL_ADDRESS}:{PORTAL_PORT}"
-        environ = {"EXEUNT_TOKEN": self._tokens[player.name]}
+        environ = {**self.environ, "EXEUNT_TOKEN": self._tokens[player.name]}
         # A play knows who is who: on every machine one worker has the gateway's clients, unless somebody wants more.
         environ["EXEUNT_WORKERS"] = os.environ.get("EXEUNT_WORKERS") or "1"
         player.start(program, "run", "--portal", url, "--name", player.name, *options, environ=environ)
@@ -326,6 +328,9 @@ class Stage:
     def _wait_for_session(player: Player) -> None:
         player.wait_for("session", lambda: player.status()["session"] == "connected")
         player.note_workers()
+
+    def _add_relay(self, store: Store) -> None:
+        administration.add_relay(store, f"{PORTAL_ADDRESS}:{RELAY_PORT}", self._secret)
 
     def _start_relay(self) -> None:
         environ = {"EXEUNT_RELAY_SECRET": self._secret}

@@ -57,6 +57,8 @@ class Connection:
     had read it: one that claims the connection does not know."""
     told_end: set[str] = field(default_factory=set[str])
     """Which ends have reported its end."""
+    told_will: set[str] = field(default_factory=set[str])
+    """Whose last will has been passed on."""
     restarts_held: dict[str, IceRestarted] = field(default_factory=dict[str, IceRestarted])
     """By recipient: the newest credentials, for an end that is not present."""
 

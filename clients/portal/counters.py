@@ -16,3 +16,5 @@ class PortalCounters(msgspec.Struct):
     stale_candidates: int = 0
     """Messages with candidates for ICE credentials that were replaced, or never were."""
     ice_restarts: int = 0
+    last_wills: int = 0
+    """Passed on to the other end."""

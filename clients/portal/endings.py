@@ -40,6 +40,7 @@ _OBSERVED: Final = {
     "access_revoked": "access_revoked",
     "ice_restarted": "ice_restarted",
     "ended": "ended",
+    "last_will": "last_will",
 }
 """Kinds of session events → kinds of observations."""
 

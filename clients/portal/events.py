@@ -18,6 +18,7 @@ FactKind = Literal[
     "access_revoked",
     "ice_restarted",
     "ended",
+    "last_will",
 ]
 
 ClosedHow = Literal["reset", "closed", "silent", "not_reading", "not_joined", "portal_stopping"]

@@ -48,6 +48,7 @@ _SENTENCES = {
     "access_revoked": "A client's access was revoked.",
     "ice_restarted": "A connection's ends find paths anew.",
     "ended": "A connection has ended.",
+    "last_will": "What an end had left to be said was passed on.",
 }
 
 

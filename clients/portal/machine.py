@@ -25,6 +25,7 @@ from exeunt.actors.portal.messages import (
     IceCandidates,
     Join,
     Joined,
+    LastWill,
     Leaving,
     Left,
     Relay,
@@ -202,6 +203,8 @@ class PortalMachine:
                 connection = self._signalling.end(session, message)
                 if connection is not None:
                     self._authorizations.ask_again(connection, now)
+            case LastWill():
+                self._signalling.pass_on(session, message)
             case _ if session.leaving:
                 self._refuse(session, "not_joined")
             case _:

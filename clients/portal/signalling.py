@@ -12,6 +12,7 @@ from exeunt.actors.portal.messages import (
     Error,
     GoneKind,
     IceCandidates,
+    LastWill,
     LiveConnection,
     PeerGone,
     RestartIce,
@@ -107,6 +108,20 @@ class Signalling:
         if other_id not in connection.told_end:
             self._hint(connection, sender.peer_id, message.cause, "ended", message.cause)
         return live
+
+    def pass_on(self, sender: Session, message: LastWill) -> None:
+        """What an end left to be said goes to the other one, if that is here: once, and as it is. The connection may
+        have been reported as ended a moment ago.
+        """
+        connection = self.connections.get(message.connection) or self.connections.over(message.connection)
+        other_id = None if connection is None else connection.other_end(sender.peer_id)
+        if connection is None or other_id is None or not connection.announced:
+            self._outputs.send(sender.id, Error(code="unknown_connection", message=message.connection))
+        elif sender.peer_id not in connection.told_will:
+            connection.told_will.add(sender.peer_id)
+            self._counters.last_wills += 1
+            self._outputs.tell("last_will", sender.kind, sender.peer_id, connection_id=connection.id)
+            self._outputs.send_peer(other_id, message)
 
     def joined(self, session: Session) -> list[Connection]:
         """A peer is here (again), and claims the connections that are still alive on its side.

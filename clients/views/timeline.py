@@ -35,6 +35,7 @@ _OBSERVED = {
     "ice_restarted": "{Who} asked for new paths.",
     "access_revoked": "{Who} lost its access.",
     "ended": "{Who} reported the end.",
+    "last_will": "The last will of {who} was passed on.",
 }
 
 

@@ -13,7 +13,7 @@ class Notes(Deposits):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words: dict[str, tuple[int, bytes, dict[str, Any]]] = {}
+        self.words: dict[str, tuple[int | None, bytes, dict[str, Any]]] = {}
         """Descriptor, payload, and where it goes, by key."""
         self.left: dict[str, Bequest] = {}
         self.taken_keys: list[str] = []
@@ -28,7 +28,7 @@ class Notes(Deposits):
     def is_kept(self) -> bool:
         return True
 
-    def put(self, key: str, descriptor: int, payload: bytes, **where: Any) -> None:
+    def put(self, key: str, descriptor: int | None, payload: bytes, **where: Any) -> None:
         self.words[key] = (descriptor, payload, where)
 
     def withdraw(self, key: str) -> None:

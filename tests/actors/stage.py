@@ -46,6 +46,7 @@ from exeunt.actors.peer.messages import (
     RestartPath,
     SetNetworks,
     SetServers,
+    WillHeard,
 )
 from exeunt.actors.peer.static_messages import StaticPeerConfig
 from exeunt.actors.portal import messages as portal
@@ -138,7 +139,7 @@ class PlayedPeer(Played):
         self.mute = self.late = False
         self.is_over = False
 
-    @receive(AddCandidates, Hint, Moved, RestartPath, SetNetworks, SetServers)
+    @receive(AddCandidates, Hint, Moved, RestartPath, SetNetworks, SetServers, WillHeard)
     def on_told(self, message: Message) -> None:
         self.note(message)
 

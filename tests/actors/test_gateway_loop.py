@@ -16,7 +16,7 @@ from exeunt.actors.expiries import Expired
 from exeunt.actors.gateway_loop import CLIENT_NETWORKS, GatewayLoop
 from exeunt.actors.messages import ConnectionEnded, DescribeSession, Disconnected, ResourcesUpdated, StopSession
 from exeunt.actors.network.messages import AllowAccess, EnableForwarding, OpenDevice, RevokeAccessTo, SetRoutes
-from exeunt.actors.peer.messages import AddCandidates, Close, Hint, RestartPath, SetServers
+from exeunt.actors.peer.messages import AddCandidates, Close, Hint, RestartPath, SetServers, WillHeard
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalSaid
 from exeunt.runtime import Message
@@ -290,6 +290,9 @@ async def test_what_a_client_finds_of_its_paths_reaches_the_connection_with_its_
     (restart,) = stage.peers[0].told(RestartPath)
     assert (restart.generation, restart.local_username, restart.remote_password) == (2, ICE.username, ICE.password)
     assert stage.peers[0].told(AddCandidates) == [AddCandidates(("a",), True, 2, ("b",))]
+    await stage.say(portal.LastWill(connection="c-1", datagram=bytes(64)))
+    await stage.say(portal.LastWill(connection="c-unknown", datagram=bytes(64)))
+    assert stage.peers[0].told(WillHeard) == [WillHeard(bytes(64))]
 
 
 async def test_relays_that_change_reach_those_who_live(stage: Stage, gateway: GatewayLoop) -> None:

@@ -1,5 +1,8 @@
 """The specs of the tree: everything they name exists, and takes the arguments that they give."""
 
+import importlib
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 
@@ -11,6 +14,7 @@ from exeunt.actors.timing import EVENT_LOOP_LEAVE_S, PEER_CLOSE_S
 from exeunt.actors.tree import PortalConfig, children, workers
 from exeunt.runtime import Actor, ChildSpec, Restart
 from exeunt.runtime.loading import codec_for, load
+from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
 
 
 def specs(side: str, count: int = 2) -> list[ChildSpec]:
@@ -92,3 +96,21 @@ def test_what_the_workers_preload_and_decode_exists() -> None:
     assert len(MESSAGES) == len(set(MESSAGES))
     tags = [message.__struct_config__.tag for message in MESSAGES]
     assert len(tags) == len(set(tags)), "two messages must not look the same on the wire"
+
+
+def test_every_message_that_an_actor_handles_can_be_sent_from_another_worker() -> None:
+    """One that is not listed is a dead letter as soon as its sender lives elsewhere, and no sooner."""
+    known = {*MESSAGES, *RUNTIME_MESSAGES}
+    handled = {kind for actor in all_actors(Actor) for kind in actor.receives}
+    assert len(handled) > 40
+    assert sorted(kind.__name__ for kind in handled - known) == []
+
+
+def all_actors(above: type[Actor]) -> Iterator[type[Actor]]:
+    """Every class of ours below this one that is imported when a worker is."""
+    for preloaded in _PRELOAD:
+        importlib.import_module(preloaded)
+    for kind in above.__subclasses__():
+        if kind.__module__.startswith("exeunt.actors"):
+            yield kind
+        yield from all_actors(kind)

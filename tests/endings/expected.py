@@ -1,8 +1,8 @@
 """What every cell of the matrix must say: data, and the reason where it is not obvious.
 
-A row is an event; it is played on a plain path, on one that loses 20 % of the datagrams each way, and on one that may
-only use the relay. In each, the client and the gateway record one cause each, or none: `NONE` is expected where the
-connection must survive, and of those who were killed.
+A row is an event; it is played on a plain path, on one that loses 20 % of the datagrams each way, on one that may only
+use the relay, and on one that may only use a relay over TLS. In each, the client and the gateway record one cause each,
+or none: `NONE` is expected where the connection must survive, and of those who were killed.
 
 Times are from the event to the moment at which the side's record says that the connection has ended.
 """
@@ -26,6 +26,12 @@ class Variant(StrEnum):
     PLAIN = "plain"
     LOSS = "loss"
     RELAY = "relay"
+    TLS = "tls"
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the client may only use the relay."""
+        return self in (Variant.RELAY, Variant.TLS)
 
 
 class Side(StrEnum):
@@ -84,7 +90,7 @@ class Row:
 
     def cell(self, variant: Variant, side: Side) -> Cell:
         """Return what is expected there."""
-        if variant is Variant.RELAY and self.relay is not None:
+        if variant.is_relayed and self.relay is not None:
             return self.relay[0 if side is Side.CLIENT else 1]
         return self.client if side is Side.CLIENT else self.gateway
 

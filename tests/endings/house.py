@@ -23,6 +23,8 @@ from exeunt.clients.demo.stage import RESOURCE_NAME, Player, Stage, StageError
 from exeunt.clients.portal import administration
 from exeunt.clients.portal.store import Store
 
+from . import coturn
+from .coturn import Coturn
 from .expected import Variant
 
 LOSS_PERCENT: Final = 20
@@ -42,6 +44,8 @@ class Needs:
     gateways: int = 1
     lifetime_s: float | None = None
     """How long the portal's authorizations last; None: for ever."""
+    tls: bool = False
+    """Whether the relay is one that is reached over TLS."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ class House(Stage):
     def __init__(self, needs: Needs) -> None:
         super().__init__(make_home(), gateways=needs.gateways)
         self.needs = needs
+        if needs.tls:
+            relay = Coturn(self.lab, self.home / "relay")
+            self.players[self.players.index(self.relay)] = self.relay = relay
+            self.environ["SSL_CERT_FILE"] = str(relay.certificate)
         self.variant = Variant.PLAIN
         self.tree: list[psutil.Process] = []
         """The client's processes, its supervisor first."""
@@ -85,7 +93,7 @@ class House(Stage):
         self.variant = variant
         self.lab.lose(self.lab.client_site, LOSS_PERCENT if variant is Variant.LOSS else 0)
         self.client = self.client.again()
-        self.start_client(*options, *(["--relay-only"] if variant is Variant.RELAY else []))
+        self.start_client(*options, *(["--relay-only"] if variant.is_relayed else []))
         supervisor = psutil.Process(self.client.pid)
         self.tree = [supervisor, *supervisor.children(recursive=True)]
 
@@ -154,7 +162,23 @@ class House(Stage):
         rows: list[dict[str, Any]] = player.ask("ps")
         return next(int(row["pid"]) for row in rows if row["worker"] == worker)
 
+    def _add_relay(self, store: Store) -> None:
+        if self.needs.tls:
+            administration.add_relay(store, coturn.ADDRESS, coturn.RELAY_SECRET, "tls")
+        else:
+            super()._add_relay(store)
+
+    def _start_relay(self) -> None:
+        if self.needs.tls:
+            self.relay.start()
+        else:
+            super()._start_relay()
+
+    def _wait_for_relay(self) -> None:
+        if not self.needs.tls:
+            super()._wait_for_relay()
+
     def _link(self, peer: dict[str, Any]) -> Link:
-        if self.variant is Variant.RELAY and peer["path"] != "relay":
+        if self.variant.is_relayed and peer["path"] != "relay":
             raise AssertionError(f"a client that may only use relays has a {peer['path']} path")
         return Link(str(peer["connection"]), str(peer["peer"]), str(peer["path"]), float(peer["rtt_ms"]))

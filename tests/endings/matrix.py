@@ -16,10 +16,11 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from . import coturn
 from .expected import ROWS, Side, Variant
 from .house import House, Needs
 from .performance import Outcome, end_client, perform
@@ -44,7 +45,7 @@ class Turn:
     @property
     def needs(self) -> Needs:
         """What the house must be like."""
-        return PLAYED[self.row].needs
+        return replace(PLAYED[self.row].needs, tls=self.variant is Variant.TLS)
 
 
 def turns(cells: Iterable[tuple[str, Variant]], runs: int) -> list[Turn]:
@@ -53,7 +54,12 @@ def turns(cells: Iterable[tuple[str, Variant]], runs: int) -> list[Turn]:
     for row, variant in cells:
         size = 1 if PLAYED[row].waits else _RUNS_A_TURN
         cut += [Turn(row, variant, min(size, runs - done)) for done in range(0, runs, size)]
-    return sorted(cut, key=lambda turn: (not PLAYED[turn.row].waits, turn.needs.gateways, turn.needs.lifetime_s or 0))
+
+    def order(turn: Turn) -> tuple[bool, bool, int, float]:
+        needs = turn.needs
+        return not PLAYED[turn.row].waits, needs.tls, needs.gateways, needs.lifetime_s or 0
+
+    return sorted(cut, key=order)
 
 
 class Matrix:
@@ -137,6 +143,9 @@ class Matrix:
 
     def _run(self, house: House | None, turn: Turn) -> tuple[House | None, Outcome]:
         outcome = Outcome(turn.row, turn.variant)
+        if turn.needs.tls and not coturn.is_installed():
+            outcome.skipped = "coturn is not installed"
+            return house, outcome
         for _ in range(ATTEMPTS):
             try:
                 if house is None or house.needs != turn.needs:
@@ -193,8 +202,8 @@ def _give_up(house: House) -> None:
 
 
 def _no_file(directory: str, names: list[str]) -> list[str]:
-    """Name what cannot be copied: sockets."""
-    return [name for name in names if Path(directory, name).is_socket()]
+    """Name what cannot be copied: sockets and pipes."""
+    return [name for name in names if Path(directory, name).is_socket() or Path(directory, name).is_fifo()]
 
 
 def all_rows() -> list[str]:

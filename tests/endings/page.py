@@ -19,6 +19,7 @@ TITLES = {
     Variant.PLAIN: "On a good line",
     Variant.LOSS: "On a line that loses 20 % of all datagrams, each way",
     Variant.RELAY: "Over a relay",
+    Variant.TLS: "Over a relay that is reached by TLS",
 }
 
 _INTRODUCTION = f"""# Endings, as they were played

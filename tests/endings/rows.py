@@ -27,7 +27,7 @@ from exeunt.clients.demo.stage import PORTAL_PORT, RESOURCE_NAME
 
 from . import injection
 from .clock import unix
-from .expected import ASLEEP_S, Variant
+from .expected import ASLEEP_S
 from .house import House, Link, Needs
 from .link_faults import mend_portal_link, reset_portal_link
 from .short_lived import LIFETIME_S
@@ -271,7 +271,7 @@ def _portal_link_cut(house: House, _link: Link) -> float:
 
 def _kill_relay(house: House, _link: Link) -> float:
     assert house.relay.process is not None
-    if house.variant is not Variant.RELAY:
+    if not house.variant.is_relayed:
         house.wait_for_direct_path()
     moment = injection.kill(house.relay.pid)
     house.relay.process.wait()

@@ -117,6 +117,54 @@ async def test_the_program_does_not_end_in_the_middle_of_the_words(
         ear.recv(64)
 
 
+def in_confidence(ear: socket.socket) -> list[ChildSpec]:
+    """One who is told, in a worker of its own, and one who has something to tell."""
+    port = ear.getsockname()[1]
+    told: dict[str, Any] = {"to": "t/w2/confidant", "words": {"a": b"one", "b": b"two"}}
+    return [
+        ChildSpec(id="confidant", worker="w2", start="tests.runtime.troupe:Confidant", args={"port": port}),
+        ChildSpec(
+            id="testator", worker="w1", start="tests.runtime.troupe:Testator", args=told, restart=Restart.TEMPORARY
+        ),
+    ]
+
+
+async def test_an_actor_of_another_worker_is_told(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await supervise(*in_confidence(ear))
+    began = time.monotonic()
+    os.kill(supervisor.processes["w1"].pid, signal.SIGKILL)
+    assert await hear(ear) == b"w1 a one"
+    took_ms = (time.monotonic() - began) * 1000
+    assert await hear(ear) == b"w1 b two"
+    print(f"\nfrom SIGKILL to what the actor did: {took_ms:.1f} ms")
+    await supervisor.leave()
+    with pytest.raises(BlockingIOError):
+        ear.recv(64)  # who left has nothing more to say, and it is told once
+
+
+async def test_who_is_told_lives_that_long_when_all_are_killed(
+    supervise: SupervisorFactory, ear: socket.socket
+) -> None:
+    supervisor = await supervise(*in_confidence(ear))
+    supervisor.force()
+    outcome = await supervisor.wait()
+    assert outcome.failed
+    assert not supervisor.processes
+    assert {ear.recv(64), ear.recv(64)} == {b"w1 a one", b"w1 b two"}
+
+
+async def test_who_does_not_listen_is_killed_all_the_same(supervise: SupervisorFactory, ear: socket.socket) -> None:
+    supervisor = await supervise(*in_confidence(ear))
+    deaf = supervisor.processes["w2"].pid
+    os.kill(deaf, signal.SIGSTOP)
+    supervisor.force()
+    outcome = await supervisor.wait()
+    assert outcome.failed
+    assert not supervisor.processes
+    with pytest.raises(BlockingIOError):
+        ear.recv(64)
+
+
 async def test_inline_workers_have_nobody_to_speak_for_them(supervise: SupervisorFactory, ear: socket.socket) -> None:
     supervisor = await supervise(mortal(ear), engine="inline")
     took: Number = await supervisor.ref("mortal").ask(Open())  # it could deposit, and it came to nothing

@@ -13,15 +13,38 @@ from tests.runtime.conftest import until
 
 from exeunt.runtime import estate as estate_module
 from exeunt.runtime.deposits import Deposits
+from exeunt.runtime.errors import ActorDead
 from exeunt.runtime.estate import Estate, Estates
-from exeunt.runtime.last_words import REPEATS_AT_S, OpenChannel, Words, encode
+from exeunt.runtime.last_words import REPEATS_AT_S, OpenChannel, Told, Words, encode
+from exeunt.runtime.messages import LastWords
 
 ME = os.getpid()
 
 
+class Confidants:
+    """Actors that can be told something; `answer` is set once they have taken note, or fails as they would."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, LastWords]] = []
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(self, to: str, words: LastWords) -> asyncio.Future[None]:
+        self.told.append((to, words))
+        return self.answer
+
+
 @pytest.fixture
-async def estates(tmp_path: Path) -> AsyncIterator[Estates]:
-    estates = Estates(tmp_path / "s.1w", lambda pid: "w" if pid == ME else None)
+async def confidants() -> Confidants:
+    return Confidants()
+
+
+async def nobody(_to: str, _words: LastWords) -> None:
+    raise ActorDead("nobody is there")
+
+
+@pytest.fixture
+async def estates(tmp_path: Path, confidants: Confidants) -> AsyncIterator[Estates]:
+    estates = Estates(tmp_path / "s.1w", lambda pid: "w" if pid == ME else None, confidants.tell)
     yield estates
     estates.close()
     assert not estates.path.exists()
@@ -184,7 +207,7 @@ async def test_deposits_wait_for_a_supervisor_that_is_busy(estates: Estates, dep
 
 
 async def test_strangers_are_not_let_in(tmp_path: Path) -> None:
-    estates = Estates(tmp_path / "s.2w", lambda _pid: None)
+    estates = Estates(tmp_path / "s.2w", lambda _pid: None, nobody)
     with raw(estates) as stranger:
         await until(lambda: estates.strangers_total)
         assert stranger.recv(16) == b""
@@ -214,7 +237,7 @@ async def test_a_worker_is_let_in_once(estates: Estates, deposits: Deposits) -> 
 @pytest.mark.parametrize("worker", [None, "w"])
 async def test_who_died_before_it_was_let_in_is_heard(tmp_path: Path, ear: Ear, worker: str | None) -> None:
     """Its process is not among the living any more when its connection is taken, or still is."""
-    estates = Estates(tmp_path / "s.3w", lambda _pid: worker)
+    estates = Estates(tmp_path / "s.3w", lambda _pid: worker, nobody)
     deposits = Deposits(estates.path)
     deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
     deposits.close()
@@ -304,7 +327,7 @@ async def test_without_a_supervisor_nothing_is_kept_and_nothing_fails(ear: Ear) 
 
 
 async def test_a_supervisor_that_dies_is_not_spoken_to_any_more(tmp_path: Path, ear: Ear) -> None:
-    estates = Estates(tmp_path / "s.4w", lambda _pid: "w")
+    estates = Estates(tmp_path / "s.4w", lambda _pid: "w", nobody)
     deposits = Deposits(estates.path)
     await until(lambda: estates.of(ME) is not None)
     estates.close()
@@ -312,6 +335,65 @@ async def test_a_supervisor_that_dies_is_not_spoken_to_any_more(tmp_path: Path, 
     assert not deposits.is_kept
     deposits.put("b", ear.mouth.fileno(), b"bye", destination=ear.address)
     deposits.withdraw("a")
+
+
+async def test_an_actor_is_told_what_cannot_be_sent(
+    estates: Estates, deposits: Deposits, confidants: Confidants
+) -> None:
+    """At once, in one message, with the words that each key had last; and waited for when everything ends."""
+    deposits.put("a", None, b"", told=Told("n/control/link", b"outdated"))
+    deposits.put("a", None, b"", told=Told("n/control/link", b"one"))
+    deposits.put("b", None, b"", told=Told("n/control/link", b"two"))
+    deposits.put("c", None, b"", told=Told("n/other/link", b"three"))
+    deposits.put("d", None, b"", told=Told("n/other/link", b"four"))
+    deposits.withdraw("d")
+    await until(lambda: estates.of(ME) is not None and set(mine(estates).register.words) == {"a", "b", "c"})
+    assert estates.confidants() == {"control", "other"}
+    assert estates.ended(ME, "w") == 3
+    assert confidants.told == [
+        ("n/control/link", LastWords("w", {"a": b"one", "b": b"two"})),
+        ("n/other/link", LastWords("w", {"c": b"three"})),
+    ]
+    silent = asyncio.ensure_future(estates.until_silent())
+    told = asyncio.ensure_future(estates.until_told())
+    await asyncio.wait([silent], timeout=REPEATS_AT_S[-1] * 2)
+    assert not silent.done()
+    assert not told.done()
+    confidants.answer.set_result(None)
+    await silent
+    await told
+    assert len(confidants.told) == 2
+
+
+async def test_who_would_be_told_is_known_before_the_loop_has_read_it(estates: Estates, deposits: Deposits) -> None:
+    deposits.put("a", None, b"", told=Told("n/control/link", b"one"))
+    assert estates.confidants() == {"control"}
+
+
+async def test_an_actor_that_is_not_there_holds_nobody_up(
+    estates: Estates, deposits: Deposits, confidants: Confidants, ear: Ear
+) -> None:
+    """What goes through a socket goes, and what somebody is told besides is told him."""
+    confidants.answer.set_exception(ActorDead("nobody is there"))
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address, told=Told("n/control/link", b"told"))
+    estates.ended(ME, "w")
+    assert ear.heard() == [(b"bye", "127.0.0.1", ear.port)]
+    assert confidants.told == [("n/control/link", LastWords("w", {"a": b"told"}))]
+    await estates.until_silent()
+    await estates.until_told()
+
+
+async def test_words_may_lose_their_socket_and_find_another(estates: Estates, deposits: Deposits, ear: Ear) -> None:
+    deposits.put("a", ear.mouth.fileno(), b"bye", destination=ear.address)
+    deposits.put("a", None, b"", told=Told("n/control/link", b"told"))
+    await until(lambda: estates.of(ME) is not None and not mine(estates).channels)
+    deposits.put("a", ear.mouth.fileno(), b"again", destination=ear.address)
+    deposits.withdraw_all()
+    deposits.put("a", None, b"", told=Told("n/control/link", b"told"))
+    deposits.withdraw_all()
+    await until(lambda: estates.of(ME) is not None and not mine(estates).register.words)
+    assert estates.ended(ME, "w") == 0
+    assert ear.heard() == []
 
 
 async def test_an_address_of_another_family_is_not_spoken_to(estates: Estates, deposits: Deposits, ear: Ear) -> None:

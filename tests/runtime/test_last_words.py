@@ -17,6 +17,7 @@ from exeunt.runtime.last_words import (
     OpenChannel,
     Recital,
     Register,
+    Told,
     Withdraw,
     WithdrawAll,
     Words,
@@ -35,6 +36,8 @@ def words(key: str = "a", payload: bytes = b"bye", **fields: Any) -> Words:
         words(),
         words(destination=("192.0.2.1", 4500), source="192.0.2.2"),
         words(destination=("2001:db8::1", 4500), source="fe80::1%eth0"),
+        words(told=Told("n/w/link", b"told")),
+        words(channel="", payload=b"", told=Told("n/w/link", b"told")),
         Withdraw(key="a"),
         WithdrawAll(),
         OpenChannel(channel="1"),
@@ -55,6 +58,11 @@ def test_what_is_encoded_is_decoded(deposit: Deposit) -> None:
         {"destination": ("", 4500)},
         {"source": "localhost"},
         {"payload": b""},
+        {"channel": ""},  # nobody is told either
+        {"told": Told("link", b"told")},
+        {"told": Told("n/w/link", b"")},
+        {"told": Told("n/w/link", bytes(1473))},
+        {"payload": b"", "told": Told("n/w/link", b"told")},
     ],
 )
 def test_words_that_could_not_be_said_are_not_taken(fields: dict[str, Any]) -> None:

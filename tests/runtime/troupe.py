@@ -14,6 +14,8 @@ from exeunt.runtime import Actor, BlockingActor, Later, Message, Refused, Termin
 from exeunt.runtime.context import current
 from exeunt.runtime.errors import Failure
 from exeunt.runtime.inheritance import HAND_OVER
+from exeunt.runtime.last_words import Told
+from exeunt.runtime.messages import LastWords
 
 
 class Say(Message, frozen=True):
@@ -357,6 +359,33 @@ class Mortal(Player):
     @receive(Open)
     def tell(self, _message: Open) -> Number:
         return Number(self._took_ns)
+
+
+class Testator(Player):
+    """Deposits words for an actor, to be told if it dies."""
+
+    def __init__(self, to: str, words: dict[str, bytes]) -> None:
+        super().__init__()
+        self._to, self._words = to, words
+
+    def on_start(self) -> None:
+        for key, payload in self._words.items():
+            self.node.deposits.put(key, None, b"", told=Told(self._to, payload))
+
+
+class Confidant(Player):
+    """Is told the last words of others, and sends them to a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    @receive(LastWords)
+    def pass_on(self, message: LastWords) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+            for key, payload in message.words.items():
+                text = f"{message.worker} {key} ".encode() + payload
+                mouth.sendto(text, ("127.0.0.1", self._port))
 
 
 class Heir(Player):

@@ -22,7 +22,8 @@ OVER_A_RELAY = [
     (row, Variant.RELAY)
     for row in ("sign-out", "supervisor SIGKILL", "worker SIGKILL", "access revoked", "relay killed", "address changed")
 ]
-CELLS = [*EVERY_ROW, *ON_A_BAD_LINE, *OVER_A_RELAY]
+OVER_TLS = [(row, Variant.TLS) for row in ("second signal", "worker SIGKILL", "gateway worker SIGKILL", "SIGTERM")]
+CELLS = [*EVERY_ROW, *ON_A_BAD_LINE, *OVER_A_RELAY, *OVER_TLS]
 FORGIVEN_MS = 400.0
 
 

@@ -109,6 +109,11 @@ class ConnectionPair:
         self.packets[side] += [bytes(out[start + VNET_BYTES : end]) for start, end, _ in frames]
         self.settle()
 
+    def bring_will(self, side: Side, datagram: bytes) -> None:
+        """Have somebody bring what he says is the other side's last will."""
+        self.connections[side].handle_will(datagram, self.now)
+        self.settle()
+
     def advance(self, seconds: float) -> None:
         """Let time pass, serving every timer and delivering every datagram at its own time."""
         until = self.now + seconds

@@ -42,6 +42,7 @@ from exeunt.actors.peer.messages import (
     RestartPath,
     SetNetworks,
     SetServers,
+    WillHeard,
 )
 from exeunt.actors.portal.actor_messages import PortalSay
 from exeunt.actors.portal.messages import IceCandidates, RestartIce
@@ -574,6 +575,20 @@ def pass_time(side: Side, seconds: float) -> None:
         peer._drain()
 
 
+async def test_a_last_will_that_the_portal_brings_ends_it(sides: dict[str, Side]) -> None:
+    client, gateway = await connected(sides)
+    will = client.peer._machine.seal_last_will(client.peer._now())
+    assert will is not None
+    gateway.ref.tell(WillHeard(will[:-1] + bytes(1)))
+    await settle()
+    assert gateway.peer._machine.state == "established"
+    gateway.ref.tell(WillHeard(will))
+    await gateway.over()
+    (ending,) = gateway.endings()
+    assert (ending.cause, ending.initiated_by) == (Cause.WORKER_CRASHED, Initiator.SUPERVISOR)
+    assert (ending.acknowledged, ending.detection_ms) == (None, None)
+
+
 async def test_a_process_that_died_is_called_that_after_the_probes(sides: dict[str, Side]) -> None:
     client, gateway = await connected(sides)
     PlayedAgent.made["controlling"].cut = PlayedAgent.made["controlled"].cut = True
@@ -786,11 +801,11 @@ async def test_its_last_will_follows_the_path_and_the_session_and_goes_with_it(s
     notes = sides["client"].node.deposits = Notes()
     client, gateway = await connected(sides)
     descriptor, first, where = notes.words["c-1"]
-    assert (descriptor, where) == (7, {"destination": ("192.0.2.9", 4500), "source": "192.0.2.1"})
+    assert (descriptor, where) == (7, {"destination": ("192.0.2.9", 4500), "source": "192.0.2.1", "told": None})
     agent = PlayedAgent.made["controlling"]
     agent.way = Route("relay-0.1", None, None, b"\x40\x00", "relay")
     agent.callbacks.on_path(PATH)
-    assert notes.words["c-1"] == (8, agent.way.frame(first), {"destination": None, "source": None})
+    assert notes.words["c-1"] == (8, agent.way.frame(first), {"destination": None, "source": None, "told": None})
     gateway.peer._machine.tunnel._responder._accepted_at = 0.0  # two initiations in a moment are one too many
     client.peer._machine.tunnel.connect(time.monotonic())
     client.peer._alarm.ring(client.peer._on_timer)

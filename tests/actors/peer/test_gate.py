@@ -11,6 +11,7 @@ from tests.actors.peer.pair import PRIVATE_KEYS, ConnectionPair
 
 from exeunt.actors.ice import Address, Path
 from exeunt.actors.peer.gate import PathGate, gate_of
+from exeunt.actors.peer.messages import PeerConfig
 from exeunt.actors.wireguard import (
     Admitted,
     CookieChecker,
@@ -92,6 +93,25 @@ def guarded(agent: PlayedAgent | None = None) -> ConnectionPair:
     return pair
 
 
+def config_of(side: str, private_key: bytes) -> PeerConfig:
+    return PeerConfig(
+        connection="c-1",
+        peer="other",
+        peer_id="other-1",
+        side=side,
+        private_key=private_key,
+        peer_public_key=bytes(32),
+        preshared_key=bytes(32),
+        local_username="abcd",
+        local_password="p" * 22,
+        remote_username="efgh",
+        remote_password="q" * 22,
+        owner="",
+        portal_link="",
+        endings_file="",
+    )
+
+
 def give(pair: ConnectionPair, datagram: bytes) -> list[bytes]:
     """Give the gateway a datagram of the path; return what it sends."""
     buffer = memoryview(bytearray(datagram))
@@ -164,8 +184,12 @@ def test_what_was_recorded_and_is_sent_again_is_load() -> None:
 def test_load_is_that_of_all_connections_with_one_key() -> None:
     resources: dict[str, object] = {}
     flood = initiation_of(stranger(), 50.0)
-    one, other = (gate_of(resources, PRIVATE_KEYS["gateway"], PlayedAgent()) for _ in range(2))
-    elsewhere = gate_of(resources, b"\x23" * 32, PlayedAgent())
+    one, other = (gate_of(resources, config_of("gateway", PRIVATE_KEYS["gateway"]), PlayedAgent()) for _ in range(2))
+    elsewhere = gate_of(resources, config_of("gateway", b"\x23" * 32), PlayedAgent())
+    assert one is not None
+    assert other is not None
+    assert elsewhere is not None
+    assert gate_of(resources, config_of("client", b"\x11" * 32), PlayedAgent()) is None
     for _ in range(HANDSHAKES_PER_SECOND):
         assert one.admit(flood, b"", 50.0) == Admitted()
     assert isinstance(other.admit(flood, b"", 50.0), Refused)

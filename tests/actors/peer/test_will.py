@@ -12,8 +12,10 @@ from exeunt.actors.peer.events import SessionChanged
 from exeunt.actors.peer.farewell import LAST_WILL
 from exeunt.actors.peer.will import Will
 from exeunt.actors.wireguard.testing import SIDES, Side, ipv4_packet
+from exeunt.runtime.last_words import Told
 
 PEER = ("192.0.2.9", 4500)
+LINK = "c/control/portal"
 
 
 @pytest.fixture
@@ -119,11 +121,11 @@ RELAYED = Route("relay-0.3", None, None, b"\x40\x01", "relay")
 
 def test_it_is_deposited_for_its_path() -> None:
     notes = Notes()
-    will = Will(notes, "c1")
+    will = Will(notes, "c1", LINK)
     will.renew(b"sealed", Ways(DIRECT, 7))
-    assert notes.words == {"c1": (7, b"sealed", {"destination": PEER, "source": "192.0.2.1"})}
+    assert notes.words == {"c1": (7, b"sealed", {"destination": PEER, "source": "192.0.2.1", "told": None})}
     will.renew(b"again", Ways(RELAYED, 8))
-    assert notes.words == {"c1": (8, b"\x40\x01\0\x05again", {"destination": None, "source": None})}
+    assert notes.words == {"c1": (8, b"\x40\x01\0\x05again", {"destination": None, "source": None, "told": None})}
     will.withdraw()
     will.withdraw()
     assert notes.words == {}
@@ -133,22 +135,65 @@ def test_it_is_deposited_for_its_path() -> None:
 def test_over_a_relay_it_is_channel_data(pair: ConnectionPair, padded: bool) -> None:
     notes = Notes()
     datagram = sealed(pair, "client")
-    Will(notes, "c1").renew(datagram, Ways(msgspec.structs.replace(RELAYED, padded=padded), 7))
-    _, payload, _ = notes.words["c1"]
+    Will(notes, "c1", LINK).renew(datagram, Ways(msgspec.structs.replace(RELAYED, padded=padded), 7))
+    _, payload, where = notes.words["c1"]
+    assert where["told"] == (Told(LINK, datagram) if padded else None)  # a stream may be in the middle of a message
     assert payload == b"\x40\x01" + len(datagram).to_bytes(2, "big") + datagram
     assert len(payload) % 4 == 0  # RFC 8656, section 12.5: what a stream needs
 
 
-@pytest.mark.parametrize(
-    ("datagram", "route", "descriptor"),
-    [(None, DIRECT, 7), (b"sealed", None, None), (b"sealed", RELAYED, None)],
-    ids=["no session", "TLS", "closed"],
-)
-def test_without_words_or_without_a_way_nothing_outdated_stays(
-    datagram: bytes | None, route: Route | None, descriptor: int | None
+@pytest.mark.parametrize(("route", "descriptor"), [(None, None), (RELAYED, None)], ids=["TLS", "closed"])
+def test_where_nobody_else_can_write_the_link_to_the_portal_is_told(
+    route: Route | None, descriptor: int | None
 ) -> None:
     notes = Notes()
-    will = Will(notes, "c1")
+    Will(notes, "c1", LINK).renew(b"sealed", Ways(route, descriptor))
+    assert notes.words == {"c1": (None, b"", {"told": Told(LINK, b"sealed")})}
+
+
+def test_without_a_session_nothing_outdated_stays() -> None:
+    notes = Notes()
+    will = Will(notes, "c1", LINK)
     will.renew(b"sealed", Ways(DIRECT, 7))
-    will.renew(datagram, Ways(route, descriptor))
+    will.renew(None, Ways(DIRECT, 7))
     assert notes.words == {}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_it_is_as_good_when_somebody_else_brings_it(pair: ConnectionPair, side: Side) -> None:
+    pair.bring_will(other(side), sealed(pair, side))
+    ended = pair.ending(other(side))
+    assert (ended.cause, ended.initiated_by) == (Cause.WORKER_CRASHED, Initiator.SUPERVISOR)
+    assert (ended.detection_ms, ended.acknowledged) == (None, None)
+
+
+def test_who_brings_it_can_end_nothing_without_the_keys(pair: ConnectionPair) -> None:
+    """The portal is trusted with many things, but connections are not its to end."""
+    will = sealed(pair, "client")
+    forged = [bytes(will[:-1]) + bytes([will[-1] ^ 1]), b"", will[:31], bytes(64), b"\x04" + bytes(63), b"\x01" * 148]
+    stranger = ConnectionPair(seed=2)
+    stranger.connect()
+    for datagram in (*forged, sealed(pair, "gateway"), sealed(stranger, "client")):
+        pair.bring_will("gateway", datagram)
+    assert pair.endings("gateway") == []
+    assert pair.gateway.state == "established"
+    pair.bring_will("gateway", will)
+    assert pair.ending("gateway").cause is Cause.WORKER_CRASHED
+
+
+def test_only_a_last_will_can_be_brought(pair: ConnectionPair) -> None:
+    """Another packet of the peer, taken from the path, is nothing that somebody else has to bring."""
+    pair.lost = lambda _side, _datagram: True
+    pair.close("client")
+    goodbye = pair.carried[-1][1]
+    pair.bring_will("gateway", goodbye)
+    assert pair.endings("gateway") == []
+
+
+def test_it_is_brought_twice_and_heard_once(pair: ConnectionPair) -> None:
+    will = sealed(pair, "client")
+    pair.deliver("gateway", will)
+    pair.bring_will("gateway", will)
+    pair.advance(10)
+    pair.bring_will("gateway", will)
+    assert len(pair.endings("gateway")) == 1

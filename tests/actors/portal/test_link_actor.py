@@ -15,11 +15,12 @@ from exeunt.actors.portal import actor
 from exeunt.actors.portal.actor import PortalLink
 from exeunt.actors.portal.actor_messages import PortalClaim, PortalLinkStarted, PortalSay
 from exeunt.actors.portal.events import LinkState
-from exeunt.actors.portal.messages import ConnectionEnded, FromPeer, LiveConnection
+from exeunt.actors.portal.messages import ConnectionEnded, FromPeer, LastWill, LiveConnection
 from exeunt.runtime import Actor, receive
 from exeunt.runtime.codec import Codec
 from exeunt.runtime.host import stop_all
 from exeunt.runtime.messages import MESSAGES as RUNTIME_MESSAGES
+from exeunt.runtime.messages import LastWords
 from exeunt.runtime.node import Node
 
 ENDED = ConnectionEnded(connection="c-1", cause="idle")
@@ -103,6 +104,15 @@ async def test_a_successor_claims_the_same_and_says_what_was_not_heard(node: Nod
     await hand_over(node, link)
     await begin(node, tmp_path)
     assert [one.done for one in links] == [["start", (CLAIMED,), ENDED, "close"], [(CLAIMED,), ENDED, "start"]]
+
+
+async def test_the_last_wills_of_a_dead_worker_are_passed_on(node: Node, tmp_path: Path) -> None:
+    link = await begin(node, tmp_path)
+    await link.ref.ask(LastWords("peers-1", {"c-1": bytes(64), "c-2": b"\4" * 80}))
+    assert links[0].done[1:] == [
+        LastWill(connection="c-1", datagram=bytes(64)),
+        LastWill(connection="c-2", datagram=b"\4" * 80),
+    ]
 
 
 @pytest.mark.parametrize("state", ["leaving", "left", "closed"])

@@ -35,6 +35,7 @@ from exeunt.actors.portal.messages import (
     IceCandidates,
     Join,
     Joined,
+    LastWill,
     Left,
     LiveConnection,
     PeerGone,
@@ -48,6 +49,9 @@ JOINED = Joined(peer_id="client-1", name="laptop", address_ipv4="100.64.0.1", ad
 
 
 ENDED = ConnectionEnded(connection="c-1", cause="idle")
+
+
+WILL = LastWill(connection="z", datagram=bytes(64))
 
 
 class Rig:
@@ -120,6 +124,29 @@ def test_what_comes_before_the_join_is_counted_and_dropped(rig: Rig) -> None:
     rig.hear(PeerGone(connection="c", reason="lost"))
     assert rig.machine.counters.early_messages == 1
     assert rig.events() == []
+
+
+def test_a_last_will_waits_for_the_link_and_is_said_before_the_end(rig: Rig) -> None:
+    """Its receiver need not be told what it is to conclude, if it can hear it from the peer."""
+    rig.machine.handle_send(WILL, rig.now)
+    rig.machine.handle_send(ConnectionEnded(connection="z", cause="worker_crashed"), rig.now)
+    assert said_at_the_join(rig) == ["last_will", "connection_ended"]
+
+
+def test_a_last_will_that_may_be_lost_is_said_again(rig: Rig) -> None:
+    rig.join()
+    rig.machine.handle_send(WILL, rig.now)
+    rig.sent()
+    rig.machine.handle_closed("reset", rig.now)
+    assert said_at_the_join(rig) == ["last_will"]
+
+
+def said_at_the_join(rig: Rig) -> list[str]:
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.sent()
+    rig.hear(JOINED)
+    return [message["type"] for message in rig.sent()]
 
 
 @pytest.mark.parametrize(("opened", "limit_s", "why"), [(False, 15.0, "connect"), (True, 5.0, "join")])
@@ -247,7 +274,8 @@ def test_who_has_left_still_reports_what_ends_and_nothing_else(rig: Rig) -> None
     rig.hear(Left())
     rig.machine.handle_send(ConnectionEnded(connection="y", cause="signed_out"), rig.now)
     rig.machine.handle_send(RequestAuthorization(resource_id="r"), rig.now)
-    assert [message["connection"] for message in rig.sent()] == ["x", "y"]
+    rig.machine.handle_send(WILL, rig.now)
+    assert [message["connection"] for message in rig.sent()] == ["x", "y", "z"]
     rig.machine.handle_close()
     assert rig.commands() == [CloseSocket()]
     assert rig.state() == "closed"

@@ -10,6 +10,7 @@ from exeunt.actors.portal.messages import (
     ConnectionEnded,
     Error,
     Evidence,
+    LastWill,
     Leaving,
     Left,
     LiveConnection,
@@ -75,6 +76,52 @@ def test_a_hint_says_how_the_portal_knows(pair: Pair, how: ClosedHow, kind: str)
     hint = pair.gateway.take(PeerGone)
     assert (hint.connection, hint.kind, hint.cause) == (pair.id, kind, "")
     assert pair.rig.facts[-1].detail == how
+
+
+def test_a_last_will_is_handed_to_the_other_end_as_it_is(pair: Pair) -> None:
+    will = LastWill(connection=pair.id, datagram=b"\4" + bytes(range(100)))
+    pair.client.say(will)
+    assert pair.gateway.take_all() == [will]
+    pair.client.say(will)
+    assert pair.gateway.take_all() == [], "once"
+    back = LastWill(connection=pair.id, datagram=bytes(64))
+    pair.gateway.say(back)
+    assert pair.client.take_all() == [back]
+    assert pair.rig.machine.counters.last_wills == 2
+    kinds = [one.kind for one in pair.evidence(pair.gateway).observations]
+    assert kinds.count("last_will") == 2
+
+
+def test_a_last_will_may_come_after_the_end_was_reported_and_from_who_leaves(pair: Pair) -> None:
+    pair.client.say(Leaving(reason="shutting_down"))
+    pair.client.say(ConnectionEnded(connection=pair.id, cause="worker_crashed"))
+    pair.gateway.take_all()
+    will = LastWill(connection=pair.id, datagram=bytes(64))
+    pair.client.say(will)
+    assert pair.gateway.take_all() == [will]
+
+
+def test_only_an_end_can_have_a_last_will(pair: Pair) -> None:
+    stranger = pair.rig.peer(pair.rig.add_client("stranger"))
+    stranger.join()
+    for sender, connection in ((stranger, pair.id), (pair.client, "no-such-connection")):
+        sender.say(LastWill(connection=connection, datagram=bytes(64)))
+        assert sender.take(Error).code == "unknown_connection"
+    pair.client.raw('{"type": "last_will", "connection": "c", "datagram": "AAAA"}')
+    assert pair.client.take(Error).code == "malformed_frame"
+    assert pair.gateway.take_all() == []
+
+
+def test_a_last_will_for_who_is_away_is_not_kept(pair: Pair) -> None:
+    """The report that comes with it is: who claims the connection is told how it ended."""
+    pair.gateway.lose("reset")
+    pair.client.say(LastWill(connection=pair.id, datagram=bytes(64)))
+    pair.client.say(ConnectionEnded(connection=pair.id, cause="worker_crashed"))
+    again = pair.rig.peer(pair.rig.gateway_made)
+    again.join(pair.claim_of_gateway())
+    told = again.take_all()
+    assert [(one.kind, one.cause) for one in told if isinstance(one, PeerGone)] == [("ended", "worker_crashed")]
+    assert not any(isinstance(one, LastWill) for one in told)
 
 
 def test_missing_heartbeats_are_silence(pair: Pair) -> None:
