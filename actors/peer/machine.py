@@ -298,8 +298,7 @@ class Connection:
         due = [self.tunnel.poll_timeout()]
         if self.state == "closing" and self._farewell is not None:
             due.append((self._farewell.repeat_at, "goodbye is repeated"))
-        if self._deadline_at is not None:
-            due.append((self._deadline_at, DEADLINES[self.state]))
+        due.append(None if self._deadline_at is None else (self._deadline_at, DEADLINES[self.state]))
         if self.state == "connecting":
             due += [self._beginning.poll_timeout(), self.restarts.poll_timeout()]
         if self.state == "established" and self._liveness is not None:
@@ -409,7 +408,8 @@ class Connection:
                 self._probe_answered(identifier, now)
             case Malformed():
                 self.malformed_total += 1
-            # what is left is another data plane's, or a later version's
+            case _:
+                pass  # another data plane's, or a later version's
 
     def _probe_answered(self, identifier: bytes, now: float) -> None:
         answered = self._probes.answered(identifier, now)
