@@ -32,9 +32,9 @@ from ..portal.messages import FromPeer, RestartIce
 from ..timing import GOODBYE_LATEST_S
 from ..wireguard import PrefixedIndices
 from .alarm import Alarm
+from .carried import CarriedConnection
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
-from .machine import Connection
 from .messages import (
     AddCandidates,
     Close,
@@ -58,7 +58,7 @@ from .paths import Paths
 from .pings import Pings
 from .record import description_of, ending_of, last_seen_s_ago
 from .restarts import RestartWanted
-from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
+from .succession import PeerSnapshot, inherit, lane_of, leave, shared_sockets, stop_reading
 from .traffic import Traffic
 from .tunnel_of import tunnel_of
 from .will import Will
@@ -76,7 +76,7 @@ class PeerConnection(Traffic):
         self.config = msgspec.convert(config, PeerConfig, builtin_types=(bytes,))
         self._initiator = self.config.side == "client"
         self._indices = PrefixedIndices(secrets.randbits(24))
-        machine = Connection(
+        machine = CarriedConnection(
             tunnel_of(self.config, self._indices),
             initiator=self._initiator,
             identifier=lambda: os.urandom(8),
@@ -114,6 +114,7 @@ class PeerConnection(Traffic):
             on_failed=self._on_failed,
             on_restarted=self._machine.restarts.handle_over,
         )
+        self._lane = lane_of(self.node, self._machine)
         self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
         if left is None:
             self._paths.begin()
@@ -218,6 +219,7 @@ class PeerConnection(Traffic):
     @receive(DescribePeer)
     def on_describe(self, _message: DescribePeer) -> PeerDescription:
         """Say how things are."""
+        self._keep_lane()
         seen_s_ago, rtt_ms, now = self._last_seen_s_ago(), self._rtt_ms, self._now()
         return description_of(self.config, self._machine, self._path, rtt_ms=rtt_ms, seen_s_ago=seen_s_ago, now=now)
 
@@ -291,6 +293,7 @@ class PeerConnection(Traffic):
 
     def _hand_over(self) -> bool:
         """Leave the connection to the process that succeeds this one; False when it has to end instead."""
+        self._end_lane()
         stop_reading(self.node)
         ice = self.paths.agent.snapshot()
         if self._machine.state != "established" or not self.node.deposits.is_kept:
@@ -362,6 +365,7 @@ class PeerConnection(Traffic):
 
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""
+        self._end_lane()
         self._pump.detach(self)
         if self._paths is not None:
             await self._paths.release()
