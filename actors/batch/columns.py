@@ -30,7 +30,7 @@ Column = npt.NDArray[Any]
 _NUMBERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.int64)
 _COUNTERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.uint64)
 _U32_MAX: Final = np.uint64(0xFFFFFFFF)
-_RUNS_KEPT: Final = 8
+_RUNS_KEPT: Final = 16
 """Of so many runs are slices kept: some ten kilobytes each."""
 
 
