@@ -96,8 +96,8 @@ fuzz: $(STAMP)
 	  $(BIN)/python -m tests.actors.wireguard.fuzzing --atheris -max_total_time=60 -max_len=256
 
 # Every way in which a connection can end, played by real programs, 20 times each: build/endings.json and docs/endings.md.
-# Needs root, and a machine with nothing else to do for half an hour: what is told is timed in milliseconds.
-# ARGS: --rows WORD… --variants plain|loss|relay… --runs N --lanes N.
+# Needs root, coturn, and a machine with nothing else to do for an hour and a half: what is told is timed in milliseconds.
+# ARGS: --rows WORD… --variants plain|loss|relay|tls… --runs N --lanes N.
 endings: $(STAMP)
 	$(BIN)/python -m tests.endings $(ARGS)
 

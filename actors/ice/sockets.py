@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 
 from exeunt.runtime.wakeups import add_reader, call_later
 
-from .agent import Address, Route, ignore
+from .agent import Address, Route
 from .ancillary import (
     ERROR_BYTES,
     MSG_ERRQUEUE,
@@ -112,9 +112,6 @@ class Sockets:
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
         self.rng = random.Random()  # noqa: S311 - it only spreads timers, of thousands of sessions: each has 2.5 kB
-        self.on_too_big: Callable[[Address, int], object] = ignore
-        """Called when the way to a destination (its port may be 0: unknown) takes no packet of more than so many bytes
-        (0: unknown). ICMP says it, so anybody can: it is a hint."""
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
         """What all sockets of the process read into, these and those of relays, one after another."""
         self._burst = Burst(self.table, self.counters)
@@ -287,10 +284,8 @@ class Sockets:
             if error.errno in UNREACHABLE:
                 self.counters["icmp_unreachable"] += 1
                 self._tell_unreachable_soon(there, refused=error.errno == errno.ECONNREFUSED)
-            elif error.errno == errno.EMSGSIZE:
+            elif error.errno == errno.EMSGSIZE:  # anybody can say so by ICMP: the path's MTU is measured inside
                 self.counters["icmp_too_big"] += 1
-                if self._loop is not None:
-                    self._loop.call_soon(self.on_too_big, there, error.info)
         self._watch(name)
         return True
 

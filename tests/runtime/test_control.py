@@ -173,24 +173,19 @@ async def test_garbage_lines_are_answered_each(server: ControlServer) -> None:
 
 async def test_a_subscriber_gets_events_until_the_program_leaves(server: ControlServer) -> None:
     seen: list[int] = []
-    three = asyncio.Event()
-    loop = asyncio.get_running_loop()
 
     def subscribe() -> None:
         with ControlClient(server.path) as client:
-            for event in client.events():
-                seen.append(event["n"])
-                loop.call_soon_threadsafe(three.set)
+            seen.extend(event["n"] for event in client.events())
 
     subscriber = asyncio.create_task(asyncio.to_thread(subscribe))
-    while not three.is_set():
-        server.publish({"n": 0})
-        await asyncio.sleep(0)
+    await until(lambda: server.subscribers == 1)
+    server.publish({"n": 0})
     server.publish({"n": 1})
-    await until(lambda: 1 in seen)
+    await until(lambda: seen == [0, 1])
     await server.close()
     await subscriber
-    assert seen[-1] == 1
+    assert seen == [0, 1]
 
 
 async def test_a_subscriber_that_hangs_up_is_forgotten(server: ControlServer) -> None:
