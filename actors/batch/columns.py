@@ -30,7 +30,7 @@ Column = npt.NDArray[Any]
 _NUMBERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.int64)
 _COUNTERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.uint64)
 _U32_MAX: Final = np.uint64(0xFFFFFFFF)
-_RUNS_KEPT: Final = 16
+_RUNS_KEPT: Final = 8
 """Of so many runs are slices kept: some ten kilobytes each."""
 
 
@@ -91,8 +91,9 @@ class Columns:
     def slices(self, data: memoryview, run: Run, tail: int) -> tuple[list[memoryview], list[memoryview]]:
         """Return the bytes of a run one by one, and the same with so many bytes after each; maybe of more than these.
 
-        To make two slices costs a fifth of what the cipher does. The buffers that trains are in are always the same,
-        and so are most trains: what was made is kept, for a few of them, by the address.
+        To make two slices costs a fifth of what the cipher does. What is read is always in the same buffer, mostly from
+        its beginning on and of one length: what was made is kept, for a few runs, by the address. A train to be sealed
+        begins in too many places for that: the memory for it would grow for a while.
         """
         start, count, stride, size = run
         there: tuple[int, bool] = np.ndarray((1,), np.uint8, data, start).__array_interface__["data"]

@@ -139,7 +139,10 @@ class PureSealing:
         start, count, stride, size = run
         if padded > size:
             columns.pad(train, run, padded - size)
-        plain, sealed = columns.slices(train, (start, count, stride, padded), _TAG_BYTES)
+        starts = range(start, start + count * stride, stride)
+        plain = [train[at : at + padded] for at in starts]
+        padded += _TAG_BYTES
+        sealed = [train[at : at + padded] for at in starts]
         deque(map(self._encrypt_into, columns.nonces(counters), plain, repeat(None), sealed), maxlen=0)
 
 
