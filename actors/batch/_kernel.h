@@ -453,6 +453,34 @@ static bool seal_frame(const struct sealing *how, const struct frame *frame, uin
     return true;
 }
 
+struct sealed {
+    size_t datagrams, stride, total; /* nothing: the frame was malformed */
+};
+enum outcome { SEALED, NO_ROOM, NO_COUNTERS, NO_CIPHER };
+
+/* Without Python. The counter moves on by what was sealed. */
+static enum outcome seal_one(
+    struct sealing *how, const uint8_t *bytes, size_t length, uint8_t *train, size_t room, struct sealed *done)
+{
+    struct frame frame;
+    *done = (struct sealed){0};
+    if (!read_frame(bytes, length, &frame))
+        return SEALED;
+    size_t stride = datagram_bytes(how, segment_bytes(&frame, 0));
+    if (stride > MAX_STRIDE)
+        return SEALED;
+    size_t total = (frame.datagrams - 1) * stride + datagram_bytes(how, segment_bytes(&frame, frame.datagrams - 1));
+    if (total > room)
+        return NO_ROOM;
+    if (how->counter > UINT64_MAX - frame.datagrams)
+        return NO_COUNTERS;
+    if (!seal_frame(how, &frame, train, stride))
+        return NO_CIPHER;
+    how->counter += frame.datagrams;
+    *done = (struct sealed){.datagrams = frame.datagrams, .stride = stride, .total = total};
+    return SEALED;
+}
+
 /* Opening, in three steps: open every datagram where it lies, group what may be merged, copy the groups to `out`. */
 
 struct packet {

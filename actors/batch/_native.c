@@ -1,5 +1,5 @@
 /* The batch kernel in C, as Python sees it; `native` loads this and nobody else should. Begin with `_kernel.h`, then
- * `_receive.h`.
+ * `_receive.h`, `_lane.h` and, for what Python sees of that, `_lanes.h`.
  *
  * Exceptions are for callers that break the contract. The interpreter's lock is free while packets are worked on; the
  * buffers are held, so nobody resizes them meanwhile, and a key refuses a second thread.
@@ -9,12 +9,14 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000 /* 3.11, the first whose stable ABI has buffers */
 #include <Python.h>
+#include <structmember.h>
 
 #include "_kernel.h"
 #ifdef __linux__
 #include <unistd.h>
 
 #include "_receive.h"
+#include "_lane.h"
 #endif
 
 typedef struct {
@@ -94,34 +96,6 @@ static PyObject *sealing_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
         key->remote_index = (uint32_t)remote_index;
     PyBuffer_Release(&bytes);
     return (PyObject *)key;
-}
-
-struct sealed {
-    size_t datagrams, stride, total; /* nothing: the frame was malformed */
-};
-enum outcome { SEALED, NO_ROOM, NO_COUNTERS, NO_CIPHER };
-
-/* Without Python. The counter moves on by what was sealed. */
-static enum outcome seal_one(
-    struct sealing *how, const uint8_t *bytes, size_t length, uint8_t *train, size_t room, struct sealed *done)
-{
-    struct frame frame;
-    *done = (struct sealed){0};
-    if (!read_frame(bytes, length, &frame))
-        return SEALED;
-    size_t stride = datagram_bytes(how, segment_bytes(&frame, 0));
-    if (stride > MAX_STRIDE)
-        return SEALED;
-    size_t total = (frame.datagrams - 1) * stride + datagram_bytes(how, segment_bytes(&frame, frame.datagrams - 1));
-    if (total > room)
-        return NO_ROOM;
-    if (how->counter > UINT64_MAX - frame.datagrams)
-        return NO_COUNTERS;
-    if (!seal_frame(how, &frame, train, stride))
-        return NO_CIPHER;
-    how->counter += frame.datagrams;
-    *done = (struct sealed){.datagrams = frame.datagrams, .stride = stride, .total = total};
-    return SEALED;
 }
 
 static PyObject *complain(enum outcome outcome)
@@ -459,6 +433,10 @@ static PyObject *read_frames(PyObject *Py_UNUSED(module), PyObject *args)
 }
 #endif
 
+#ifdef __linux__
+#include "_lanes.h"
+#endif
+
 static PyMethodDef functions[] = {
     {"index_of", index_of, METH_VARARGS, NULL},
 #ifdef __linux__
@@ -487,6 +465,10 @@ static PyType_Slot opening_slots[] = {
 static PyType_Spec specs[] = {
     {"exeunt.actors.batch._native.Sealing", sizeof(Key), 0, Py_TPFLAGS_DEFAULT, sealing_slots},
     {"exeunt.actors.batch._native.Opening", sizeof(Key), 0, Py_TPFLAGS_DEFAULT, opening_slots},
+#ifdef __linux__
+    {"exeunt.actors.batch._native.Lane", sizeof(Lane), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, lane_slots},
+    {"exeunt.actors.batch._native.Lanes", sizeof(Lanes), 0, Py_TPFLAGS_DEFAULT, lanes_slots},
+#endif
 };
 
 static int execute(PyObject *module)
@@ -499,6 +481,10 @@ static int execute(PyObject *module)
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, &specs[i], NULL);
         int failed = type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0;
+#ifdef __linux__
+        if (!failed)
+            know_type(i, (PyTypeObject *)type);
+#endif
         Py_XDECREF(type);
         if (failed)
             return -1;

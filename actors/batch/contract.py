@@ -20,7 +20,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from .lanes import Lanes
 
 VNET_BYTES: Final = 10
 """`struct virtio_net_hdr`, before each frame."""
@@ -141,6 +144,8 @@ class Kernel(Protocol):
     """A fast way to read datagrams, where it has one."""
     read_frames: ReadFrames | None
     """And one to read frames."""
+    lanes: Callable[[], Lanes] | None
+    """And a way to have ordinary packets not come by Python at all."""
 
     def index_of(self, buffer: memoryview, spans: array[int], /) -> int | None:
         """Return the receiver index that all these datagrams name, if each is a transport message of at least 32 bytes,

@@ -15,6 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from .contract import TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Opening, ReadFrames, Receive, Sealed, Sealing, Window
+from .lanes import Lanes
 
 _HEADER_BYTES: Final = 16
 
@@ -30,6 +31,7 @@ class NativeKernel:
         self.index_of: Callable[[memoryview, array[int]], int | None] = compiled.index_of
         self.receive: Receive | None = getattr(compiled, "receive", None)  # it is written for Linux
         self.read_frames: ReadFrames | None = getattr(compiled, "read_frames", None)
+        self.lanes: Callable[[], Lanes] | None = getattr(compiled, "Lanes", None)
         self.libcrypto: str = compiled.LIBCRYPTO.split()[:2][-1]
         """The version of the library that does the cipher."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import lt
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,7 @@ from .window import is_fresh, mark, mark_run
 
 if TYPE_CHECKING:
     from .columns import Column, Columns
+    from .lanes import Lanes
 
 _TRANSPORT: Final = struct.Struct("<IIQ")
 """A transport message's header: type 4 and three zeros, receiver index, counter (WireGuard paper 5.4.6)."""
@@ -367,6 +368,7 @@ class PureKernel:
     name = "pure"
     receive: Receive | None = None
     read_frames: ReadFrames | None = None
+    lanes: Callable[[], Lanes] | None = None
 
     def __init__(self, *, with_numpy: bool = True) -> None:
         self._with_numpy = with_numpy

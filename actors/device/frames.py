@@ -68,12 +68,16 @@ class FrameDevice:
             OSError: the device is gone.
         """
         found, error = self._read(self.fd, self.buffer, 0 if self.has_frames else VNET_BYTES, READ_FRAMES)
-        spans = array("I", found)
-        if error > 0 and not spans:
+        return self.found(found, error, len(found))
+
+    @staticmethod
+    def found(found: bytes, error: int, reads: int) -> array[int]:
+        """Return the spans that were found, or raise as `read` does if nothing was read."""
+        if error > 0 and not reads:
             raise OSError(error, os.strerror(error))  # of the class that belongs to the number
-        if error < 0 and not spans:
+        if error < 0 and not reads:
             raise EOFError("end of file")
-        return spans
+        return array("I", found)
 
     def write(self, frame: memoryview, packets: int) -> None:
         """Give the kernel a frame that stands for so many packets.

@@ -25,6 +25,7 @@ from exeunt.runtime.wakeups import add_reader
 
 from ..batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from ..batch.vnet import NOTHING_LEFT
+from .crossing import crossing
 from .ecn import NOT_ECT, carry_inward
 from .frames import FrameDevice, packets_of
 from .icmp import IcmpErrors
@@ -82,6 +83,8 @@ class Pump:
         self._errors = IcmpErrors()
         self.trains = Trains()
         """Where frames are sealed, for every sink."""
+        self.crossing = crossing(loop)
+        """Where what is ordinary goes by; None: nowhere, all comes by here."""
         self.counters: Counter[str] = Counter()
         """What was dropped, by reason; and how many SYNs had to ask for less."""
 
@@ -90,6 +93,7 @@ class Pump:
     def set_device(self, fd: int | None) -> None:
         """Pump this TUN descriptor from now on (None: none); the former one is closed."""
         former, self._device = self._device, None
+        self._tell_crossing()
         if former is not None:
             self._loop.remove_reader(former.fd)
             os.close(former.fd)
@@ -102,7 +106,12 @@ class Pump:
             os.close(fd)
             self._failed(str(error))
         else:
+            self._tell_crossing()
             add_reader(self._loop, fd, "device", self._readable)
+
+    def _tell_crossing(self) -> None:
+        if self.crossing is not None:
+            self.crossing.set_device(self._device, self._sources)
 
     @property
     def descriptor(self) -> int | None:
@@ -124,6 +133,8 @@ class Pump:
     def attach(self, sink: Sink, networks: tuple[str, ...]) -> None:
         """These networks, and no others, are the sink's from now on; what waited for them is sent."""
         self.detach(sink)
+        if self.crossing is not None:
+            self.crossing.forget()
         for network in networks:
             self._sinks.insert(ipaddress.ip_network(network), sink)
         if networks:
@@ -132,6 +143,8 @@ class Pump:
 
     def detach(self, sink: Sink) -> None:
         """Give the sink nothing any more, and take nothing from it. Idempotent."""
+        if self.crossing is not None:
+            self.crossing.forget()
         self._sinks.remove_owner(sink)
 
     def set_resources(self, resources: dict[str, str]) -> None:
@@ -141,6 +154,7 @@ class Pump:
     def set_sources(self, addresses: tuple[str, ...]) -> None:
         """Carry only what comes from these addresses; none: whatever comes."""
         self._sources = frozenset(ipaddress.ip_address(address).packed for address in addresses)
+        self._tell_crossing()
 
     def out(self, buffer: memoryview, datagrams: int) -> memoryview:
         """Return where a burst of so many datagrams, which is in this buffer, can be opened, until the next one is."""
@@ -155,7 +169,7 @@ class Pump:
         """
         for start, end, packets in frames:
             packet = out[start + VNET_BYTES : end]
-            if self._sinks.lookup(source_of(packet)) is not sink:
+            if not self._is_carried_by(sink, source_of(packet)):
                 self.counters["spoofed_inbound"] += packets
             elif self._device is None:
                 self.counters["no_device"] += packets
@@ -176,18 +190,26 @@ class Pump:
 
     # --- inside ---
 
+    def _is_carried_by(self, sink: Sink, address: bytes) -> bool:
+        if self._sinks.lookup(address) is not sink:
+            return False
+        if self.crossing is not None:
+            self.crossing.know(address, sink)
+        return True
+
     def _readable(self) -> None:
         device = self._device
         if device is None:
             return
         try:
-            spans = device.read()
+            spans = device.read() if self.crossing is None else self.crossing.read(device, self.trains.buffer)
         except BlockingIOError:
             return
         except (OSError, EOFError) as error:
             self._failed(str(error))
             return
-        self._from_device(device.buffer, spans)
+        if spans:
+            self._from_device(device.buffer, spans)
 
     def _failed(self, reason: str) -> None:
         self.counters["device_failed"] += 1
@@ -224,10 +246,12 @@ class Pump:
         if self._sources and source_of(packet) not in self._sources:
             self.counters["foreign_outbound"] += 1
             return None
-        sink = self._sinks.lookup(destination_of(packet))
+        sink = self._sinks.lookup(destination := destination_of(packet))
         if sink is None:
             self._wait(frame)
             return None
+        if self.crossing is not None:
+            self.crossing.know(destination, sink)
         if len(frame) <= VNET_BYTES + SYN_BYTES_MAX:
             if clamp_mss(frame, sink.reach.mtu):
                 self.counters["mss_lowered"] += 1

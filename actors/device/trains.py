@@ -28,7 +28,8 @@ class Trains:
     """The train that is being made up."""
 
     def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(ROOM_BYTES))
+        self.buffer = self._buffer = memoryview(bytearray(ROOM_BYTES))
+        """Anybody's while nothing waits."""
         self._start = 0
         self._end = 0
         self._stride = 0

@@ -282,12 +282,15 @@ class PathAgent(Protocol):
         """
         ...
 
-    def note_alive(self) -> None:
+    def note_alive(self, at: float | None = None) -> None:
         """Say that an authenticated packet of the peer has just arrived. Cheap enough for every packet.
 
         Called from within `on_datagrams` it also tells which address the peer sends from now.
         """
         ...
+
+    def note_sent(self, at: float) -> None:
+        """Say that data was sent on the path in use at that time, by somebody who knows its `route`."""
 
     @property
     def last_alive(self) -> float | None:

@@ -244,8 +244,7 @@ class IceConnection:
             self._counters["send_without_path"] += 1
             return
         channel.sendto(datagram, pair.remote.address)
-        if self._machine.handle_sent(self._now()):
-            self._set_timer()
+        self.note_sent(self._now())
 
     @property
     def channel(self) -> int | None:
@@ -267,13 +266,17 @@ class IceConnection:
             sent = sum(channel.sendto(piece, there) for piece in pieces)
         else:
             sent = channel.send_train(train, stride, there, ecn)
-        if self._machine.handle_sent(self._now()):
-            self._set_timer()
+        self.note_sent(self._now())
         return sent
 
-    def note_alive(self) -> None:
-        """An authenticated packet arrived."""
-        self._machine.handle_alive(self._now())
+    def note_sent(self, at: float) -> None:
+        """Data was sent on the selected pair."""
+        if self._machine.handle_sent(at):
+            self._set_timer()
+
+    def note_alive(self, at: float | None = None) -> None:
+        """An authenticated packet arrived, now or then."""
+        self._machine.handle_alive(self._now() if at is None else at)
 
     def note_alive_from(self, base: int | str, source: Address) -> None:
         """An authenticated packet arrived: at a base or a local address of the shared sockets, from somewhere."""

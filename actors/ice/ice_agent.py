@@ -153,12 +153,16 @@ class IceAgent:
         """Send a train on the path in use; return how many of its datagrams were handed over."""
         return self._current.send_train(train[:total], stride, ecn) if total else 0
 
-    def note_alive(self) -> None:
-        """Say that an authenticated packet of the peer has just arrived."""
-        if self._arrived is None:
-            self._current.note_alive()
+    def note_alive(self, at: float | None = None) -> None:
+        """Say that an authenticated packet of the peer has just arrived; or on the path in use, at that time."""
+        if self._arrived is None or at is not None:
+            self._current.note_alive(at)
         else:
             self._current.note_alive_from(*self._arrived)
+
+    def note_sent(self, at: float) -> None:
+        """Say that data was sent on the path in use at that time, though not by us."""
+        self._current.note_sent(at)
 
     def claim_indices(self, prefix: int) -> None:
         """Take what WireGuard sends to indices with these upper 24 bits, from wherever it comes.

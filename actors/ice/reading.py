@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..batch.choice import choose
 from ..batch.contract import Receive
+from ..batch.lanes import Passed
 from .agent import Address
 from .ancillary import ANCILLARY_BYTES, EMPTY, Arrival, arrival_of, arrived
 from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst, give_all
@@ -61,7 +62,21 @@ def read_each(
     return Brought(seen, data, more=True)
 
 
-def read_all(receive: Receive) -> Read:
+Passing: TypeAlias = Callable[[int, memoryview, int, int, bool], Passed]
+"""As `Receive`. With the flag, nothing more is read behind a first datagram that is no data."""
+
+
+def all_of(receive: Receive) -> Passing:
+    """Return what has nothing go by."""
+
+    def read(descriptor: int, buffer: memoryview, at: int, most: int, lonely: bool) -> Passed:
+        at, reads, error, runs = receive(descriptor, buffer, at, 1 if lonely else most)
+        return at, reads, error, runs, False, ()
+
+    return read
+
+
+def read_all(receive: Passing) -> Read:
     """Return what reads all with one call, and gives it away then: whoever raises costs the others nothing."""
 
     def read(
@@ -76,8 +91,17 @@ def read_all(receive: Receive) -> Read:
             data |= burst.take_run(buffer, head, spans, arrived(place), source_of(name))
 
         while left > 0 and at <= BUFFER_BYTES - MAX_DATAGRAM_BYTES and sock.fileno() >= 0:
-            at, reads, error, runs = receive(sock.fileno(), buffer, at, 1 if lonely and not seen else left)
+            at, reads, error, runs, passed, todo = receive(sock.fileno(), buffer, at, left, lonely and not seen)
             seen += reads
+            data |= bool(passed)
+            if todo:
+                try:
+                    give_all(list(todo), lambda call: call())
+                except BaseException:
+                    give_all(runs, take)
+                    raise
+            if not runs and (not error or error in EMPTY):  # all went by, as much as a turn may bring or all there was
+                return Brought(seen, data, more=not error)
             left -= reads
             if len(runs) == 1 and error in EMPTY:  # one peer's data, mostly
                 head, spans, place, name = runs[0]
@@ -98,7 +122,7 @@ def read_all(receive: Receive) -> Read:
 def reader() -> Read:
     """Return the way to read in this process."""
     receive = choose().receive
-    return read_each if receive is None else read_all(receive)
+    return read_each if receive is None else read_all(all_of(receive))
 
 
 @lru_cache(maxsize=1024)

@@ -42,7 +42,7 @@ from .ancillary import (
 from .burst import BUFFER_BYTES, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
-from .reading import reader
+from .reading import Passing, read_all, reader
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
 from .whole import permit_fragments
@@ -151,6 +151,10 @@ class Sockets:
     def has_its_port(self) -> bool:
         """Whether an open socket has the port that was wanted."""
         return any(sock.getsockname()[1] == self._port for sock in self._sockets.values())
+
+    def read_with(self, receive: Passing) -> None:
+        """Read with this from now on: not all that arrives comes by here then."""
+        self._reader = read_all(receive)
 
     # Who uses them
 

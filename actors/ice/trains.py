@@ -8,6 +8,7 @@ one path's MTU is not another's. A full buffer means a drop: the flows inside ha
 """
 
 import errno
+import os
 import socket
 import time
 from collections import Counter
@@ -82,6 +83,22 @@ class Sender:
                 break
             sent += _count(len(piece), stride)
         return sent
+
+    def send_rest(
+        self, train: memoryview, stride: int, ancillary: Ancillary, destination: Address | None, *, ecn: int, error: int
+    ) -> None:
+        """Send what somebody else tried to on the same socket, when he was told this errno."""
+        self._take_error(OSError(error, os.strerror(error)))
+        self.send_train(train, stride, ancillary, destination, ecn)
+
+    def may_segment(self, destination: Address) -> bool:
+        """Say whether any train to a destination may be sent with one call."""
+        return self.is_segmenting and destination not in self._alone
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's; it stays ours."""
+        return self._sock.fileno()
 
     def _send_each(self, train: memoryview, stride: int, ancillary: Ancillary, destination: Address | None) -> int:
         total, sent = len(train), 0

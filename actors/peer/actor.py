@@ -1,7 +1,7 @@
 """The peer-connection actor: ties a connection's machine to its path, its device and its owner.
 
-Packets don't pass through its mailbox: the device's pump calls `send_frame`, the ICE agent calls back with bursts of
-datagrams, both on this worker's loop, between messages. Messages are for candidates, closing, and questions.
+Packets don't pass through its mailbox: they come between messages, on this worker's loop (`traffic`). Messages are for
+candidates, closing, and questions.
 
 Whatever ends it (a `Close`, a stop, its owner's death, its own exception), the same road is taken: goodbye, ending
 recorded, owner told, relay released.
@@ -15,29 +15,26 @@ import logging
 import os
 import secrets
 import time
-from array import array
 from pathlib import Path as FilePath
 from typing import Any
 
 import msgspec
 
-from exeunt.runtime import Actor, Later, Refused, Terminated, receive
+from exeunt.runtime import Later, Refused, Terminated, receive
 from exeunt.runtime.errors import Failure
 from exeunt.runtime.inheritance import HAND_OVER
 
-from ..device.pump import Pump
 from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Lost, Path
 from ..ice.agent import RelayLoss
-from ..ice.whole import send_whole
 from ..portal.actor_messages import PortalSay
 from ..portal.messages import FromPeer, RestartIce
 from ..timing import GOODBYE_LATEST_S
 from ..wireguard import PrefixedIndices
 from .alarm import Alarm
+from .carried import CarriedConnection
 from .events import Connected, Ended, PathDoubted, PongReceived, SessionChanged
 from .liveness import Doubt
-from .machine import Connection
 from .messages import (
     AddCandidates,
     Close,
@@ -61,7 +58,8 @@ from .paths import Paths
 from .pings import Pings
 from .record import description_of, ending_of, last_seen_s_ago
 from .restarts import RestartWanted
-from .succession import PeerSnapshot, inherit, leave, shared_sockets, stop_reading
+from .succession import PeerSnapshot, inherit, lane_of, leave, shared_sockets, stop_reading
+from .traffic import Traffic
 from .tunnel_of import tunnel_of
 from .will import Will
 
@@ -71,15 +69,14 @@ _DOUBTS: dict[str, Doubt] = {"left": "left", "reset": "reset", "silent": "silent
 _REASON_CHARS = 64  # the portal takes no more
 
 
-class PeerConnection(Actor):
+class PeerConnection(Traffic):
     """One connection to one peer. Lives in a `peers-*` worker, beside the device's pump."""
 
     def __init__(self, **config: Any) -> None:
-        super().__init__()
         self.config = msgspec.convert(config, PeerConfig, builtin_types=(bytes,))
         self._initiator = self.config.side == "client"
         self._indices = PrefixedIndices(secrets.randbits(24))
-        self._machine = Connection(
+        machine = CarriedConnection(
             tunnel_of(self.config, self._indices),
             initiator=self._initiator,
             identifier=lambda: os.urandom(8),
@@ -87,13 +84,11 @@ class PeerConnection(Actor):
             idle_after_s=self.config.idle_after_s,
             mtu=self.config.mtu,
         )
-        self.reach = self._machine.path_mtu.reach
+        super().__init__(machine, Alarm(is_coarse=self.config.side != "client"))
         self._started_ns = time.time_ns()
         self._ending: asyncio.Future[Ending] | None = None
         self._is_gone = False
         self._gone: asyncio.Event | None = None
-        self._alarm = Alarm(is_coarse=self.config.side != "client")
-        self._paths: Paths | None = None
         self._pings = Pings(self.config.peer)
         self._rtt_ms: float | None = None
         self._path: Path | None = None
@@ -119,6 +114,7 @@ class PeerConnection(Actor):
             on_failed=self._on_failed,
             on_restarted=self._machine.restarts.handle_over,
         )
+        self._lane = lane_of(self.node, self._machine)
         self._indices.prefix = self._paths.claim(self._indices.prefix if left is None else left.indices[0])
         if left is None:
             self._paths.begin()
@@ -223,44 +219,11 @@ class PeerConnection(Actor):
     @receive(DescribePeer)
     def on_describe(self, _message: DescribePeer) -> PeerDescription:
         """Say how things are."""
+        self._keep_lane()
         seen_s_ago, rtt_ms, now = self._last_seen_s_ago(), self._rtt_ms, self._now()
         return description_of(self.config, self._machine, self._path, rtt_ms=rtt_ms, seen_s_ago=seen_s_ago, now=now)
 
-    # --- the pump's side ---
-
-    def send_frames(self, buffer: memoryview, spans: array[int]) -> int:
-        """Send what the device has read: at `flush`, or before. The pump calls this, as what follows."""
-        agent, machine, now = self.paths.agent, self._machine, self._now()
-        channel = agent.channel
-        return self._pump.trains.take(
-            buffer,
-            spans,
-            lambda mine, at, train: machine.handle_frames(mine, at, train, now, channel),
-            agent.send_train,
-        )
-
-    def send_packet(self, packet: bytes) -> None:
-        """Send an inner packet; from the start, when there is nothing yet that could."""
-        self._machine.handle_packet(packet, self._now())
-        if self._paths is not None:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits for more of its kind."""
-        self._pump.trains.flush(self.paths.agent.send_train)
-        self._transmit()
-        self._set_timer_soon(self._now())
-
     # --- the agent's side ---
-
-    def _on_datagrams(self, buffer: memoryview, spans: array[int], ecn: int) -> None:
-        now, pump, out = self._now(), self._pump, self._pump.out(buffer, len(spans) // 2)
-        frames = self._machine.handle_datagrams(buffer, spans, out, now, coalesce=pump.merges)
-        if self._machine.tunnel.last_received_at == now:
-            self.paths.agent.note_alive()
-        pump.deliver(self, out, frames, ecn)
-        self._react()
-        self._set_timer_soon(now)
 
     def _on_path(self, path: Path) -> None:
         first, self._path, self._rtt_ms = self._path is None, path, path.rtt_ms
@@ -299,36 +262,11 @@ class PeerConnection(Actor):
     def _owner(self) -> Any:
         return self.node.ref(self.config.owner)
 
-    @property
-    def _pump(self) -> Pump:
-        pump: Pump = self.node.resources["pump"]
-        return pump
-
-    @property
-    def paths(self) -> Paths:
-        """The ICE side of it; there is none before `on_start`."""
-        assert self._paths is not None
-        return self._paths
-
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic()
-
     def _say(self, message: FromPeer) -> None:
         self.node.ref(self.config.portal_link).tell(PortalSay(message))
 
     def _last_seen_s_ago(self) -> float | None:
         return last_seen_s_ago(self._machine.tunnel, self.paths.agent, self._now())
-
-    def _transmit(self) -> None:
-        while (datagram := self._machine.poll_transmit()) is not None:
-            self.paths.agent.send(datagram)
-        while (datagram := self._machine.path_mtu.poll_transmit()) is not None:
-            send_whole(self.paths.agent, datagram)
-
-    def _drain(self) -> None:
-        self._react()
-        self._set_timer(self._now())
 
     def _react(self) -> None:
         self._transmit()
@@ -355,6 +293,7 @@ class PeerConnection(Actor):
 
     def _hand_over(self) -> bool:
         """Leave the connection to the process that succeeds this one; False when it has to end instead."""
+        self._end_lane()
         stop_reading(self.node)
         ice = self.paths.agent.snapshot()
         if self._machine.state != "established" or not self.node.deposits.is_kept:
@@ -426,6 +365,7 @@ class PeerConnection(Actor):
 
     async def _release(self) -> None:
         """Close the agent: TURN allocations are released, sockets closed, no task stays. Idempotent."""
+        self._end_lane()
         self._pump.detach(self)
         if self._paths is not None:
             await self._paths.release()
@@ -434,17 +374,3 @@ class PeerConnection(Actor):
     async def _pong(self, token: int, waiting: asyncio.Future[float], timeout_s: float) -> Pong:
         rtt_ms = await self._pings.rtt_ms(token, waiting, timeout_s)
         return Pong.by(rtt_ms, self._path)
-
-    def _set_timer_soon(self, now: float) -> None:
-        if not self._alarm.may_wait(self.node.loop, now, self._on_timer):
-            self._set_timer(now)
-
-    def _set_timer(self, now: float) -> None:
-        if (timeout := self._machine.poll_timeout()) is not None:
-            self._alarm.set(self.node.loop, timeout, now, self._on_timer)
-
-    def _on_timer(self) -> None:
-        if (alive_at := self.paths.agent.last_alive) is not None:
-            self._machine.handle_alive(alive_at)
-        self._machine.handle_timeout(self._now())
-        self._drain()

@@ -146,6 +146,10 @@ class Connection:
         frames = self.tunnel.handle_datagrams(buffer, spans, out, now, coalesce=coalesce)
         if self._liveness is not None and self.tunnel.last_received_at == now:
             self._liveness.handle_alive(now)
+        return self.handle_opened(out, frames, now)
+
+    def handle_opened(self, out: memoryview, frames: Sequence[Frame], now: float) -> Sequence[Frame]:
+        """Take in what a burst has become; return what of it is for the device."""
         self._drain_tunnel(now)
         if any(has_control_mark(out, start + VNET_BYTES) for start, _, _ in frames):
             frames = self._without_control(out, frames, now)
@@ -179,7 +183,7 @@ class Connection:
         """This host's network is another one: find another path."""
         if self.state in ("connecting", "established"):
             self.restarts.handle_wanted(reason, now, moved=True)
-            self._drain_restarts()
+            self._events.extend(iter(self.restarts.poll_event, None))
 
     def handle_restart_began(self, generation: int, now: float) -> bool:
         """The portal has given both sides new credentials; False when they are not the newest, or come too late."""
@@ -276,7 +280,7 @@ class Connection:
             self._tend(now)
         if self.state in ("connecting", "established"):
             self.restarts.handle_timeout(now)
-            self._drain_restarts()
+            self._events.extend(iter(self.restarts.poll_event, None))
         if self.state != "ended":
             self.tunnel.handle_timeout(now)
             self._drain_tunnel(now)
@@ -347,7 +351,7 @@ class Connection:
                         self._events.append(PathDoubted())
                 case PathWanted(reason=reason):
                     self.restarts.handle_wanted(reason, now)
-                    self._drain_restarts()
+                    self._events.extend(iter(self.restarts.poll_event, None))
                 case Verdict():
                     self._lose(event)
 
@@ -356,9 +360,6 @@ class Connection:
         if verdict is not None:
             self._events.append(verdict.ended)
             self._move("lost")
-
-    def _drain_restarts(self) -> None:
-        self._events.extend(iter(self.restarts.poll_event, None))
 
     def _seal(self, packet: bytes, now: float, *, is_answer: bool = False) -> None:
         datagram = self.tunnel.encapsulate(packet, now)
@@ -377,8 +378,7 @@ class Connection:
             elif isinstance(event, HandshakeFailed):
                 if self._liveness is not None and now - self._liveness.last_alive >= event.duration_s:
                     continue  # not a word from the peer meanwhile: whether that is its end is for `liveness` to say
-                evidence = {"reason": "no handshake was answered", "initiations": event.initiations}
-                self.handle_failed(evidence, now)
+                self.handle_failed({"reason": "no handshake was answered", "initiations": event.initiations}, now)
 
     def _without_control(self, out: memoryview, frames: Sequence[Frame], now: float) -> list[Frame]:
         """Act on the control packets, and return what came before the connection's end."""

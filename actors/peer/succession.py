@@ -21,6 +21,8 @@ from ..device.actor import LISTEN_PORT
 from ..device.pump import Pump
 from ..ice import Sockets
 from ..wireguard import PrefixedIndices, TunnelSnapshot
+from .carried import CarriedConnection
+from .lane import PeerLane
 from .machine import Connection
 
 _SOCKETS: Final = "sockets"
@@ -61,6 +63,15 @@ def shared_sockets(node: Node) -> Sockets:
             node.deposits.taken(_SOCKETS)
     sockets: Sockets = node.resources[_SOCKETS]
     return sockets
+
+
+def lane_of(node: Node, machine: CarriedConnection) -> PeerLane:
+    """Return what keeps a connection's lane, in this worker."""
+    pump: Pump = node.resources["pump"]
+    sockets = shared_sockets(node)
+    if pump.crossing is not None:
+        sockets.read_with(pump.crossing.receive)
+    return PeerLane(machine, pump, sockets)
 
 
 def stop_reading(node: Node) -> None:

@@ -9,6 +9,7 @@ from .drop import DropReason
 from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
 from .handshake import peek_static
 from .index import PrefixedIndices
+from .session import Session
 from .snapshot import TunnelSnapshot
 from .timing import ICE_REKEY_ATTEMPT_TIME_S, Limits
 from .transport import Frame
@@ -27,6 +28,7 @@ __all__ = [
     "MessageType",
     "PrefixedIndices",
     "Refused",
+    "Session",
     "SessionExpired",
     "Tunnel",
     "TunnelEvent",

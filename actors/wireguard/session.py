@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ..batch.contract import MAX_DATAGRAMS, Kernel, Opened, Opening, Sealed, Sealing
+from ..batch.lanes import LaneKeys
 from .drop import DropReason
 from .handshake import TransportKeys
 from .replay import ReplayWindow
@@ -36,12 +37,12 @@ class Session:
         "_sealing",
         "_will",
         "_window",
+        "counter",
         "established_at",
         "expires_at",
         "initiated",
         "local_index",
         "remote_index",
-        "send_counter",
     )
 
     def __init__(self, keys: TransportKeys, limits: Limits, *, initiated: bool, now: float) -> None:
@@ -57,8 +58,17 @@ class Session:
         """Whether we made the first message: then it is ours to replace this session in time."""
         self.established_at = now
         self.expires_at = now + limits.reject_after_time_s
-        self.send_counter = 0
+        self.counter = array("Q", (0,))
+        """`send_counter`, where a lane shares it (`batch.lanes`)."""
+
+    @property
+    def send_counter(self) -> int:
         """Counter of the next packet."""
+        return self.counter[0]
+
+    @send_counter.setter
+    def send_counter(self, counter: int) -> None:
+        self.counter[0] = counter
 
     @classmethod
     def resumed(cls, snapshot: SessionSnapshot, limits: Limits) -> Self:
@@ -141,6 +151,23 @@ class Session:
         if self._opening is None:
             self._opening = kernel.opening(self._keys.receive_key, self._window)
         return self._opening.open(buffer, spans, out, limit=self._limits.reject_after_messages, coalesce=coalesce)
+
+    def lane_keys(self) -> LaneKeys | None:
+        """Return what a lane for ordinary packets has of a session; None: there are no keys made for many packets yet,
+        which is so until some have come and gone.
+        """
+        if self._sealing is None or self._opening is None:
+            return None
+        return LaneKeys(
+            sealing=self._sealing,
+            opening=self._opening,
+            counter=self.counter,
+            local_index=self.local_index,
+            expires_at=self.expires_at,
+            seal_before=self._limits.seal_before_messages,
+            reject_after=self._limits.reject_after_messages,
+            mtu=self._limits.inner_mtu_bytes,
+        )
 
     def wants_rekey_on_send(self, now: float) -> bool:
         """Say whether this send should start a new handshake (paper 6.2)."""

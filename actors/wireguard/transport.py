@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ..batch.contract import OUT_BYTES_EACH, Kernel, Sealed
+from ..batch.lanes import Books
 from .drop import DropCounts, DropReason
 from .inner import pad, unpad
 from .key_slots import KeySlots
@@ -189,6 +190,35 @@ class Transport:
         if opened.datagrams:
             self._opened(session, opened.octets, now, is_data=opened.datagrams > opened.keepalives)
         return opened.frames
+
+    @property
+    def current(self) -> Session | None:
+        """The session that is sealed under."""
+        return self._slots.current
+
+    def handle_books(self, books: Books, now: float) -> None:
+        """Take note of what went by the lane of the current session, as if it had all come by here."""
+        self._drops.add(DropReason.REPLAYED_PACKET, books.replayed)
+        self._drops.add(DropReason.BAD_TAG, books.forged)
+        self._drops.add(DropReason.BAD_INNER_PACKET, books.malformed)
+        self._drops.add(DropReason.EXPIRED_SESSION, books.over_limit)
+        if books.sent:
+            self._note_sent(books.sent_octets, books.sent_at)
+        if books.datagrams:
+            self._note_received(books.octets, books.received_at)
+            if books.sent_at > books.received_at:
+                self._timers.sent(books.sent_at)  # of the two the later counts
+        if books.owed_at:
+            self._timers.data_received(books.owed_at)
+        if books.unanswered_at:
+            self._timers.data_sent(books.unanswered_at)
+        session = self._slots.current
+        if session is None:
+            return
+        if (books.sent and session.wants_rekey_on_send(now)) or (
+            books.datagrams and session.wants_rekey_on_receive(now)
+        ):
+            self._renew(now)
 
     def _opened(self, session: Session, octets: int, now: float, *, is_data: bool) -> None:
         """Something authentic came in under a session."""

@@ -3,7 +3,8 @@
     make fuzz-native
 
 builds it under AddressSanitizer and UndefinedBehaviorSanitizer and runs this. Buffers end where their allocation ends.
-Each case has its number for a seed; now and then its result is compared with the pure kernel's.
+Each case has its number for a seed; now and then its result is compared with the pure kernel's. One in eight goes by a
+lane, both ways, between real sockets.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import argparse
 import contextlib
 import importlib.util
 import random
+import socket
 import time
 from array import array
 from importlib.machinery import ExtensionFileLoader
 
-from exeunt.actors.batch import TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Sealed, Sealing
+from exeunt.actors.batch import MAX_DATAGRAMS, OUT_BYTES_EACH, TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Sealed, Sealing
 from exeunt.actors.batch.native import NativeKernel
 from exeunt.actors.batch.pure import KERNEL as PURE
+from exeunt.actors.ice.ancillary import prepare, prepare_trains
 from exeunt.actors.wireguard.replay import ReplayWindow
 
 from .hostile import REMOTE_INDEX, hostile_burst, hostile_frame
@@ -129,13 +132,95 @@ class Cases:
             assert all(at + size <= len(buffer) and size > 31 for at, size in zip(spans[::2], spans[1::2], strict=True))
 
 
+class LaneCases:
+    """Lanes between sockets on loopback and a device that is one end of a pair of sockets."""
+
+    def __init__(self, kernel: NativeKernel) -> None:
+        assert kernel.lanes is not None
+        self.kernel, self.lanes = kernel, kernel.lanes()
+        self.device, self.host = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.ours, self.theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        for one in (self.ours, self.theirs):
+            one.bind(("127.0.0.1", 0))
+        self.theirs.connect(self.ours.getsockname())
+        prepare(self.ours)
+        prepare_trains(self.ours)
+        for one in (self.device, self.host, self.ours, self.theirs):
+            one.setblocking(False)
+        self.remote = self.theirs.getsockname()[1].to_bytes(2, "big") + bytes(4) + socket.inet_aton("127.0.0.1")
+        self.buffer, self.out = _block(2 * 65_535), _block(2 * 65_535 + MAX_DATAGRAMS * OUT_BYTES_EACH)
+        self.frames, self.train = _block(2 * 65_545), _block(TRAIN_BYTES)
+
+    def go(self, number: int) -> None:
+        """One case: a session's life."""
+        rng = random.Random(number)
+        known = [bytes(range(4)), bytes(range(16)), bytes(range(4, 8)), bytes(range(16, 32))]
+        own = tuple(rng.sample(known, rng.randrange(3)) if rng.randrange(4) == 0 else ())
+        self.lanes.set_device(self.device.fileno(), rng.choice((0, 0, VNET_BYTES)), bool(rng.randrange(8)), own)
+        burst, counter = hostile_burst(rng, KEY, rng.choice((0, 63, 8_190, 2**60))), array("Q", (0,))
+        lane = self.lanes.open(
+            owner=self,
+            sealing=self.kernel.sealing(KEY, REMOTE_INDEX),
+            opening=self.kernel.opening(KEY, ReplayWindow()),
+            counter=counter,
+            local_index=REMOTE_INDEX,
+            descriptor=self.ours.fileno(),
+            remote=self.remote,
+            local=socket.inet_aton("127.0.0.1"),
+            expires_at=rng.choice((0.0, 1e12, 1e12)),
+            seal_before=rng.choice((1_025, 2**60)),
+            reject_after=burst.limit,
+            mtu=rng.choice((0, 576, 1_420)),
+            limit=rng.choice((0, 0, 500)),
+        )
+        for address in known:
+            self.lanes.know(address, lane)
+        self._come(
+            rng, [burst.buffer[at : at + size] for at, size in zip(burst.spans[::2], burst.spans[1::2], strict=True)]
+        )
+        self._go([bytes(hostile_frame(rng)) for _ in range(rng.choice((1, 3, 8)))])
+        lane.books()
+        self.lanes.close(lane)
+
+    def _come(self, rng: random.Random, datagrams: list[bytes]) -> None:
+        for one in datagrams:
+            self.theirs.send(one if rng.randrange(20) else rng.randbytes(rng.randrange(60)))
+        end, _, _, runs, *_ = self.lanes.receive(
+            self.ours.fileno(), self.buffer, 0, 64, bool(rng.randrange(2)), self.out
+        )
+        for _, spans, *_ in runs:
+            places = array("I", spans)
+            assert all(at + size <= end for at, size in zip(places[::2], places[1::2], strict=True))
+        for sock in (self.ours, self.host):
+            _drain(sock)
+
+    def _go(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self.host.send(frame)
+        found, reads, *_ = self.lanes.send(self.frames, 64, self.train)
+        assert len(array("I", found)) <= 2 * reads
+        for sock in (self.device, self.theirs):
+            _drain(sock)
+
+
+def _block(size: int) -> memoryview:
+    return memoryview(array("B", b"\0") * size)
+
+
+def _drain(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.recv(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", help="the compiled kernel")
     parser.add_argument("--cases", type=int, default=200_000)
     parser.add_argument("--first", type=int, default=0, help="to come back to a case")
     args = parser.parse_args()
-    cases, reference = Cases(loaded(args.path)), Cases(PURE)
+    kernel = loaded(args.path)
+    cases, reference, lanes = Cases(kernel), Cases(PURE), LaneCases(kernel)
     began = time.monotonic()
     for number in range(args.first, args.first + args.cases):
         compared = number // 4 % COMPARED_EVERY == 0
@@ -146,6 +231,8 @@ def main() -> None:
             case 2:
                 opened = cases.open(number)
                 assert not compared or opened == reference.open(number), number
+            case _ if number % 8 == 3:
+                lanes.go(number)
             case _:
                 cases.refuse(number)
         if number % 20_000 == 0:

@@ -1,5 +1,6 @@
 """Both ways to read a socket, on the real network stack: whatever arrives, they give a burst the same."""
 
+import os
 import socket
 import struct
 from array import array
@@ -9,18 +10,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exeunt.actors.batch import MAX_DATAGRAMS, OUT_BYTES_EACH
 from exeunt.actors.batch.choice import choose
+from exeunt.actors.batch.lanes import Lanes, Passed
 from exeunt.actors.batch.pure import KERNEL
-from exeunt.actors.ice import Address, reading
+from exeunt.actors.ice import Address
 from exeunt.actors.ice.ancillary import SOL_UDP, UDP_SEGMENT, marked, prepare, prepare_trains
 from exeunt.actors.ice.burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
 from exeunt.actors.ice.demultiplexer import Demultiplexer
-from exeunt.actors.ice.reading import Brought, Read, read_each, source_of
+from exeunt.actors.ice.reading import Brought, Passing, Read, all_of, read_all, read_each, source_of
 
 STUN = b"\x01\x01\x00\x00\x21\x12\xa4\x42" + b"t" * 12
 INDEX = 0x0102_0300
 RECEIVE = choose().receive
-WAYS: dict[str, Read] = {"each": read_each, **({} if RECEIVE is None else {"all": reading.read_all(RECEIVE)})}
+LANES = choose().lanes
+
+
+def beside_lanes(lanes: Lanes) -> Passing:
+    """What reads all with lanes of which none is open."""
+    lanes.set_device(os.open("/dev/null", os.O_WRONLY), 0, True, ())
+    out = memoryview(bytearray(BUFFER_BYTES + MAX_DATAGRAMS * OUT_BYTES_EACH))
+
+    def read(descriptor: int, buffer: memoryview, at: int, most: int, lonely: bool) -> Passed:
+        end, reads, error, runs, data, rest, noted = lanes.receive(descriptor, buffer, at, most, lonely, out)
+        assert (data, rest, noted) == (0, None, [])
+        return end, reads, error, runs, data, ()
+
+    return read
+
+
+WAYS: dict[str, Read] = {"each": read_each}
+if RECEIVE is not None:
+    WAYS["all"] = read_all(all_of(RECEIVE))
+if LANES is not None:
+    WAYS["lanes"] = read_all(beside_lanes(LANES()))
 
 
 def data(tag: int, length: int = 48, index: int = INDEX) -> bytes:

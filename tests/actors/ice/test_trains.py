@@ -162,6 +162,17 @@ def test_a_refusal_that_others_met_costs_nothing() -> None:
     assert not rig.counters
 
 
+@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EINVAL, errno.EAGAIN])
+def test_what_somebody_else_was_refused_is_tried_here(number: int) -> None:
+    rig, train = Rig(Kernel(lambda _size, is_train: errno.EINVAL if is_train else 0)), train_of(5)
+    assert rig.sender.may_segment(THERE)
+    rig.sender.send_rest(memoryview(b"".join(train)), 100, (), THERE, ecn=0, error=number)
+    assert rig.kernel.sent == train
+    assert rig.errors == [number]
+    assert not rig.sender.may_segment(THERE)
+    assert rig.sender.may_segment(("198.51.100.8", 8))
+
+
 @pytest.mark.parametrize("ecn", [1, 2, 3])
 def test_a_mark_goes_with_each(ecn: int) -> None:
     rig = Rig(Kernel())
