@@ -10,6 +10,7 @@ An operation on a column costs a microsecond before it does anything. For a few 
 
 from __future__ import annotations
 
+from array import array
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -17,42 +18,44 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .checksum import MODULUS, residue
+from .checksum import MODULUS
 from .coalesce import Chunk
 from .contract import MAX_DATAGRAMS
-from .headers import CHECKSUM_AT, PSH, TCP, UDP
+from .headers import CHECKSUM_AT, PSH, TCP, UDP, packet_bytes
 from .packet import Packet, Run, addresses_at, read_packet, split_mask
 from .split import Cut, Template
 
-_Column = npt.NDArray[Any]
+Column = npt.NDArray[Any]
 
 _NUMBERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.int64)
 _COUNTERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.uint64)
-_ENOUGH_OF_A_FLOW: Final = 4
+_U32_MAX: Final = np.uint64(0xFFFFFFFF)
+_RUNS_KEPT: Final = 8
+"""Of so many runs are slices kept: some ten kilobytes each."""
 
 
-def _column(data: memoryview, run: Run, at: int, kind: str) -> _Column:
+def _column(data: memoryview, run: Run, at: int, kind: str) -> Column:
     """Return the field at this offset of each packet."""
     start, count, stride, _ = run
     return np.ndarray((count,), kind, data, start + at, (stride,))
 
 
-def _block(data: memoryview, run: Run, at: int, width: int) -> _Column:
+def _block(data: memoryview, run: Run, at: int, width: int) -> Column:
     """Return so many bytes of each packet, from this offset on."""
     start, count, stride, _ = run
     return np.ndarray((count, width), np.uint8, data, start + at, (stride, 1))
 
 
-def _words(data: memoryview, run: Run, begin: int, end: int) -> _Column:
+def _words(data: memoryview, run: Run, begin: int, end: int) -> Column:
     """Return each packet's whole words between these offsets."""
     start, count, stride, _ = run
     return np.ndarray((count, (end - begin) >> 2), "<u4", data, start + begin, (stride, 4))
 
 
-def _sums(data: memoryview, run: Run, begin: int, fixed: int) -> _Column:
+def _sums(data: memoryview, run: Run, begin: int, fixed: int) -> Column:
     """Return the sum of each packet's bytes from this offset on, modulo 65,535, with a fixed sum added."""
     size = run[3]
-    sums: _Column = np.add.reduce(_words(data, run, begin, size), axis=1, dtype=np.int64)
+    sums: Column = np.add.reduce(_words(data, run, begin, size), axis=1, dtype=np.int64)
     rest = size - begin & 3
     if rest & 2:
         sums += _column(data, run, size - rest, "<u2")
@@ -72,25 +75,64 @@ def _swapped(total: int) -> int:
 class Columns:
     """What is done by columns."""
 
-    __slots__ = ("_counters", "_nonces")
+    __slots__ = ("_counters", "_nonces", "_slices")
 
     def __init__(self) -> None:
         memory = memoryview(bytearray(12 * MAX_DATAGRAMS))
         self._counters = _column(memory, (4, MAX_DATAGRAMS, 12, 8), 0, "<u8")
         self._nonces = [memory[at : at + 12] for at in range(0, len(memory), 12)]
+        self._slices: dict[tuple[int, int, int], tuple[list[memoryview], list[memoryview]]] = {}
 
-    def nonces(self, first: int, count: int) -> list[memoryview]:
-        """Return the nonces for consecutive counters (WireGuard paper 5.4.6); they last until the next call."""
-        self._counters[:count] = _COUNTERS[:count] + first
-        return self._nonces[:count]
+    def nonces(self, counters: Column) -> list[memoryview]:
+        """Return the nonces for these counters (WireGuard paper 5.4.6); they last until the next call."""
+        self._counters[: len(counters)] = counters
+        return self._nonces[: len(counters)]
 
-    def lay_out(self, packet: memoryview, template: Template, cut: Cut, train: memoryview, run: Run) -> None:
-        """Write the first packets that a frame is cut into to a run in the train; none may have a flag of its own."""
-        count = run[1]
-        _, _, longest, _, protocol, transport, header_end, gso_size = cut
+    def slices(self, data: memoryview, run: Run, tail: int) -> tuple[list[memoryview], list[memoryview]]:
+        """Return the bytes of a run one by one, and the same with so many bytes after each; maybe of more than these.
+
+        To make two slices costs a fifth of what the cipher does. What is read is always in the same buffer, mostly from
+        its beginning on and of one length: what was made is kept, for a few runs, by the address. A train to be sealed
+        begins in too many places for that: the memory for it would grow for a while.
+        """
+        start, count, stride, size = run
+        there: tuple[int, bool] = np.ndarray((1,), np.uint8, data, start).__array_interface__["data"]
+        key = there[0], stride, size
+        kept = self._slices.get(key)
+        if kept is None:
+            while len(self._slices) >= _RUNS_KEPT:
+                del self._slices[next(iter(self._slices))]
+            kept = self._slices[key] = [], []
+        made = len(kept[0])
+        if made < count:
+            starts = range(start + made * stride, start + count * stride, stride)
+            kept[0].extend([data[at : at + size] for at in starts])
+            size += tail
+            kept[1].extend([data[at : at + size] for at in starts])
+        return kept
+
+    # Sealing
+
+    @staticmethod
+    def counters(first: int, count: int) -> Column:
+        """Return consecutive counters."""
+        return _COUNTERS[:count] + np.uint64(first)
+
+    @staticmethod
+    def lay_out(
+        packet: memoryview, template: Template, cut: Cut, train: memoryview, run: Run, *, head: bytes, counters: Column
+    ) -> None:
+        """Write the first packets that a frame is cut into to a run in the train, each behind a head which ends with
+        its counter. None may have a flag of its own, unless it is the last of the frame.
+        """
+        start, count, stride, size = run
+        _, packets, _, _, protocol, transport, header_end, gso_size = cut
         header = template.header
+        _block(train, (start - len(head), count, stride, size), 0, len(head) + header_end)[:] = np.frombuffer(
+            head + header, np.uint8
+        )
+        _column(train, run, -8, "<u8")[:] = counters
         payloads = (header_end, count, gso_size, gso_size)
-        _block(train, run, 0, header_end)[:] = np.frombuffer(header, np.uint8)
         _block(train, run, header_end, gso_size)[:] = _block(packet, payloads, 0, gso_size)
         if template.is_v4:
             ids = _NUMBERS[:count] + (header[4] << 8 | header[5])
@@ -101,28 +143,62 @@ class Columns:
         if protocol == TCP:
             sequences = _NUMBERS[:count] * gso_size
             sequences += int.from_bytes(header[transport + 4 : transport + 8], "big")
-            sequences &= 0xFFFFFFFF
             _column(train, run, transport + 4, ">u4")[:] = sequences
-        sums = _sums(train, run, transport, template.addresses_sum + protocol + longest - transport)
+            if count == packets:
+                train[start + (count - 1) * stride + transport + 13] |= template.flags
+        sums = _sums(train, run, transport, template.addresses_sum + protocol + size - transport)
         _column(train, run, transport + CHECKSUM_AT[protocol], "<u2")[:] = MODULUS - sums
 
-    def wrap(self, train: memoryview, run: Run, head: bytes, counter: int, padding: int) -> None:
-        """Write a head before each packet of a run, with consecutive counters at its end, and zeros after it."""
-        start, count, stride, size = run
-        heads = (start - len(head), count, stride, len(head))
-        _block(train, heads, 0, len(head))[:] = np.frombuffer(head, np.uint8)
-        _column(train, heads, len(head) - 8, "<u8")[:] = _COUNTERS[:count] + counter
-        if padding:
-            _block(train, run, size, padding)[:] = 0
+    @staticmethod
+    def pad(train: memoryview, run: Run, padding: int) -> None:
+        """Write zeros after each packet of a run."""
+        _block(train, run, run[3], padding)[:] = 0
 
-    def copy_payloads(self, data: memoryview, run: Run, header_end: int, out: memoryview, at: int) -> None:
+    # Opening
+
+    @staticmethod
+    def begin_alike(buffer: memoryview, spans: array[int]) -> bool:
+        """Say whether all these datagrams have the same first eight bytes."""
+        return _is_constant(_gathered(buffer, spans, 0))
+
+    def in_order(self, buffer: memoryview, spans: array[int]) -> Column | None:
+        """Return the counters of these datagrams, if each is above the one before."""
+        counters = _gathered(buffer, spans, 8)
+        consecutive = self.counters(int(counters[0]), len(counters))
+        in_order = counters.tobytes() == consecutive.tobytes() or (counters[1:] > counters[:-1]).all()
+        return counters if in_order else None
+
+    @staticmethod
+    def runs_of(spans: array[int]) -> list[Run]:
+        """Return spans as runs, however short."""
+        places = np.frombuffer(spans, "<u8")  # an offset and, above it, a length
+        steps = places[1:] - places[:-1]
+        if _is_constant(steps) and 0 < steps[0] <= _U32_MAX:
+            return [(spans[0], len(places), int(steps[0]), spans[1])]
+        offsets = (places & _U32_MAX).astype(np.int64)
+        lengths = (places >> np.uint64(32)).astype(np.int64)
+        gaps = offsets[1:] - offsets[:-1] - lengths[:-1]
+        gap = int(gaps[0])
+        if gap < 0:  # nobody reads datagrams so that one lies in another
+            return [(at, 1, size, size) for at, size in zip(spans[::2], spans[1::2], strict=True)]
+        # Where a run ends: at another size, or a place that is not as far behind as the first one's neighbour was.
+        ends = (gaps != gaps[0]) | (lengths[1:] != lengths[:-1])
+        edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(places)]
+        return [
+            (spans[2 * first], after - first, spans[2 * first + 1] + gap, spans[2 * first + 1])
+            for first, after in pairwise(edges)
+        ]
+
+    @staticmethod
+    def copy_payloads(data: memoryview, run: Run, header_end: int, out: memoryview, at: int) -> None:
         """Copy what comes after the headers of each packet, to lie one after another from `at` on."""
         _, count, _, size = run
         width = size - header_end
         _block(out, (at, count, width, width), 0, width)[:] = _block(data, run, header_end, width)
 
-    def read_run(self, data: memoryview, run: Run) -> list[Chunk]:
-        """Return chunks of the packets that a run begins with, as far as their flow goes; none if that is not far.
+    @staticmethod
+    def read_run(data: memoryview, run: Run) -> list[Chunk]:
+        """Return chunks of the packets that a run begins with, as far as they have headers of one shape.
 
         Only the first has been seen to be a packet.
         """
@@ -130,58 +206,68 @@ class Columns:
         packet = read_packet(data, start, size)
         if not packet.signature:
             return []
-        words = _words(data, run, 0, packet.header_end)
-        differ = (words ^ words[0]) & _mask(packet.protocol, packet.transport, packet.header_end)
-        if differ.any():
-            count = int(differ.any(axis=1).argmax())
-            if count < _ENOUGH_OF_A_FLOW:
-                return []
-            run = (start, count, stride, size)
-        unsound, strayed = _judge(data, run, packet)
-        pushes = _pushes(data, run, packet)
-        if not (unsound.any() or strayed.any() or any(pushes[:-1])):
-            return [Chunk(packet, run, bool(pushes[-1]), sound=True)]
-        begins = unsound[1:] | unsound[:-1]
-        begins |= strayed[1:] != strayed[:-1]
-        begins |= np.frombuffer(pushes, np.uint8)[:-1] != 0
-        edges = [0, *(np.flatnonzero(begins) + 1).tolist(), count]
+        protocol, transport, header_end = packet.protocol, packet.transport, packet.header_end
+        words = _words(data, run, 0, header_end)
+        differ = words[1:] ^ words[:-1]
+        differ &= _mask(protocol, transport, header_end)
+        begins = differ.any(axis=1)
+        pushes = b""
+        if protocol == TCP:
+            sequences = _column(data, run, transport + 4, ">u4")
+            begins |= sequences[1:] - sequences[:-1] != size - header_end
+            flags = _column(data, run, transport + 13, "u1") & PSH
+            begins |= flags[:-1] != 0
+            pushes = flags.tobytes()
+        unsound = _judge(data, run, packet, words)
+        is_unsound = unsound.any()
+        if is_unsound:
+            begins |= unsound[1:] | unsound[:-1]
+        edges = [*(np.flatnonzero(begins) + 1).tolist(), count]
         chunks: list[Chunk] = []
-        for first, after in pairwise(edges):
+        first = 0
+        for after in edges:
             at = start + first * stride
+            if first:
+                if packet_bytes(data, at, at + size) != size:
+                    break
+                packet = read_packet(data, at, size)
+                if not packet.signature or packet[2:5] != (protocol, transport, header_end):
+                    break
             part = (at, after - first, stride, size)
-            chunks.append(Chunk(read_packet(data, at, size), part, bool(pushes[after - 1]), not unsound[first]))
+            sound = not (is_unsound and unsound[first])
+            chunks.append(Chunk(packet, part, protocol == TCP and pushes[after - 1] != 0, sound))
+            first = after
         return chunks
 
 
-def _judge(data: memoryview, run: Run, packet: Packet) -> tuple[_Column, _Column]:
-    """Say of each packet whether a checksum is wrong, and how far it is from where its sequence would be."""
-    start, count, _, size = run
-    transport = packet.transport
+def _gathered(buffer: memoryview, spans: array[int], at: int) -> Column:
+    """Return eight bytes of each datagram."""
+    offsets = np.frombuffer(spans, np.uint32)[::2]
+    gathered: Column = np.ndarray((len(buffer) - 7 - at,), "<u8", buffer, at, (1,))[offsets]
+    return gathered
+
+
+def _is_constant(column: Column) -> bool:
+    """Say whether all are the same. Bytes are compared sooner than numbers."""
+    return column.tobytes() == column[:1].tobytes() * len(column)
+
+
+def _judge(data: memoryview, run: Run, packet: Packet, words: Column) -> Column:
+    """Say of each packet whether a checksum is wrong; `words` are the headers'."""
+    size, transport = run[3], packet.transport
     sums = _sums(data, run, addresses_at(transport), packet.protocol + size - transport)
     if transport == 20:
-        ids, checksums = _column(data, run, 4, ">u2"), _column(data, run, 10, ">u2")
-        varying = np.add(ids, checksums, dtype=np.int64)
-        varying += residue(data[start : start + 20]) - int(ids[0]) - int(checksums[0])
-        varying %= MODULUS
-        sums |= varying
+        header_sums = np.add.reduce(words[:, :5], axis=1, dtype=np.int64)
+        header_sums %= MODULUS
+        sums |= header_sums
+    unsound: Column = sums != 0
     if packet.protocol == UDP:
-        return (sums != 0) | (_column(data, run, transport + 6, "<u2") == 0), np.zeros(count, np.int64)
-    strayed = _NUMBERS[:count] * (packet.header_end - size)
-    strayed -= packet.sequence
-    strayed += _column(data, run, transport + 4, ">u4")
-    strayed &= 0xFFFFFFFF
-    return sums != 0, strayed
-
-
-def _pushes(data: memoryview, run: Run, packet: Packet) -> bytes:
-    """Return one byte a packet: not 0 if it has PSH."""
-    if packet.protocol == UDP:
-        return bytes(run[1])
-    return (_column(data, run, packet.transport + 13, "u1") & PSH).tobytes()
+        unsound |= _column(data, run, transport + 6, "<u2") == 0
+    return unsound
 
 
 @cache
-def _mask(protocol: int, transport: int, header_end: int) -> _Column:
+def _mask(protocol: int, transport: int, header_end: int) -> Column:
     """Return the words of `split_mask`, lengths included."""
     mask = split_mask(protocol, transport, header_end, with_length=True)
     return np.frombuffer(mask.to_bytes(header_end, "big"), "<u4")

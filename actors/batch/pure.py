@@ -25,16 +25,19 @@ from .split import Template, complete, lay_out, read_frame
 from .window import is_fresh, mark, mark_run
 
 if TYPE_CHECKING:
-    from .columns import Columns
+    from .columns import Column, Columns
     from .lanes import Lanes
 
 _TRANSPORT: Final = struct.Struct("<IIQ")
 """A transport message's header: type 4 and three zeros, receiver index, counter (WireGuard paper 5.4.6)."""
 _TYPE: Final = 4
+_TYPE_BYTES: Final = _TYPE.to_bytes(4, "little")
 _HEADER_BYTES: Final = _TRANSPORT.size
 _HEAD_BYTES: Final = 8
 """Type and receiver index: what all messages to one session begin with."""
 _TAG_BYTES: Final = 16
+_AROUND_BYTES: Final = _HEADER_BYTES + _TAG_BYTES
+"""What a datagram has around its plaintext."""
 _CHANNEL: Final = struct.Struct("!HH")
 _NONCE: Final = struct.Struct("<4xQ")
 _COUNTER: Final = struct.Struct("<Q")
@@ -43,6 +46,8 @@ _ZEROS: Final = bytes(_PADDING)
 _STRIDE_MAX: Final = 65_535
 _ENOUGH: Final = 8
 """From so many packets on, columns are worth it."""
+_ENOUGH_HEADS: Final = 24
+"""And from so many on where they do no more than compare."""
 _MALFORMED: Final = Sealed(0, 0, 0)
 
 _REFUSED: Final = -1
@@ -84,14 +89,15 @@ class PureSealing:
         else:
             template = Template(packet, cut)
             if self._columns is not None and cut.packets >= _ENOUGH and not template.flags & CWR:
-                first = cut.packets - 1
-                run = (before, first, stride, cut.longest)
-                self._columns.lay_out(packet, template, cut, train, run)
-                self._columns.wrap(train, run, self._head(channel, longest, counter), counter, longest - cut.longest)
-                self._seal_run(train, run, longest, self._columns.nonces(counter, first))
-            lay_out(packet, template, cut, train, start=before + first * stride, stride=stride, first=first)
+                first = cut.packets - (cut.last != cut.longest)
+                head, run = self._head(channel, longest, counter), (before, first, stride, cut.longest)
+                counters = self._columns.counters(counter, first)
+                self._columns.lay_out(packet, template, cut, train, run, head=head, counters=counters)
+                self._seal_run(self._columns, train, run, longest, counters)
+            if first < cut.packets:
+                lay_out(packet, template, cut, train, start=before + first * stride, stride=stride, first=first)
         start, size, padded = before + first * stride, cut.longest, longest
-        end = start
+        end = start - before - _TAG_BYTES
         for number in range(first, cut.packets):
             if number == cut.packets - 1:
                 size, padded = cut.last, padded_bytes(cut.last, mtu)
@@ -129,13 +135,16 @@ class PureSealing:
         head = _TRANSPORT.pack(_TYPE, self._remote_index, counter)
         return head if channel is None else _CHANNEL.pack(channel, _HEADER_BYTES + padded + _TAG_BYTES) + head
 
-    def _seal_run(self, train: memoryview, run: Run, padded: int, nonces: list[memoryview]) -> None:
-        start, count, stride, _ = run
+    def _seal_run(self, columns: Columns, train: memoryview, run: Run, padded: int, counters: Column) -> None:
+        """Pad and seal the packets of a run."""
+        start, count, stride, size = run
+        if padded > size:
+            columns.pad(train, run, padded - size)
         starts = range(start, start + count * stride, stride)
         plain = [train[at : at + padded] for at in starts]
         padded += _TAG_BYTES
         sealed = [train[at : at + padded] for at in starts]
-        deque(map(self._encrypt_into, nonces, plain, repeat(None), sealed), maxlen=0)
+        deque(map(self._encrypt_into, columns.nonces(counters), plain, repeat(None), sealed), maxlen=0)
 
 
 class PureOpening:
@@ -154,23 +163,22 @@ class PureOpening:
         """See `Opening`."""
         if len(spans) == 2:
             return self._open_alone(buffer, spans[0], spans[1], out, limit)
-        offsets, lengths = spans[0::2].tolist(), spans[1::2].tolist()
-        counters = [_COUNTER.unpack_from(buffer, offset + 8)[0] for offset in offsets]
         replayed = over_limit = 0
-        if self._in_order(counters, limit):
-            sizes = self._open_run(buffer, offsets, lengths, counters)
+        if self._columns is not None and _ENOUGH <= len(spans) // 2 <= MAX_DATAGRAMS:
+            opened = self._open_train(self._columns, buffer, spans, limit)
         else:
-            sizes, replayed, over_limit = self._open_each(buffer, offsets, lengths, counters, limit)
+            opened = self._open_few(buffer, spans, limit)
+        if opened is None:
+            sizes, replayed, over_limit = self._open_each(buffer, spans, limit)
+            opened = sizes, _runs_of(spans, sizes)
+        sizes, runs = opened
         refused = sizes.count(_REFUSED)
-        if refused:
-            offsets = [offset for offset, size in zip(offsets, sizes, strict=True) if size != _REFUSED]
-            sizes = [size for size in sizes if size != _REFUSED]
-        starts = [offset + _HEADER_BYTES for offset in offsets]
-        frames, without = self._frames(buffer, starts, sizes, out) if coalesce else _alone(buffer, starts, sizes, out)
-        octets = sum(sizes) + len(sizes) * (_HEADER_BYTES + _TAG_BYTES)
+        frames, without = self._frames(buffer, runs, out) if coalesce else _alone(buffer, runs, out)
+        octets = sum([count * (size + _AROUND_BYTES) for _, count, _, size in runs])
         keepalives = sizes.count(0)
         forged = refused - replayed - over_limit
-        return Opened(frames, len(sizes), octets, keepalives, replayed, forged, without - keepalives, over_limit)
+        without -= keepalives
+        return Opened(frames, len(sizes) - refused, octets, keepalives, replayed, forged, without, over_limit)
 
     def _open_alone(self, buffer: memoryview, offset: int, length: int, out: memoryview, limit: int) -> Opened:
         """Open a burst of one, as most are."""
@@ -191,49 +199,78 @@ class PureOpening:
         write_one(buffer, start, packet, out, 0)
         return Opened(((0, VNET_BYTES + packet, 1),), 1, length, 0, 0, 0, 0, 0)
 
-    def _in_order(self, counters: list[int], limit: int) -> bool:
-        """Say whether each counter is above the one before, the window, and below the limit: nothing is a replay."""
-        if not counters or counters[0] < self._window.state[0] or counters[-1] >= limit:
-            return False
-        return all(map(lt, counters, counters[1:]))
+    def _open_train(
+        self, columns: Columns, buffer: memoryview, spans: array[int], limit: int
+    ) -> tuple[list[int], list[Run]] | None:
+        """Open what came in order; return the size of each plaintext, and where they are. None: a counter may not be
+        used, or it is not above the one before it, and nothing was done.
+        """
+        counters = columns.in_order(buffer, spans)
+        if counters is None or counters[0] < self._window.state[0] or counters[-1] >= limit:
+            return None
+        sealed: list[memoryview] = []
+        plain: list[memoryview] = []
+        runs: list[Run] = []
+        for at, many, stride, length in columns.runs_of(spans):
+            run = start, _, _, size = at + _HEADER_BYTES, many, stride, length - _AROUND_BYTES
+            runs.append(run)
+            if many < _ENOUGH:
+                starts = range(start, start + many * stride, stride)
+                plain += [buffer[at : at + size] for at in starts]
+                sealed += [buffer[at : at + size + _TAG_BYTES] for at in starts]
+            else:
+                kept = columns.slices(buffer, run, _TAG_BYTES)
+                plain += kept[0][:many]
+                sealed += kept[1][:many]
+        sizes = self._decrypt(columns.nonces(counters), sealed, plain)
+        self._mark(counters.tolist(), sizes)
+        return sizes, runs if _REFUSED not in sizes else _runs_of(spans, sizes)
 
-    def _open_run(self, buffer: memoryview, offsets: list[int], lengths: list[int], counters: list[int]) -> list[int]:
-        """Open all; return the size of each plaintext."""
-        sealed = [buffer[at + _HEADER_BYTES : at + length] for at, length in zip(offsets, lengths, strict=True)]
-        plain = [
-            buffer[at + _HEADER_BYTES : at + length - _TAG_BYTES] for at, length in zip(offsets, lengths, strict=True)
-        ]
-        count = len(counters)
-        consecutive = counters[-1] - counters[0] == count - 1
-        nonces: Sequence[bytes | memoryview]
-        if consecutive and self._columns is not None and count >= _ENOUGH:
-            nonces = self._columns.nonces(counters[0], count)
-        else:
-            nonces = [_NONCE.pack(counter) for counter in counters]
-        sizes: deque[int] = deque()
+    def _open_few(self, buffer: memoryview, spans: array[int], limit: int) -> tuple[list[int], list[Run]] | None:
+        """Do the same without columns."""
+        offsets, lengths = spans[::2].tolist(), spans[1::2].tolist()
+        counters = [_COUNTER.unpack_from(buffer, offset + 8)[0] for offset in offsets]
+        if not counters or counters[0] < self._window.state[0] or counters[-1] >= limit:
+            return None
+        if not all(map(lt, counters, counters[1:])):
+            return None
+        places = [(at + _HEADER_BYTES, at + length) for at, length in zip(offsets, lengths, strict=True)]
+        sealed = [buffer[start:end] for start, end in places]
+        plain = [buffer[start : end - _TAG_BYTES] for start, end in places]
+        sizes = self._decrypt([_NONCE.pack(counter) for counter in counters], sealed, plain)
+        self._mark(counters, sizes)
+        return sizes, _runs_of(spans, sizes)
+
+    def _decrypt(
+        self, nonces: Sequence[bytes | memoryview], sealed: list[memoryview], plain: list[memoryview]
+    ) -> list[int]:
+        sizes: list[int] = []
         work = map(self._decrypt_into, nonces, sealed, repeat(None), plain)
-        while len(sizes) < count:
+        while len(sizes) < len(nonces):
             try:
-                sizes.extend(work)  # keeps what it has got when one fails; the next call goes on after that one
+                sizes += work  # keeps what it has got when one fails; the next time it goes on after that one
             except InvalidTag:
                 sizes.append(_REFUSED)
-        if consecutive and _REFUSED not in sizes:
-            mark_run(self._window.state, counters[0], count)
-        else:
-            for counter, size in zip(counters, sizes, strict=True):
-                if size != _REFUSED:
-                    mark(self._window.state, counter)
-        return list(sizes)
+        return sizes
 
-    def _open_each(
-        self, buffer: memoryview, offsets: list[int], lengths: list[int], counters: list[int], limit: int
-    ) -> tuple[list[int], int, int]:
-        """Open what may be opened, one after another; return as `_open_run`, how many replayed, and over the limit."""
+    def _mark(self, counters: list[int], sizes: list[int]) -> None:
+        """Mark the counters, which ascend, of what was opened."""
+        state = self._window.state
+        if counters[-1] - counters[0] == len(counters) - 1 and _REFUSED not in sizes:
+            mark_run(state, counters[0], len(counters))
+            return
+        for counter, size in zip(counters, sizes, strict=True):
+            if size != _REFUSED:
+                mark(state, counter)
+
+    def _open_each(self, buffer: memoryview, spans: array[int], limit: int) -> tuple[list[int], int, int]:
+        """Open what may be opened, one after another; return their sizes, how many replayed, and over the limit."""
         state = self._window.state
         sizes: list[int] = []
         replayed = over_limit = 0
-        for offset, length, counter in zip(offsets, lengths, counters, strict=True):
+        for offset, length in zip(spans[::2], spans[1::2], strict=True):
             size = _REFUSED
+            counter = _COUNTER.unpack_from(buffer, offset + 8)[0]
             if counter >= limit:
                 over_limit += 1
             elif not is_fresh(state, counter):
@@ -252,70 +289,76 @@ class PureOpening:
         except InvalidTag:
             return _REFUSED
 
-    def _frames(
-        self, buffer: memoryview, starts: list[int], sizes: list[int], out: memoryview
-    ) -> tuple[list[Place], int]:
+    def _frames(self, buffer: memoryview, runs: list[Run], out: memoryview) -> tuple[list[Place], int]:
         """Write frames of what was opened; return where they are, and how many times there was no packet."""
         merger = Merger(buffer)
-        columns = self._columns
-        without = number = mixed_until = 0
-        while number < len(starts):
-            start, there = starts[number], sizes[number]
-            size = packet_bytes(buffer, start, start + there)
-            if not size:
-                without += 1
-                number += 1
-                continue
-            if columns is not None and number >= mixed_until and number + _ENOUGH <= len(starts):
-                count = _evenly_spaced(buffer, starts, sizes, number)
-                run = (start, count, starts[number + 1] - start, size)
-                chunks = columns.read_run(buffer, run) if count else ()
-                if chunks:
-                    for chunk in chunks:
-                        merger.add(chunk)
-                        number += chunk.run[1]
-                    continue
-                mixed_until = number + _ENOUGH
-            merger.add_one(read_packet(buffer, start, size), start, size)
-            number += 1
-        copy = copy_payloads if columns is None else columns.copy_payloads
+        without = 0
+        for run in runs:
+            without += self._merge(buffer, run, merger)
+        copy = copy_payloads if self._columns is None else self._columns.copy_payloads
         return write(buffer, merger.frames, out, copy), without
 
+    def _merge(self, buffer: memoryview, run: Run, merger: Merger) -> int:
+        """Merge what can be of a run of plaintexts; return how many of them were no packets."""
+        start, count, stride, there = run
+        columns = self._columns
+        without = by_one = 0
+        while count:
+            taken = 0
+            size = packet_bytes(buffer, start, start + there)
+            if size and columns is not None and count >= _ENOUGH and by_one <= 0:
+                for chunk in columns.read_run(buffer, (start, count, stride, size)):
+                    merger.add(chunk)
+                    taken += chunk.run[1]
+                by_one = _ENOUGH if taken < _ENOUGH else 0  # they are mixed
+            if not taken:
+                taken = 1
+                if size:
+                    merger.add_one(read_packet(buffer, start, size), start, size)
+                else:
+                    without += 1
+            by_one -= taken
+            start += taken * stride
+            count -= taken
+        return without
 
-def _evenly_spaced(buffer: memoryview, starts: list[int], sizes: list[int], number: int) -> int:
-    """Return how many plaintexts from this one on have one size and one distance, and may be of one flow; or 0."""
-    start, size = starts[number], sizes[number]
-    stride = starts[number + 1] - start
-    eighth = starts[number + _ENOUGH - 1]
-    if stride < size or eighth - start != stride * (_ENOUGH - 1):
-        return 0
-    if buffer[start + 12 : start + 24] != buffer[eighth + 12 : eighth + 24]:
-        return 0
-    count = len(starts) - number
-    ideal = list(range(start, start + count * stride, stride))
-    for whole in (count, count - 1):  # as a train of datagrams comes, the last one maybe shorter
-        end = number + whole
-        if sizes[number:end].count(size) == whole and starts[number:end] == ideal[:whole]:
-            return whole
-    whole = 1
-    while sizes[number + whole] == size and starts[number + whole] == ideal[whole]:
-        whole += 1
-    return whole if whole >= _ENOUGH else 0
+
+def _runs_of(spans: array[int], sizes: list[int]) -> list[Run]:
+    """Return the plaintexts of these sizes, without those that were refused, as runs."""
+    runs: list[Run] = []
+    start = count = stride = size = 0
+    for offset, there in zip(spans[::2], sizes, strict=True):
+        if there == _REFUSED:
+            continue
+        at = offset + _HEADER_BYTES
+        if count == 1 and there == size and at > start:
+            stride, count = at - start, 2
+        elif count > 1 and there == size and at == start + count * stride:
+            count += 1
+        else:
+            if count:
+                runs.append((start, count, stride, size))
+            start, count, stride, size = at, 1, 0, there
+    if count:
+        runs.append((start, count, stride, size))
+    return runs
 
 
-def _alone(buffer: memoryview, starts: list[int], sizes: list[int], out: memoryview) -> tuple[list[Place], int]:
-    """Write each packet as a frame of its own; return as `_frames`."""
+def _alone(buffer: memoryview, runs: list[Run], out: memoryview) -> tuple[list[Place], int]:
+    """Write each packet as a frame of its own; return as `PureOpening._frames`."""
     places: list[Place] = []
     begin = without = 0
-    for start, there in zip(starts, sizes, strict=True):
-        size = packet_bytes(buffer, start, start + there)
-        if size:
-            end = begin + VNET_BYTES + size
-            write_one(buffer, start, size, out, begin)
-            places.append((begin, end, 1))
-            begin = end
-        else:
-            without += 1
+    for first, count, stride, there in runs:
+        for number in range(count):
+            start = first + number * stride
+            size = packet_bytes(buffer, start, start + there)
+            if size:
+                end = begin + VNET_BYTES + size
+                write_one(buffer, start, size, out, begin)
+                places.append((begin, end, 1))
+                begin = end
+            else:
+                without += 1
     return places, without
 
 
@@ -341,16 +384,19 @@ class PureKernel:
             else:
                 self._columns = Columns()
 
-    @staticmethod
-    def index_of(buffer: memoryview, spans: array[int], /) -> int | None:
+    def index_of(self, buffer: memoryview, spans: array[int], /) -> int | None:
         """See `Kernel`."""
-        if not spans or len(spans) > 2 * MAX_DATAGRAMS or min(spans[1::2]) < _HEADER_BYTES + _TAG_BYTES:
+        if not spans or len(spans) > 2 * MAX_DATAGRAMS or min(spans[1::2]) < _AROUND_BYTES:
             return None
         head = bytes(buffer[spans[0] : spans[0] + _HEAD_BYTES])
-        heads = b"".join([buffer[at : at + _HEAD_BYTES] for at in spans[::2]])
-        if head[:4] != _TYPE.to_bytes(4, "little") or heads != head * (len(spans) // 2):
+        if head[:4] != _TYPE_BYTES:
             return None
-        return int.from_bytes(head[4:], "little")
+        if self._columns is not None and len(spans) >= 2 * _ENOUGH_HEADS:
+            alike = self._columns.begin_alike(buffer, spans)
+        else:
+            heads = b"".join([buffer[at : at + _HEAD_BYTES] for at in spans[::2]])
+            alike = heads == head * (len(spans) // 2)
+        return int.from_bytes(head[4:], "little") if alike else None
 
     def sealing(self, key: bytes, remote_index: int) -> PureSealing:
         """See `Kernel`."""

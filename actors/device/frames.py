@@ -24,8 +24,8 @@ READ_FRAMES: Final = 64
 READ_BYTES: Final = 8 * MAX_FRAME_BYTES
 """And so many bytes: eight frames of 64 kB, which are sealed and sent in less than a millisecond. Then timers, sockets
 and actors get their turn."""
-READ_EACH_BYTES: Final = 2 * MAX_FRAME_BYTES
-"""And so many where they are read one by one: in Python it takes some hundred microseconds to seal one."""
+READ_EACH_BYTES: Final = 4 * MAX_FRAME_BYTES
+"""And so many where they are read one by one: in Python it takes more than a hundred microseconds to seal one."""
 _NOTHING_LEFT_TO_DO: Final = bytes(VNET_BYTES)
 
 

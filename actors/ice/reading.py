@@ -29,9 +29,6 @@ class Brought(NamedTuple):
     """Whether the socket may not be empty: the buffer was full, or so many reads were made."""
 
 
-EACH_BYTES = BUFFER_BYTES // 2
-"""Of a burst that is read one by one, and opened so as well: others are not to wait for long."""
-
 Read: TypeAlias = Callable[[socket.socket, memoryview, Burst, Callable[[], object], bool], Brought]
 """Read from a socket into a buffer, for a burst. The function is called when the socket has an error to tell. With the
 flag, a datagram that is no data is expected to be the only one; if it is not, the next wake-up comes at once."""
@@ -45,7 +42,7 @@ def read_each(
     before: list[tuple[int, int, bytes]] | None = None
     arrival = Arrival(None)
     for _ in range(MAX_READS):
-        if at > EACH_BYTES - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
+        if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
             break
         try:
             size, ancillary, _, source = sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)

@@ -18,7 +18,7 @@ from exeunt.actors.ice import Address
 from exeunt.actors.ice.ancillary import SOL_UDP, UDP_SEGMENT, marked, prepare, prepare_trains
 from exeunt.actors.ice.burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst
 from exeunt.actors.ice.demultiplexer import Demultiplexer
-from exeunt.actors.ice.reading import EACH_BYTES, Brought, Passing, Read, all_of, read_all, read_each, source_of
+from exeunt.actors.ice.reading import Brought, Passing, Read, all_of, read_all, read_each, source_of
 
 STUN = b"\x01\x01\x00\x00\x21\x12\xa4\x42" + b"t" * 12
 INDEX = 0x0102_0300
@@ -152,8 +152,7 @@ def test_a_lone_check_is_read_alone(way: Read) -> None:
 def test_it_ends_where_the_buffer_does(way: Read) -> None:
     rig = Rig(way)
     long = 60_000
-    room = EACH_BYTES if way is read_each else BUFFER_BYTES
-    fit = (room - MAX_DATAGRAM_BYTES) // long + 1
+    fit = (BUFFER_BYTES - MAX_DATAGRAM_BYTES) // long + 1
     for tag in range(fit + 1):
         rig.send(data(tag, long))
     assert rig.read() == Brought(fit, data=True, more=True)
