@@ -35,7 +35,7 @@ struct address {
 struct books {
     struct counts opened;
     double received_at, received_before_at; /* the last time, and the one before it */
-    double data_at, owed_at;                /* data came the last time, and the first time since anything went */
+    double delivered_at, owed_at;           /* a frame was given to the device; data came first since anything went */
     uint64_t sent, sent_octets;
     double sent_at, unanswered_at; /* the last time; the first time since anything came */
 };
@@ -177,7 +177,6 @@ static void note_received(struct lanes *lanes, struct lane *lane, const struct c
     books->unanswered_at = 0;
     if (counts->datagrams == counts->keepalives)
         return;
-    books->data_at = lanes->now;
     if (books->owed_at == 0)
         books->owed_at = lanes->now;
 }
@@ -222,6 +221,7 @@ static bool open_some(
             lanes->stopped_at = at;
             return false;
         }
+        lane->books.delivered_at = lanes->now;
         at += VNET_BYTES + length;
     }
     return true;

@@ -72,7 +72,7 @@ static PyObject *lane_books(PyObject *self, PyObject *Py_UNUSED(nothing))
     lane->is_noted = false;
     return Py_BuildValue(
         "nnnnnnnddddKKdd", counts->datagrams, counts->octets, counts->keepalives, counts->replayed, counts->forged,
-        counts->malformed, counts->over_limit, books.received_before_at, books.received_at, books.data_at, books.owed_at,
+        counts->malformed, counts->over_limit, books.received_before_at, books.received_at, books.delivered_at, books.owed_at,
         (unsigned long long)books.sent, (unsigned long long)books.sent_octets, books.sent_at, books.unanswered_at);
 }
 

@@ -37,8 +37,8 @@ class Books(NamedTuple):
     """The last time but one that anything authentic came."""
     received_at: float
     """The last time."""
-    data_at: float
-    """The last time that it was no keepalive."""
+    delivered_at: float
+    """The last time that the device was given a frame: neither keepalives nor control packets are any."""
     owed_at: float
     """The first time that data came since anything went."""
     sent: int

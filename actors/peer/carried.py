@@ -26,5 +26,5 @@ class CarriedConnection(Connection):
                 self._liveness.handle_alive(at)
             if books.unanswered_at:
                 self._liveness.handle_sent(books.unanswered_at)
-        self._idle.last_traffic_at = max(self._idle.last_traffic_at, books.sent_at, books.data_at)
+        self._idle.last_traffic_at = max(self._idle.last_traffic_at, books.sent_at, books.delivered_at)
         self._drain_tunnel(now)

@@ -318,6 +318,22 @@ def test_a_keepalive_is_no_data(bench: Bench) -> None:
     assert (books.datagrams, books.keepalives, books.owed_at) == (1, 1, 0)
 
 
+def test_what_is_left_was_not_delivered(bench: Bench) -> None:
+    """A connection is idle when the device has had nothing; an answer to a probe is nothing to the device."""
+    lane = bench.open()
+    bench.lanes.know(V6, lane)
+    control = bytes([0x60, *bytes(3), 0, 8, 255, 0]) + V6 + bytes(16) + b"\x47" + bytes(7)
+    bench.theirs.send(datagram(0, control))
+    assert len(bench.receive()[5][1]) == 1
+    books = Books(*lane.books())
+    assert 0 == books.delivered_at < books.owed_at == books.received_at
+    bench.lanes.know(V4, lane)
+    bench.theirs.send(datagram(1, udp_packet()))
+    assert bench.receive()[5] is None
+    books = Books(*lane.books())
+    assert books.delivered_at == books.received_at > 0
+
+
 def test_no_more_is_read_at_once_than_the_buffer_holds(bench: Bench) -> None:
     bench.lanes.know(V4, bench.open())
     sent = 150

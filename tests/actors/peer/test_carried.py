@@ -102,7 +102,7 @@ class Pair:
 
 def books_of(pair: Pair, steps: list[tuple[str, float]]) -> Books:
     """What the books would say of these steps, which the pair has gone through, by the sizes that they had."""
-    before_at = at = data_at = owed_at = sent_at = unanswered_at = 0.0
+    before_at = at = delivered_at = owed_at = sent_at = unanswered_at = 0.0
     came = keepalives = forged = octets = sent = 0
     now = pair.now
     for what, after in steps:
@@ -116,7 +116,7 @@ def books_of(pair: Pair, steps: list[tuple[str, float]]) -> Books:
             came, keepalives = came + 1, keepalives + (what == "keepalive comes")
             octets += 32 if what == "keepalive comes" else 144
             if what == "data comes":
-                data_at, owed_at = now, owed_at or now
+                delivered_at, owed_at = now, owed_at or now
     return Books(
         came,
         octets,
@@ -127,7 +127,7 @@ def books_of(pair: Pair, steps: list[tuple[str, float]]) -> Books:
         0,
         before_at,
         at,
-        data_at,
+        delivered_at,
         owed_at,
         sent,
         144 * sent,
