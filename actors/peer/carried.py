@@ -6,7 +6,7 @@ It moves as ever: what is in the books is what each packet would have told it, o
 from __future__ import annotations
 
 from ..batch.lanes import Books
-from ..wireguard import Session
+from ..wireguard.session import Session
 from .machine import Connection
 
 

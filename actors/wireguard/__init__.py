@@ -9,7 +9,6 @@ from .drop import DropReason
 from .events import HandshakeCompleted, HandshakeFailed, SessionExpired, TunnelEvent
 from .handshake import peek_static
 from .index import PrefixedIndices
-from .session import Session
 from .snapshot import TunnelSnapshot
 from .timing import ICE_REKEY_ATTEMPT_TIME_S, Limits
 from .transport import Frame
@@ -29,7 +28,6 @@ __all__ = [
     "MessageType",
     "PrefixedIndices",
     "Refused",
-    "Session",
     "SessionExpired",
     "Tunnel",
     "TunnelEvent",
