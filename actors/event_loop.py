@@ -60,7 +60,7 @@ from .portal.actor_messages import (
 )
 from .portal_leave import leave_portal
 from .succession import hands_over, inherit, leave
-from .timing import PEER_CLOSE_S, PORTAL_DOUBT_SPACING_S
+from .timing import PEER_CLOSE_S, PORTAL_DOUBT_SPACING_S, RESTART_ANSWER_S
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +154,8 @@ class EventLoop(Connections):
                 self.publish(Disconnected(f"the host could not be set up: {error}"))
                 await self._leave(Cause.DEVICE_LOST)
                 return
+        # What is not answered until then was asked of the link before this one.
+        self._doubt_portal_after = max(self._doubt_portal_after, time.monotonic() + RESTART_ANSWER_S)
         self.session = "connected"
         logger.info("The session is connected", extra={"event": "session_connected"})
         await self.resources_changed()

@@ -13,7 +13,8 @@ why a link that has `left` still carries their reports, and nothing else, until 
 
 A link whose peer is gone looks alive: TCP repeats what it has, ever more rarely, and goes on doing so when the network
 is back. So what is said after a silence is said with a heartbeat, and if nothing comes back soon, the link is opened
-anew. What was said since the last answer may be lost; ends and candidates are said again on the next link.
+anew. What was said since the last answer may be lost; ends, candidates and wishes for new paths are said again on the
+next link.
 
 Each state has exactly one timer, so `poll_timeout` names the state's only way forward without outside help.
 """
@@ -57,6 +58,7 @@ from .messages import (
     Left,
     LiveConnection,
     RequestAuthorization,
+    RestartIce,
 )
 from .outbox import Outbox
 from .timing import (
@@ -341,7 +343,7 @@ class LinkMachine:
 
     def _say(self, message: FromPeer, now: float) -> None:
         self._transmit(message)
-        if isinstance(message, ConnectionEnded | IceCandidates | LastWill):
+        if isinstance(message, ConnectionEnded | IceCandidates | LastWill | RestartIce):
             self._unconfirmed.append(message)
         if now - self._heard_at >= QUIET_LINK_S and self._timer is not None and self._timer[1] != "question":
             self._ask_for_life()

@@ -53,7 +53,13 @@ from exeunt.actors.portal.actor_messages import (
     PortalSaid,
     PortalSay,
 )
-from exeunt.actors.timing import AUTHORIZE_S, EXCLUDE_GATEWAY_S, EXPIRY_PATIENCE_S, PORTAL_DOUBT_SPACING_S
+from exeunt.actors.timing import (
+    AUTHORIZE_S,
+    EXCLUDE_GATEWAY_S,
+    EXPIRY_PATIENCE_S,
+    PORTAL_DOUBT_SPACING_S,
+    RESTART_ANSWER_S,
+)
 from exeunt.runtime import Refused
 
 WEB = resource(1, "10.0.0.0/24")
@@ -504,6 +510,10 @@ async def test_a_host_in_another_network_has_paths_found_anew(stage: Stage) -> N
 
 async def test_a_portal_that_answers_no_connection_is_connected_to_anew(stage: Stage, clock: Clock) -> None:
     peer = await connected(stage, WEB)
+    peer.tell_owner(PortalDoubted("c-1"))
+    await stage.settle()
+    assert stage.link.told(PortalReset) == [], "what is not answered yet was asked of the link before this one"
+    clock.now += RESTART_ANSWER_S
     for _ in range(3):
         peer.tell_owner(PortalDoubted("c-1"))
         await stage.settle()

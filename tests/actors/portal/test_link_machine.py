@@ -141,6 +141,15 @@ def test_a_last_will_that_may_be_lost_is_said_again(rig: Rig) -> None:
     assert said_at_the_join(rig) == ["last_will"]
 
 
+def test_a_wish_for_new_paths_that_a_breaking_link_has_swallowed_is_said_again(rig: Rig) -> None:
+    """Where a network changes, the wish goes out by the link that the change is about to break."""
+    rig.join()
+    rig.machine.handle_send(RestartIce(connection="x", reason="the relay was lost"), rig.now)
+    rig.sent()
+    rig.machine.handle_closed("reset", rig.now)
+    assert said_at_the_join(rig) == ["restart_ice"]
+
+
 def said_at_the_join(rig: Rig) -> list[str]:
     rig.machine.handle_start(rig.now)
     rig.machine.handle_opened(rig.now)
