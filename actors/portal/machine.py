@@ -51,6 +51,7 @@ from .messages import (
     Heartbeat,
     HeartbeatReply,
     IceCandidates,
+    IceRestarted,
     Join,
     Joined,
     LastWill,
@@ -313,7 +314,14 @@ class LinkMachine:
             case _ if self._state == "joining":
                 self.counters.early_messages += 1
             case _:
+                if isinstance(message, IceRestarted):
+                    self._forget_wish(message.connection)
                 self._events.append(LinkMessage(message))
+
+    def _forget_wish(self, connection: str) -> None:
+        """It is fulfilled: said again by another link, it would be a second one."""
+        kept = [one for one in self._unconfirmed if not (isinstance(one, RestartIce) and one.connection == connection)]
+        self._unconfirmed = deque(kept, maxlen=_UNCONFIRMED_KEPT)
 
     def _handle_joined(self, joined: Joined, now: float) -> None:
         if self._step("joined"):

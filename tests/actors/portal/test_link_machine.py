@@ -33,6 +33,8 @@ from exeunt.actors.portal.messages import (
     FromPortal,
     HeartbeatReply,
     IceCandidates,
+    IceCredentials,
+    IceRestarted,
     Join,
     Joined,
     LastWill,
@@ -148,6 +150,21 @@ def test_a_wish_for_new_paths_that_a_breaking_link_has_swallowed_is_said_again(r
     rig.sent()
     rig.machine.handle_closed("reset", rig.now)
     assert said_at_the_join(rig) == ["restart_ice"]
+
+
+def test_a_wish_that_was_fulfilled_is_not_said_again(rig: Rig) -> None:
+    rig.join()
+    for connection in ("x", "y"):
+        rig.machine.handle_send(RestartIce(connection=connection, reason="moved"), rig.now)
+    ice = IceCredentials(username="user", password="p" * 22)
+    rig.hear(IceRestarted(connection="x", generation=1, local_ice=ice, remote_ice=ice))
+    rig.sent()
+    rig.machine.handle_closed("reset", rig.now)
+    rig.machine.handle_start(rig.now)
+    rig.machine.handle_opened(rig.now)
+    rig.sent()
+    rig.hear(JOINED)
+    assert [message["connection"] for message in rig.sent()] == ["y"]
 
 
 def said_at_the_join(rig: Rig) -> list[str]:
