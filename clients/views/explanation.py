@@ -78,7 +78,7 @@ def render(why: Why) -> RenderableType:
 
 
 def _what(ending: Ending) -> str:
-    here = ending.initiated_by in {"us", "supervisor"}
+    here = ending.initiated_by in {"us", "supervisor"} and "told" not in ending.evidence  # else theirs
     who = f"This {ending.side}" if here else printable(ending.peer)
     whose = "this" if here else "the other"
     template = _WHAT.get(ending.cause, "The connection ended: {cause}.")
@@ -99,6 +99,8 @@ def _how_known(ending: Ending) -> Iterator[str]:
     elif ending.acknowledged is False:
         times = f", though it was said {_times(goodbyes)}" if isinstance(goodbyes, int) else ""
         yield f"The goodbye was not acknowledged{times}: {printable(ending.peer)} may have learned of it later."
+    elif str(ending.evidence.get("told")).startswith("last will"):
+        yield f"It could not say goodbye; the supervisor of {printable(ending.peer)} said it: the last will."
     else:
         yield f"No goodbye could be exchanged; it was concluded{after} from the evidence."
     probes = _number(ending.evidence.get("probes_sent"))

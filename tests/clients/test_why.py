@@ -172,6 +172,33 @@ def test_a_death_is_told_with_its_probes_and_what_the_portal_saw() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("evidence", "end"),
+    [({"actor": "worker_died"}, "this"), ({"told": "goodbye: worker_crashed"}, "the other")],
+    ids=["ours", "theirs"],
+)
+def test_a_crash_is_at_the_end_at_which_it_was(evidence: dict[str, Any], end: str) -> None:
+    """On both sides the record names the supervisor; only who was told knows that it was not his own."""
+    crashed = ending(cause="worker_crashed", initiated_by="supervisor", evidence=evidence)
+    assert explanation.explain(crashed, Testimony())[0] == (
+        f"The worker process that carried the connection crashed, at {end} end."
+    )
+
+
+def test_a_last_will_is_told_as_one() -> None:
+    spoken_for = ending(
+        cause="worker_crashed",
+        initiated_by="supervisor",
+        acknowledged=None,
+        detection_ms=None,
+        evidence={"told": "last will: worker_crashed"},
+    )
+    assert explanation.explain(spoken_for, Testimony())[:2] == [
+        "The worker process that carried the connection crashed, at the other end.",
+        "It could not say goodbye; the supervisor of gateway-1 said it: the last will.",
+    ]
+
+
 def test_an_unacknowledged_goodbye_is_counted() -> None:
     unheard = ending(acknowledged=False, evidence={"goodbyes_sent": 19})
     assert (
