@@ -7,10 +7,10 @@ stands alone, so that a handshake takes effect where it came: what follows it ma
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from ..batch.contract import MAX_DATAGRAMS, Kernel
+from ..batch.contract import MAX_DATAGRAMS
 from .wire import KEEPALIVE_BYTES, MessageType
 
 _HEAD_BYTES: Final = 8
@@ -21,16 +21,11 @@ _MOST: Final = 2 * MAX_DATAGRAMS
 Run: TypeAlias = "tuple[int | None, array[int]]"
 
 
-def runs_of(kernel: Kernel, buffer: memoryview, spans: array[int]) -> Iterable[Run]:
+def runs_of(buffer: memoryview, spans: array[int]) -> Iterator[Run]:
     """Return (receiver index, spans) of each run, and (None, span) of each datagram that is no transport message.
 
-    `spans` are offset, length, offset, length… in the buffer.
+    `spans` are offset, length, offset, length… in the buffer. A kernel's `index_of` knows sooner when all are one run.
     """
-    index = kernel.index_of(buffer, spans)
-    return _taken_apart(buffer, spans) if index is None else ((index, spans),)
-
-
-def _taken_apart(buffer: memoryview, spans: array[int]) -> Iterator[Run]:
     start, latest = 0, b""
     for at in range(0, len(spans), 2):
         head = bytes(buffer[spans[at] : spans[at] + _HEAD_BYTES])

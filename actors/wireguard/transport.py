@@ -139,9 +139,12 @@ class Transport:
         """Take in a burst of datagrams (`spans` are their offsets and lengths in the buffer, which is overwritten);
         return the frames that are in `out` now, those of a flow in order.
         """
+        index = self._kernel().index_of(buffer, spans)
+        if index is not None:  # all are of one session, as nearly always
+            return list(self._open_run(index, buffer, spans, out, now, coalesce=coalesce))
         frames: list[Frame] = []
         used = 0
-        for index, run in runs_of(self._kernel(), buffer, spans):
+        for index, run in runs_of(buffer, spans):
             if index is None:
                 self.handle_datagram(bytes(buffer[run[0] : run[0] + run[1]]), now)
                 continue

@@ -100,6 +100,32 @@ def test_each_agent_is_given_its_datagrams_once_and_in_order() -> None:
     assert len(one.batches) == 1
 
 
+@pytest.mark.parametrize("length", [48, 49])
+@pytest.mark.parametrize(
+    "odd", [data(1, 9, 40), data(2, 9, 40), STUN, STUN[:7], STUN[:1], data(2, 9, 48), data(2, 9, 49)]
+)
+@pytest.mark.parametrize("at", [1, 3])
+def test_what_follows_more_of_its_kind_is_looked_at_all_the_same(length: int, odd: bytes, at: int) -> None:
+    """The trains of one source are known by what came before; what is in them goes where it would go by itself."""
+    rig, alone = Rig(), Rig()
+    takers, others = [rig.agent(1), rig.agent(2)], [alone.agent(1), alone.agent(2)]
+    arrival, sent = Arrival(HERE, length), [data(1, number, length) for number in range(4)]
+    mixed = [*sent[:at], odd] if len(odd) < length else [*sent[:at], odd[:length], *sent[at:]]
+    for train in (sent, sent, mixed, sent[:1], sent):
+        joined = b"".join(train)
+        rig.buffer[rig.at : rig.at + len(joined)] = joined
+        assert rig.burst.take(rig.buffer, rig.at, len(joined), arrival, THERE)
+        rig.at += len(joined)
+        for datagram in train:
+            alone.arrive(datagram)
+    rig.burst.deliver()
+    alone.burst.deliver()
+    for taker, other in zip(takers, others, strict=True):
+        assert (taker.datagrams, taker.stun) == (other.datagrams, other.stun)
+    assert sum(len(taker.datagrams) for taker in takers) >= 13 + at
+    assert rig.counters == alone.counters
+
+
 @pytest.mark.parametrize(
     ("datagram", "waits"),
     [

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actors.batch.oracle import LONE, Tcp, frame_of, packets_of
 
-from exeunt.actors.batch.choice import choose
 from exeunt.actors.batch.contract import MAX_DATAGRAMS, OUT_BYTES_EACH, TRAIN_BYTES, VNET_BYTES
 from exeunt.actors.wireguard import DropReason, Limits, Tunnel
 from exeunt.actors.wireguard.runs import runs_of
@@ -237,7 +236,7 @@ def test_a_burst_longer_than_a_kernel_takes_at_once_is_taken_in_parts() -> None:
     pair = connected()
     datagrams = [one for _ in range(MAX_DATAGRAMS + 5) for one in seal(pair.client, LONE + ipv4_packet(20), pair.now)]
     _, spans = spans_of(datagrams)
-    assert [len(run) // 2 for _, run in runs_of(choose(), frame(b"".join(datagrams)), spans)] == [MAX_DATAGRAMS, 5]
+    assert [len(run) // 2 for _, run in runs_of(frame(b"".join(datagrams)), spans)] == [MAX_DATAGRAMS, 5]
     assert len(take(pair.gateway, datagrams, pair.now)) == MAX_DATAGRAMS + 5
 
 
