@@ -22,6 +22,8 @@ _UDP_PACKETS_MAX: Final = 64
 
 Place = tuple[int, int, int]
 """Where a frame is: start, end, and how many packets are in it."""
+Lone = tuple[int, int]
+"""Where a packet is that stays alone whatever comes: start, and how many bytes."""
 CopyPayloads = Callable[[memoryview, Run, int, memoryview, int], None]
 """See `copy_payloads`."""
 
@@ -43,18 +45,20 @@ class Frame:
 
     __slots__ = ("count", "gso_size", "is_open", "next_sequence", "packet", "pushes", "runs", "size", "sound")
 
-    def __init__(self, packet: Packet, start: int, size: int, *, sound: bool | None = None) -> None:
+    def __init__(self, packet: Packet, run: Run, *, pushes: bool, sound: bool | None = None) -> None:
+        """Begin with packets that each follow the one before; with `pushes` the last one has PSH."""
+        _, count, _, size = run
         self.packet = packet
         """The first one."""
-        self.size = size
+        self.gso_size = payload = size - packet.header_end
+        self.size = size + (count - 1) * payload
         """Bytes of the packet that it is to be."""
-        self.gso_size = size - packet.header_end
-        self.runs: list[Run] = [(start, 1, 0, size)]
+        self.runs = [run]
         """The packets that it consists of."""
-        self.count = 1
-        self.next_sequence = packet.sequence + self.gso_size & 0xFFFFFFFF
-        self.pushes = packet.pushes
-        self.is_open = packet.signature != 0 and not packet.pushes and sound is not False
+        self.count = count
+        self.next_sequence = packet.sequence + count * payload & 0xFFFFFFFF
+        self.pushes = pushes
+        self.is_open = not pushes and sound is not False
         """It may grow."""
         self.sound = sound
         """Whether the checksums are right; None as long as nobody has looked at the first packet's."""
@@ -97,23 +101,27 @@ class Merger:
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self._newest: dict[bytes, Frame] = {}
-        self.frames: list[Frame] = []
+        self.frames: list[Frame | Lone] = []
 
     def add_one(self, packet: Packet, start: int, size: int) -> None:
         """Take a packet at whose checksums nobody has looked."""
         flow = packet.flow
-        if not flow:
-            self._newest.clear()
-            self.frames.append(Frame(packet, start, size))
+        if not packet.signature:
+            if flow:
+                self._newest.pop(flow, None)
+            else:
+                self._newest.clear()
+            self.frames.append((start, size))
             return
         frame = self._newest.get(flow)
         sound = None
-        if frame is not None and packet.signature and frame.admits(packet, size - packet.header_end):
+        if frame is not None and frame.admits(packet, size - packet.header_end):
             sound = is_sound(self._data, start, size, packet)
             if sound and frame.is_sound(self._data):
                 frame.add((start, 1, 0, size), pushes=packet.pushes)
                 return
-        self._newest[flow] = frame = Frame(packet, start, size, sound=sound)
+        run = start, 1, 0, size
+        self._newest[flow] = frame = Frame(packet, run, pushes=packet.pushes, sound=sound)
         self.frames.append(frame)
 
     def add(self, chunk: Chunk) -> None:
@@ -126,8 +134,12 @@ class Merger:
             if frame is not None and taken and frame.is_sound(self._data):
                 frame.add((start, taken, stride, size), pushes=pushes and taken == count)
             else:
-                taken = 1
-                self._newest[packet.flow] = frame = Frame(packet, start, size, sound=sound)
+                room = (_IP_BYTES_MAX - size) // payload
+                if packet.protocol == UDP:
+                    room = min(room, _UDP_PACKETS_MAX - 1)
+                taken = min(count, 1 + room) if sound else 1
+                run = start, taken, stride, size
+                self._newest[packet.flow] = frame = Frame(packet, run, pushes=pushes and taken == count, sound=sound)
                 self.frames.append(frame)
             start += taken * stride
             count -= taken
@@ -136,17 +148,19 @@ class Merger:
                 packet = packet._replace(sequence=sequence, pushes=pushes and count == 1)
 
 
-def write(data: memoryview, frames: Iterable[Frame], out: memoryview, copy: CopyPayloads) -> list[Place]:
+def write(data: memoryview, frames: Iterable[Frame | Lone], out: memoryview, copy: CopyPayloads) -> list[Place]:
     """Write the frames of packets in `data` to `out`, one after another."""
     places: list[Place] = []
     begin = 0
     for frame in frames:
-        end = begin + VNET_BYTES + frame.size
-        if frame.count == 1:
-            write_one(data, frame.runs[0][0], frame.size, out, begin)
-        else:
+        if isinstance(frame, Frame) and frame.count > 1:
+            end, count = begin + VNET_BYTES + frame.size, frame.count
             _write_many(data, frame, out[begin:end], copy)
-        places.append((begin, end, frame.count))
+        else:
+            start, size = (frame.runs[0][0], frame.size) if isinstance(frame, Frame) else frame
+            end, count = begin + VNET_BYTES + size, 1
+            write_one(data, start, size, out, begin)
+        places.append((begin, end, count))
         begin = end
     return places
 

@@ -11,6 +11,7 @@ An operation on a column costs a microsecond before it does anything. For a few 
 from __future__ import annotations
 
 from array import array
+from ctypes import addressof, c_char
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -23,15 +24,18 @@ from .coalesce import Chunk
 from .contract import MAX_DATAGRAMS
 from .headers import CHECKSUM_AT, PSH, TCP, UDP, packet_bytes
 from .packet import Packet, Run, addresses_at, read_packet, split_mask
-from .split import Cut, Template
+from .split import Part
 
 Column = npt.NDArray[Any]
 
 _NUMBERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.int64)
 _COUNTERS: Final = np.arange(MAX_DATAGRAMS, dtype=np.uint64)
 _U32_MAX: Final = np.uint64(0xFFFFFFFF)
+_U16_MAX: Final = np.uint32(0xFFFF)
+_PSH: Final = np.uint32(PSH << 8)
+"""In the word with TCP's header length and flags."""
 _RUNS_KEPT: Final = 8
-"""Of so many runs are slices kept: some ten kilobytes each."""
+"""Of so many runs are slices kept: some ten kilobytes each, 400 at most."""
 
 
 def _column(data: memoryview, run: Run, at: int, kind: str) -> Column:
@@ -52,8 +56,10 @@ def _words(data: memoryview, run: Run, begin: int, end: int) -> Column:
     return np.ndarray((count, (end - begin) >> 2), "<u4", data, start + begin, (stride, 4))
 
 
-def _sums(data: memoryview, run: Run, begin: int, fixed: int) -> Column:
-    """Return the sum of each packet's bytes from this offset on, modulo 65,535, with a fixed sum added."""
+def _sums(data: memoryview, run: Run, begin: int, fixed: Any) -> Column:
+    """Return the sum of each packet's bytes from this offset on, modulo 65,535, with a swapped sum added, or those of a
+    column.
+    """
     size = run[3]
     sums: Column = np.add.reduce(_words(data, run, begin, size), axis=1, dtype=np.int64)
     rest = size - begin & 3
@@ -61,7 +67,7 @@ def _sums(data: memoryview, run: Run, begin: int, fixed: int) -> Column:
         sums += _column(data, run, size - rest, "<u2")
     if rest & 1:
         sums += _column(data, run, size - 1, "u1")
-    sums += _swapped(fixed)
+    sums += fixed
     sums %= MODULUS
     return sums
 
@@ -92,17 +98,17 @@ class Columns:
         """Return the bytes of a run one by one, and the same with so many bytes after each; maybe of more than these.
 
         To make two slices costs a fifth of what the cipher does. What is read is always in the same buffer, mostly from
-        its beginning on and of one length: what was made is kept, for a few runs, by the address. A train to be sealed
-        begins in too many places for that: the memory for it would grow for a while.
+        its beginning on and of one length, and so is what is sealed: what was made is kept, for a few runs, by the
+        address.
         """
         start, count, stride, size = run
-        there: tuple[int, bool] = np.ndarray((1,), np.uint8, data, start).__array_interface__["data"]
-        key = there[0], stride, size
-        kept = self._slices.get(key)
+        key = addressof(c_char.from_buffer(data, start)), stride, size
+        kept: tuple[list[memoryview], list[memoryview]] | None = self._slices.pop(key, None)
         if kept is None:
             while len(self._slices) >= _RUNS_KEPT:
                 del self._slices[next(iter(self._slices))]
-            kept = self._slices[key] = [], []
+            kept = [], []
+        self._slices[key] = kept  # the last one to go
         made = len(kept[0])
         if made < count:
             starts = range(start + made * stride, start + count * stride, stride)
@@ -119,34 +125,38 @@ class Columns:
         return _COUNTERS[:count] + np.uint64(first)
 
     @staticmethod
-    def lay_out(
-        packet: memoryview, template: Template, cut: Cut, train: memoryview, run: Run, *, head: bytes, counters: Column
-    ) -> None:
-        """Write the first packets that a frame is cut into to a run in the train, each behind a head which ends with
-        its counter. None may have a flag of its own, unless it is the last of the frame.
+    def lay_out(parts: list[Part], train: memoryview, run: Run, *, head: bytes, counters: Column) -> None:
+        """Write the packets that frames are cut into to a run in the train, each behind a head which ends with its
+        counter; of the last frame a shorter packet at its end is left out. Their headers are of one shape, and none has
+        a flag of its own unless it is the last of a frame.
         """
         start, count, stride, size = run
-        _, packets, _, _, protocol, transport, header_end, gso_size = cut
-        header = template.header
-        _block(train, (start - len(head), count, stride, size), 0, len(head) + header_end)[:] = np.frombuffer(
-            head + header, np.uint8
-        )
+        _, template, cut = parts[0]
+        protocol, transport, header_end = cut.protocol, cut.transport, cut.header_end
+        width = size - header_end
+        heads = _block(train, (start - len(head), count, stride, 0), 0, len(head) + header_end)
+        payloads = _block(train, run, header_end, width)
+        first = 0
+        for packet, one, its in parts:
+            after = min(first + its.packets, count)
+            heads[first:after] = np.frombuffer(head + one.header, np.uint8)
+            payloads[first:after] = _block(packet, (header_end, after - first, width, width), 0, width)
+            if one.flags and not its.has_rest:
+                train[start + (after - 1) * stride + transport + 13] |= one.flags
+            first = after
         _column(train, run, -8, "<u8")[:] = counters
-        payloads = (header_end, count, gso_size, gso_size)
-        _block(train, run, header_end, gso_size)[:] = _block(packet, payloads, 0, gso_size)
+        identification, ip_sum, sequence, fixed = _bases(parts, count, protocol + size - transport, width)
         if template.is_v4:
-            ids = _NUMBERS[:count] + (header[4] << 8 | header[5])
+            ids = _NUMBERS[:count] + identification
             ids &= 0xFFFF
             _column(train, run, 4, ">u2")[:] = ids
-            ids += template.ip_sum
+            ids += ip_sum
             _column(train, run, 10, ">u2")[:] = -ids % MODULUS
         if protocol == TCP:
-            sequences = _NUMBERS[:count] * gso_size
-            sequences += int.from_bytes(header[transport + 4 : transport + 8], "big")
+            sequences = _NUMBERS[:count] * width
+            sequences += sequence
             _column(train, run, transport + 4, ">u4")[:] = sequences
-            if count == packets:
-                train[start + (count - 1) * stride + transport + 13] |= template.flags
-        sums = _sums(train, run, transport, template.addresses_sum + protocol + size - transport)
+        sums = _sums(train, run, transport, fixed)
         _column(train, run, transport + CHECKSUM_AT[protocol], "<u2")[:] = MODULUS - sums
 
     @staticmethod
@@ -157,24 +167,31 @@ class Columns:
     # Opening
 
     @staticmethod
-    def begin_alike(buffer: memoryview, spans: array[int]) -> bool:
-        """Say whether all these datagrams have the same first eight bytes."""
-        return _is_constant(_gathered(buffer, spans, 0))
+    def begin_alike(buffer: memoryview, spans: array[int], shortest: int) -> bool:
+        """Say whether all these datagrams have the same first eight bytes, and none is shorter than so many."""
+        places = np.frombuffer(spans, "<u8")
+        run = _single_run(places, spans)
+        if run is not None:
+            return run[3] >= shortest and _is_constant(_column(buffer, run, 0, "<u8"))
+        return min(spans[1::2]) >= shortest and _is_constant(_gathered(buffer, spans, 0))
 
-    def in_order(self, buffer: memoryview, spans: array[int]) -> Column | None:
-        """Return the counters of these datagrams, if each is above the one before."""
-        counters = _gathered(buffer, spans, 8)
-        consecutive = self.counters(int(counters[0]), len(counters))
-        in_order = counters.tobytes() == consecutive.tobytes() or (counters[1:] > counters[:-1]).all()
-        return counters if in_order else None
+    def in_order(self, buffer: memoryview, spans: array[int], runs: list[Run]) -> tuple[Column, bool] | None:
+        """Return the counters of these datagrams, which are in these runs, and whether they are in a row; None if any
+        is not above the one before.
+        """
+        counters = _column(buffer, runs[0], 8, "<u8") if len(runs) == 1 else _gathered(buffer, spans, 8)
+        first, last = int(counters[0]), int(counters[-1])
+        if last - first == len(counters) - 1 and counters.tobytes() == self.counters(first, len(counters)).tobytes():
+            return counters, True
+        return (counters, False) if (counters[1:] > counters[:-1]).all() else None
 
     @staticmethod
     def runs_of(spans: array[int]) -> list[Run]:
         """Return spans as runs, however short."""
-        places = np.frombuffer(spans, "<u8")  # an offset and, above it, a length
-        steps = places[1:] - places[:-1]
-        if _is_constant(steps) and 0 < steps[0] <= _U32_MAX:
-            return [(spans[0], len(places), int(steps[0]), spans[1])]
+        places = np.frombuffer(spans, "<u8")
+        run = _single_run(places, spans)
+        if run is not None:
+            return [run]
         offsets = (places & _U32_MAX).astype(np.int64)
         lengths = (places >> np.uint64(32)).astype(np.int64)
         gaps = offsets[1:] - offsets[:-1] - lengths[:-1]
@@ -207,22 +224,22 @@ class Columns:
         if not packet.signature:
             return []
         protocol, transport, header_end = packet.protocol, packet.transport, packet.header_end
-        words = _words(data, run, 0, header_end)
-        differ = words[1:] ^ words[:-1]
+        words = np.ascontiguousarray(_words(data, run, 0, header_end).T)  # the long way of a matrix is the fast one
+        differ = words[:, 1:] ^ words[:, :-1]
         differ &= _mask(protocol, transport, header_end)
-        begins = differ.any(axis=1)
+        begins = np.bitwise_or.reduce(differ, axis=0)
         pushes = b""
         if protocol == TCP:
-            sequences = _column(data, run, transport + 4, ">u4")
-            begins |= sequences[1:] - sequences[:-1] != size - header_end
-            flags = _column(data, run, transport + 13, "u1") & PSH
-            begins |= flags[:-1] != 0
-            pushes = flags.tobytes()
+            sequences = words[transport + 4 >> 2].view(">u4")
+            begins |= sequences[1:] - sequences[:-1] - np.uint32(size - header_end)
+            flags = words[transport + 12 >> 2] & _PSH
+            begins |= flags[:-1]
+            pushes = (flags != 0).tobytes()
         unsound = _judge(data, run, packet, words)
-        is_unsound = unsound.any()
+        is_unsound = bool(unsound.any())
         if is_unsound:
             begins |= unsound[1:] | unsound[:-1]
-        edges = [*(np.flatnonzero(begins) + 1).tolist(), count]
+        edges = [*(begins.nonzero()[0] + 1).tolist(), count]
         chunks: list[Chunk] = []
         first = 0
         for after in edges:
@@ -240,6 +257,36 @@ class Columns:
         return chunks
 
 
+def _bases(parts: list[Part], count: int, around: int, width: int) -> tuple[Any, Any, Any, Any]:
+    """Return what the ids of packets are counted from, the sum over their IPv4 headers without that, what their
+    sequence numbers are counted from, in steps of `width`, and a swapped sum over their pseudo-headers, to which
+    `around` belongs: one for all, if the frames go on from one another, else a column of each.
+    """
+    bases: list[tuple[int, int, int, int]] = []
+    first = 0
+    for _, template, cut in parts:
+        header, at = template.header, cut.transport + 4
+        identification = (header[4] << 8 | header[5]) - first & 0xFFFF if template.is_v4 else 0
+        sequence = int.from_bytes(header[at : at + 4], "big") - first * width if cut.protocol == TCP else 0
+        fixed = _swapped(template.addresses_sum + around)
+        bases.append((identification, template.ip_sum, sequence & 0xFFFFFFFF, fixed))
+        first += cut.packets
+    if bases.count(bases[0]) == len(bases):
+        return bases[0]
+    counts = [cut.packets for _, _, cut in parts]
+    counts[-1] -= first - count
+    each = np.array(bases, np.int64).repeat(counts, axis=0)
+    return each[:, 0], each[:, 1], each[:, 2], each[:, 3]
+
+
+def _single_run(places: Column, spans: array[int]) -> Run | None:
+    """Return spans as the one run that they are; None: they are not. `places` has an offset and, above it, a length."""
+    steps = places[1:] - places[:-1]
+    if _is_constant(steps) and 0 < steps[0] <= _U32_MAX:
+        return spans[0], len(places), int(steps[0]), spans[1]
+    return None
+
+
 def _gathered(buffer: memoryview, spans: array[int], at: int) -> Column:
     """Return eight bytes of each datagram."""
     offsets = np.frombuffer(spans, np.uint32)[::2]
@@ -253,21 +300,21 @@ def _is_constant(column: Column) -> bool:
 
 
 def _judge(data: memoryview, run: Run, packet: Packet, words: Column) -> Column:
-    """Say of each packet whether a checksum is wrong; `words` are the headers'."""
+    """Say of each packet whether a checksum is wrong; `words` are the headers', a row for each."""
     size, transport = run[3], packet.transport
-    sums = _sums(data, run, addresses_at(transport), packet.protocol + size - transport)
+    sums = _sums(data, run, addresses_at(transport), _swapped(packet.protocol + size - transport))
     if transport == 20:
-        header_sums = np.add.reduce(words[:, :5], axis=1, dtype=np.int64)
+        header_sums = np.add.reduce(words[:5], axis=0, dtype=np.int64)
         header_sums %= MODULUS
         sums |= header_sums
     unsound: Column = sums != 0
     if packet.protocol == UDP:
-        unsound |= _column(data, run, transport + 6, "<u2") == 0
+        unsound |= words[transport + 4 >> 2] <= _U16_MAX  # there is no checksum in its upper half
     return unsound
 
 
 @cache
 def _mask(protocol: int, transport: int, header_end: int) -> Column:
-    """Return the words of `split_mask`, lengths included."""
+    """Return the words of `split_mask`, lengths included, one below the other."""
     mask = split_mask(protocol, transport, header_end, with_length=True)
-    return np.frombuffer(mask.to_bytes(header_end, "big"), "<u4")
+    return np.frombuffer(mask.to_bytes(header_end, "big"), "<u4")[:, np.newaxis]

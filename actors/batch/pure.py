@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import lt
@@ -18,133 +17,28 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from .coalesce import Merger, Place, copy_payloads, write, write_one
-from .contract import MAX_DATAGRAMS, TRAIN_BYTES, VNET_BYTES, Opened, ReadFrames, Receive, Sealed, Window
-from .headers import CWR, packet_bytes
+from .contract import MAX_DATAGRAMS, VNET_BYTES, Opened, ReadFrames, Receive, Window
+from .headers import packet_bytes
 from .packet import Run, read_packet
-from .split import Template, complete, lay_out, read_frame
+from .sealing import ENOUGH, NONCE, TAG_BYTES, TRANSPORT, TYPE, PureSealing
 from .window import is_fresh, mark, mark_run
 
 if TYPE_CHECKING:
-    from .columns import Column, Columns
+    from .columns import Columns
     from .lanes import Lanes
 
-_TRANSPORT: Final = struct.Struct("<IIQ")
-"""A transport message's header: type 4 and three zeros, receiver index, counter (WireGuard paper 5.4.6)."""
-_TYPE: Final = 4
-_TYPE_BYTES: Final = _TYPE.to_bytes(4, "little")
-_HEADER_BYTES: Final = _TRANSPORT.size
+_TYPE_BYTES: Final = TYPE.to_bytes(4, "little")
+_HEADER_BYTES: Final = TRANSPORT.size
 _HEAD_BYTES: Final = 8
 """Type and receiver index: what all messages to one session begin with."""
-_TAG_BYTES: Final = 16
-_AROUND_BYTES: Final = _HEADER_BYTES + _TAG_BYTES
+_AROUND_BYTES: Final = _HEADER_BYTES + TAG_BYTES
 """What a datagram has around its plaintext."""
-_CHANNEL: Final = struct.Struct("!HH")
-_NONCE: Final = struct.Struct("<4xQ")
 _COUNTER: Final = struct.Struct("<Q")
-_PADDING: Final = 16
-_ZEROS: Final = bytes(_PADDING)
-_STRIDE_MAX: Final = 65_535
-_ENOUGH: Final = 8
-"""From so many packets on, columns are worth it."""
 _ENOUGH_HEADS: Final = 24
 """And from so many on where they do no more than compare."""
-_MALFORMED: Final = Sealed(0, 0, 0)
 
 _REFUSED: Final = -1
 """In place of the size of a plaintext."""
-
-
-def padded_bytes(size: int, mtu: int) -> int:
-    """Return how long a packet of `size` bytes is when sealed (WireGuard paper 5.4.6)."""
-    return max(size, min(-(-size // _PADDING) * _PADDING, mtu))
-
-
-class PureSealing:
-    """Seals under one key."""
-
-    __slots__ = ("_columns", "_encrypt_into", "_remote_index")
-
-    def __init__(self, key: bytes, remote_index: int, columns: Columns | None) -> None:
-        self._encrypt_into = ChaCha20Poly1305(key).encrypt_into
-        self._remote_index = remote_index
-        self._columns = columns
-
-    def seal(
-        self, frame: memoryview, train: memoryview, *, counter: int, mtu: int, channel: int | None = None
-    ) -> Sealed:
-        """See `Sealing`."""
-        cut = read_frame(frame)
-        if cut is None:
-            return _MALFORMED
-        before = _HEADER_BYTES if channel is None else _CHANNEL.size + _HEADER_BYTES
-        longest = padded_bytes(cut.longest, mtu)
-        stride = before + longest + _TAG_BYTES
-        if stride > _STRIDE_MAX:
-            return _MALFORMED
-        packet = frame[VNET_BYTES : VNET_BYTES + cut.size]
-        first = 0
-        if not cut.protocol:
-            complete(packet, cut)
-            train[before : before + cut.size] = packet
-        else:
-            template = Template(packet, cut)
-            if self._columns is not None and cut.packets >= _ENOUGH and not template.flags & CWR:
-                first = cut.packets - (cut.last != cut.longest)
-                head, run = self._head(channel, longest, counter), (before, first, stride, cut.longest)
-                counters = self._columns.counters(counter, first)
-                self._columns.lay_out(packet, template, cut, train, run, head=head, counters=counters)
-                self._seal_run(self._columns, train, run, longest, counters)
-            if first < cut.packets:
-                lay_out(packet, template, cut, train, start=before + first * stride, stride=stride, first=first)
-        start, size, padded = before + first * stride, cut.longest, longest
-        end = start - before - _TAG_BYTES
-        for number in range(first, cut.packets):
-            if number == cut.packets - 1:
-                size, padded = cut.last, padded_bytes(cut.last, mtu)
-            end = start + padded
-            train[start - before : start] = self._head(channel, padded, counter + number)
-            if padded > size:
-                train[start + size : end] = _ZEROS[: padded - size]
-            self._encrypt_into(_NONCE.pack(counter + number), train[start:end], None, train[start : end + _TAG_BYTES])
-            start += stride
-        return Sealed(cut.packets, stride, end + _TAG_BYTES)
-
-    def seal_each(
-        self,
-        buffer: memoryview,
-        spans: array[int],
-        train: memoryview,
-        *,
-        counter: int,
-        mtu: int,
-        channel: int | None = None,
-    ) -> list[Sealed]:
-        """See `Sealing`."""
-        sealed: list[Sealed] = []
-        used = 0
-        for at, size in zip(spans[::2], spans[1::2], strict=True):
-            if sealed and len(train) - used < TRAIN_BYTES:
-                break
-            one = self.seal(buffer[at : at + size], train[used:], counter=counter, mtu=mtu, channel=channel)
-            counter += one.datagrams
-            used += one.total
-            sealed.append(one)
-        return sealed
-
-    def _head(self, channel: int | None, padded: int, counter: int) -> bytes:
-        head = _TRANSPORT.pack(_TYPE, self._remote_index, counter)
-        return head if channel is None else _CHANNEL.pack(channel, _HEADER_BYTES + padded + _TAG_BYTES) + head
-
-    def _seal_run(self, columns: Columns, train: memoryview, run: Run, padded: int, counters: Column) -> None:
-        """Pad and seal the packets of a run."""
-        start, count, stride, size = run
-        if padded > size:
-            columns.pad(train, run, padded - size)
-        starts = range(start, start + count * stride, stride)
-        plain = [train[at : at + padded] for at in starts]
-        padded += _TAG_BYTES
-        sealed = [train[at : at + padded] for at in starts]
-        deque(map(self._encrypt_into, columns.nonces(counters), plain, repeat(None), sealed), maxlen=0)
 
 
 class PureOpening:
@@ -164,7 +58,7 @@ class PureOpening:
         if len(spans) == 2:
             return self._open_alone(buffer, spans[0], spans[1], out, limit)
         replayed = over_limit = 0
-        if self._columns is not None and _ENOUGH <= len(spans) // 2 <= MAX_DATAGRAMS:
+        if self._columns is not None and ENOUGH <= len(spans) // 2 <= MAX_DATAGRAMS:
             opened = self._open_train(self._columns, buffer, spans, limit)
         else:
             opened = self._open_few(buffer, spans, limit)
@@ -205,26 +99,35 @@ class PureOpening:
         """Open what came in order; return the size of each plaintext, and where they are. None: a counter may not be
         used, or it is not above the one before it, and nothing was done.
         """
-        counters = columns.in_order(buffer, spans)
-        if counters is None or counters[0] < self._window.state[0] or counters[-1] >= limit:
+        places = columns.runs_of(spans)
+        found = columns.in_order(buffer, spans, places)
+        if found is None:
+            return None
+        counters, in_a_row = found
+        first = int(counters[0])
+        if first < self._window.state[0] or counters[-1] >= limit:
             return None
         sealed: list[memoryview] = []
         plain: list[memoryview] = []
         runs: list[Run] = []
-        for at, many, stride, length in columns.runs_of(spans):
+        for at, many, stride, length in places:
             run = start, _, _, size = at + _HEADER_BYTES, many, stride, length - _AROUND_BYTES
             runs.append(run)
-            if many < _ENOUGH:
+            if many < ENOUGH:
                 starts = range(start, start + many * stride, stride)
                 plain += [buffer[at : at + size] for at in starts]
-                sealed += [buffer[at : at + size + _TAG_BYTES] for at in starts]
+                sealed += [buffer[at : at + size + TAG_BYTES] for at in starts]
             else:
-                kept = columns.slices(buffer, run, _TAG_BYTES)
+                kept = columns.slices(buffer, run, TAG_BYTES)
                 plain += kept[0][:many]
                 sealed += kept[1][:many]
         sizes = self._decrypt(columns.nonces(counters), sealed, plain)
-        self._mark(counters.tolist(), sizes)
-        return sizes, runs if _REFUSED not in sizes else _runs_of(spans, sizes)
+        is_whole = _REFUSED not in sizes
+        if in_a_row and is_whole:
+            mark_run(self._window.state, first, len(sizes))
+        else:
+            self._mark(counters.tolist(), sizes)
+        return sizes, runs if is_whole else _runs_of(spans, sizes)
 
     def _open_few(self, buffer: memoryview, spans: array[int], limit: int) -> tuple[list[int], list[Run]] | None:
         """Do the same without columns."""
@@ -236,8 +139,8 @@ class PureOpening:
             return None
         places = [(at + _HEADER_BYTES, at + length) for at, length in zip(offsets, lengths, strict=True)]
         sealed = [buffer[start:end] for start, end in places]
-        plain = [buffer[start : end - _TAG_BYTES] for start, end in places]
-        sizes = self._decrypt([_NONCE.pack(counter) for counter in counters], sealed, plain)
+        plain = [buffer[start : end - TAG_BYTES] for start, end in places]
+        sizes = self._decrypt([NONCE.pack(counter) for counter in counters], sealed, plain)
         self._mark(counters, sizes)
         return sizes, _runs_of(spans, sizes)
 
@@ -285,7 +188,7 @@ class PureOpening:
     def _open_one(self, buffer: memoryview, offset: int, length: int, counter: int) -> int:
         start, end = offset + _HEADER_BYTES, offset + length
         try:
-            return self._decrypt_into(_NONCE.pack(counter), buffer[start:end], None, buffer[start : end - _TAG_BYTES])
+            return self._decrypt_into(NONCE.pack(counter), buffer[start:end], None, buffer[start : end - TAG_BYTES])
         except InvalidTag:
             return _REFUSED
 
@@ -306,11 +209,11 @@ class PureOpening:
         while count:
             taken = 0
             size = packet_bytes(buffer, start, start + there)
-            if size and columns is not None and count >= _ENOUGH and by_one <= 0:
+            if size and columns is not None and count >= ENOUGH and by_one <= 0:
                 for chunk in columns.read_run(buffer, (start, count, stride, size)):
                     merger.add(chunk)
                     taken += chunk.run[1]
-                by_one = _ENOUGH if taken < _ENOUGH else 0  # they are mixed
+                by_one = ENOUGH if taken < ENOUGH else 0  # they are mixed
             if not taken:
                 taken = 1
                 if size:
@@ -386,13 +289,15 @@ class PureKernel:
 
     def index_of(self, buffer: memoryview, spans: array[int], /) -> int | None:
         """See `Kernel`."""
-        if not spans or len(spans) > 2 * MAX_DATAGRAMS or min(spans[1::2]) < _AROUND_BYTES:
+        if not spans or len(spans) > 2 * MAX_DATAGRAMS:
             return None
         head = bytes(buffer[spans[0] : spans[0] + _HEAD_BYTES])
         if head[:4] != _TYPE_BYTES:
             return None
         if self._columns is not None and len(spans) >= 2 * _ENOUGH_HEADS:
-            alike = self._columns.begin_alike(buffer, spans)
+            alike = self._columns.begin_alike(buffer, spans, _AROUND_BYTES)
+        elif min(spans[1::2]) < _AROUND_BYTES:
+            return None
         else:
             heads = b"".join([buffer[at : at + _HEAD_BYTES] for at in spans[::2]])
             alike = heads == head * (len(spans) // 2)

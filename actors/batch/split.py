@@ -42,6 +42,11 @@ class Cut(NamedTuple):
     """Where the payload begins, or where the field of a checksum to be completed is (0: nothing to complete)."""
     gso_size: int = 0
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether the last packet is shorter than the others."""
+        return self.last != self.longest
+
 
 def read_frame(frame: memoryview) -> Cut | None:
     """Return how to cut a frame, or None when it is malformed."""
@@ -104,12 +109,11 @@ def complete(packet: memoryview, cut: Cut) -> None:
 class Template:
     """The headers that all packets of a frame share, and the sums over what is the same in all."""
 
-    __slots__ = ("addresses_sum", "at_checksum", "flags", "header", "ip_sum", "is_v4", "sum")
+    __slots__ = ("addresses_sum", "at_checksum", "flags", "header", "ip_sum", "is_v4")
 
     def __init__(self, packet: memoryview, cut: Cut) -> None:
         """`header` has the lengths of all packets but the last, id and sequence number of the first, no checksums and
-        none of the flags that one packet alone carries. `ip_sum` is the sum over the IPv4 header without the id, `sum`
-        over pseudo-header and transport header without the sequence number.
+        none of the flags that one packet alone carries. `ip_sum` is the sum over the IPv4 header without the id.
         """
         _, _, longest, _, protocol, transport, header_end, _ = cut
         self.header = header = bytearray(packet[:header_end])
@@ -128,9 +132,12 @@ class Template:
         if self.is_v4:
             self.ip_sum = residue(header[:transport]) - (header[4] << 8 | header[5])
         self.addresses_sum = residue(header[12:20] if self.is_v4 else header[8:40])
-        self.sum = self.addresses_sum + protocol + longest - transport + residue(header[transport:])
-        if protocol == TCP:
-            self.sum -= residue(header[transport + 4 : transport + 8])
+
+    def transport_sum(self, cut: Cut) -> int:
+        """Return the sum over pseudo-header and transport header, without the sequence number."""
+        transport = cut.transport
+        total = self.addresses_sum + cut.protocol + cut.longest - transport + residue(self.header[transport:])
+        return total - residue(self.header[transport + 4 : transport + 8]) if cut.protocol == TCP else total
 
     def set_lengths(self, size: int, cut: Cut) -> None:
         """Give the header the lengths of a packet of `size` bytes."""
@@ -142,6 +149,10 @@ class Template:
             _U16.pack_into(self.header, cut.transport + 4, size - cut.transport)
 
 
+Part = tuple[memoryview, Template, Cut]
+"""A frame that is to be laid out beside others: the packet in it, and what is known of that."""
+
+
 def lay_out(
     packet: memoryview, template: Template, cut: Cut, train: memoryview, *, start: int, stride: int, first: int = 0
 ) -> None:
@@ -151,7 +162,7 @@ def lay_out(
     identification = (header[4] << 8 | header[5]) + first & 0xFFFF
     sequence = _U32.unpack_from(header, transport + 4)[0] + first * gso_size & 0xFFFFFFFF if protocol == TCP else 0
     at_flags = transport + 13
-    ip_sum, total = template.ip_sum, template.sum
+    ip_sum, total = template.ip_sum, template.transport_sum(cut)
     begin = header_end + first * gso_size
     for number in range(first, packets):
         end = begin + gso_size

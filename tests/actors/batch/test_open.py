@@ -74,6 +74,15 @@ def test_a_udp_frame_has_no_more_packets_than_linux_takes(kernel: Kernel) -> Non
     assert [packets for _, packets in opened(kernel, stream(Udp(), 150))] == [64, 64, 22]
 
 
+def test_what_is_read_long_after_it_has_begun_to_grow_goes_on(kernel: Kernel) -> None:
+    """Runs that end at a flag, at a full frame, at another header, and go on in the middle of a frame."""
+    first = stream(Tcp(flags=0x18), 30)
+    second = stream(Tcp(sequence=3_001, acknowledged=8), 700)
+    third = stream(Tcp(sequence=73_001, acknowledged=8), 30)
+    counts = [packets for _, packets in opened(kernel, first + second + [PING] + third)]
+    assert counts == [30, 654, 46, 1, 30]
+
+
 def test_ids_need_not_follow(kernel: Kernel) -> None:
     packets = [Udp(ip=Ip(identification=number * 7), payload=content(50)).write() for number in range(20)]
     assert [count for _, count in opened(kernel, packets)] == [20]
@@ -176,6 +185,15 @@ def test_what_is_opened_is_counted(kernel: Kernel) -> None:
 def test_a_counter_at_the_limit_is_refused(kernel: Kernel) -> None:
     _, done = Receiver(kernel).open(datagrams_of([PING] * 4, first=98), limit=100)
     assert (done.datagrams, done.over_limit) == (2, 2)
+
+
+def test_counters_do_not_begin_anew(kernel: Kernel) -> None:
+    receiver = Receiver(kernel)
+    counters = [number % 2**64 for number in range(2**64 - 15, 2**64 + 15)]
+    datagrams = [sealed(KEY, INDEX, counter, PING, MTU) for counter in counters]
+    _, done = receiver.open(datagrams)
+    assert (done.datagrams, done.over_limit) == (15, 15)
+    assert receiver.window.state[0] == 15
 
 
 def test_a_forged_datagram_does_not_mark_its_counter(kernel: Kernel) -> None:
