@@ -16,7 +16,8 @@
 
 enum {
     BUCKETS = 1024,      /* of lanes by receiver index */
-    KNOWN_PLACES = 1024, /* of inner addresses whose lane is known */
+    KNOWN_SETS = 1024, /* of inner addresses whose lane is known; a hash says in which one an address is */
+    KNOWN_WAYS = 4,    /* so many have room in one */
     OWN_ADDRESSES_MAX = 8,
     PASS_BYTES = 65536, /* so much lies in the buffer before it is opened, unless the socket is empty: caches hold it */
     SEGMENTS_MAX = 64,  /* as in ice/trains.py */
@@ -79,7 +80,7 @@ struct lanes {
     uint64_t call;
     struct address own[OWN_ADDRESSES_MAX]; /* where what goes out may come from; none: anywhere */
     size_t owns;
-    struct known known[KNOWN_PLACES];
+    struct known known[KNOWN_SETS][KNOWN_WAYS]; /* the latest is first */
     struct lane *bucket[BUCKETS];
     struct lane *noted[MAX_DATAGRAMS]; /* those with something new in their books, in this call */
     size_t notes;
@@ -129,18 +130,36 @@ static bool is_equal(const struct address *one, const struct address *other)
     return !memcmp(one, other, sizeof *one);
 }
 
-static size_t known_place(const struct address *address)
+static size_t known_set(const struct address *address)
 {
     uint32_t place = address->version;
     for (size_t i = 0; i < ADDRESS_BYTES; i += 4)
         place = (place ^ get32(address->bytes + i)) * 0x01000193;
-    return (place ^ place >> 16) % KNOWN_PLACES;
+    return (place ^ place >> 16) % KNOWN_SETS;
 }
 
 static struct lane *lane_of(const struct lanes *lanes, const struct address *address)
 {
-    const struct known *known = &lanes->known[known_place(address)];
-    return is_equal(&known->address, address) ? known->lane : NULL;
+    const struct known *known = lanes->known[known_set(address)];
+    for (size_t i = 0; i < KNOWN_WAYS; i++)
+        if (is_equal(&known[i].address, address))
+            return known[i].lane;
+    return NULL;
+}
+
+/* From now on an address is that lane's; of those in its set, the one that was told first is forgotten if need be. */
+static void know_lane(struct lanes *lanes, const struct address *address, struct lane *lane)
+{
+    struct known *known = lanes->known[known_set(address)];
+    size_t way = 0, free = KNOWN_WAYS - 1;
+    while (way < KNOWN_WAYS && !is_equal(&known[way].address, address))
+        way++;
+    for (size_t i = KNOWN_WAYS; i > 0; i--)
+        if (known[i - 1].lane == NULL)
+            free = i - 1;
+    for (way = way < KNOWN_WAYS ? way : free; way > 0; way--)
+        known[way] = known[way - 1];
+    known[0] = (struct known){*address, lane};
 }
 
 /* Say whether the sender of a small frame may have to be asked for shorter segments. */

@@ -42,9 +42,10 @@ static void close_lane(struct lanes *lanes, Lane *lane)
     if (*place == NULL)
         return;
     *place = lane->lane.next;
-    for (size_t i = 0; i < KNOWN_PLACES; i++)
-        if (lanes->known[i].lane == &lane->lane)
-            lanes->known[i] = (struct known){0};
+    for (size_t i = 0; i < KNOWN_SETS; i++)
+        for (size_t way = 0; way < KNOWN_WAYS; way++)
+            if (lanes->known[i][way].lane == &lane->lane)
+                lanes->known[i][way] = (struct known){0};
     Py_CLEAR(lane->owner);
     Py_DECREF(lane);
 }
@@ -233,7 +234,7 @@ static PyObject *lanes_know(PyObject *self, PyObject *args)
     if (!right)
         return NULL;
     if (*place_of(lanes, &((Lane *)lane)->lane) != NULL)
-        lanes->known[known_place(&address)] = (struct known){address, &((Lane *)lane)->lane};
+        know_lane(lanes, &address, &((Lane *)lane)->lane);
     return Py_NewRef(Py_None);
 }
 

@@ -7,6 +7,8 @@ import sys
 from array import array
 
 import pytest
+from tests.bench.test_straight import Nobody
+from tests.bench.tunnel.busy import BusyVisitor, Watch
 from tests.bench.tunnel.flow import echo
 from tests.bench.tunnel.growth import Active
 from tests.bench.tunnel.window import DATAGRAM_BYTES, TRAIN_MOST, Frames, Window
@@ -114,3 +116,19 @@ def test_turns_are_added_up() -> None:
     assert found.spread_percent == 0
     assert found.mbit_s == pytest.approx(400 * DATAGRAM_BYTES * 8 / 1e6 / 4)
     assert (found.total, found.lost, found.gateway_s, found.crowd_s) == (440, 4, 2.0, 1.0)
+
+
+async def test_what_is_not_ordinary_goes_to_who_knows_it() -> None:
+    watch, visitor = Watch(), BusyVisitor("name", "token", "ws://127.0.0.1:1")
+    sockets, agent = visitor.new_sockets(), Nobody()
+    sockets.acquire(agent)
+    port = sockets.descriptors()["udp4"].getsockname()[1]
+    watch.add(visitor)
+    with socket.socket(type=socket.SOCK_DGRAM) as near:
+        for datagram in (b"no index, and nobody's", b"\x04\0\0\0\1\2\3\4" + bytes(40)):
+            near.sendto(datagram, ("127.0.0.1", port))
+    watch.read()
+    assert sockets.counters["data_for_nobody"] == 2
+    sockets.release(agent)
+    watch.close()
+    await visitor.close()

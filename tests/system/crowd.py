@@ -24,9 +24,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from exeunt.actors.batch.contract import OUT_BYTES_EACH, VNET_BYTES
 from exeunt.actors.endings import Cause, Initiator
 from exeunt.actors.ice import Callbacks, IceAgent, IceConfig, IceServer, Lost, Path
+from exeunt.actors.ice.sockets import Sockets
 from exeunt.actors.peer.alarm import Alarm
+from exeunt.actors.peer.carried import CarriedConnection
 from exeunt.actors.peer.events import Connected, Ended
-from exeunt.actors.peer.machine import Connection
 from exeunt.actors.portal import messages as portal
 from exeunt.actors.portal.events import LinkEvent, LinkJoined, LinkMessage
 from exeunt.actors.portal.io import Link
@@ -71,7 +72,7 @@ class Visitor:
         self._key = X25519PrivateKey.generate()
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._agent: IceAgent | None = None
-        self._machine: Connection | None = None
+        self._machine: CarriedConnection | None = None
         self._connection = ""
         self._alarm = Alarm(is_coarse=False)
         self._servers: tuple[IceServer, ...] = ()
@@ -105,6 +106,10 @@ class Visitor:
             await self._agent.close(0.3)
         self._alarm.cancel()
         await self._link.close()
+
+    def new_sockets(self) -> Sockets:
+        """Return what its datagrams come and go by."""
+        return Sockets()
 
     # --- the inner packets ---
 
@@ -155,7 +160,7 @@ class Visitor:
             limits=Limits(rekey_timeout_s=HANDSHAKE_REPEAT_S, rekey_attempt_time_s=HANDSHAKE_S),
         )
         self._connection = created.connection
-        self._machine = Connection(tunnel, initiator=True, identifier=lambda: os.urandom(8))
+        self._machine = CarriedConnection(tunnel, initiator=True, identifier=lambda: os.urandom(8))
         config = IceConfig(
             role="controlling",
             local_username=created.local_ice.username,
@@ -164,7 +169,7 @@ class Visitor:
             remote_password=created.remote_ice.password,
             servers=self._servers,
         )
-        self._agent = IceAgent(config, self._callbacks())
+        self._agent = IceAgent(config, self._callbacks(), sockets=self.new_sockets())
         self._agent.claim_indices(indices.prefix)
         self._soon(self._agent.gather())
         self._soon(self._agent.connect(CONNECT_S))

@@ -173,8 +173,11 @@ class LaneCases:
             mtu=rng.choice((0, 576, 1_420)),
             limit=rng.choice((0, 0, 500)),
         )
-        for address in known:
+        others = [rng.randbytes(rng.choice((4, 16))) for _ in range(rng.choice((0, 0, 0, 8, 8, 5_000)))]
+        for address in known + others if rng.randrange(2) else others + known:
             self.lanes.know(address, lane)
+        if rng.randrange(50) == 0:
+            self.lanes.forget()
         self._come(
             rng, [burst.buffer[at : at + size] for at, size in zip(burst.spans[::2], burst.spans[1::2], strict=True)]
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
 from exeunt.actors.batch.lanes import Lanes
+from exeunt.actors.device import crossing
 from exeunt.actors.device.crossing import MOST_SOURCES, Crossing
 from exeunt.actors.device.frames import FrameDevice
 from exeunt.runtime.wakeups import wakeups_of
@@ -94,6 +95,22 @@ async def test_data_of_many_is_booked_with_one_wake_up() -> None:
     assert [owner.books for owner in owners] == [1, 1, 1]
     assert len(complaints) == 1
     assert rig.wakeups == 2  # one more for whoever comes behind who raised
+
+
+async def test_many_are_booked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, delays = Rig(), list[float]()
+
+    def later(loop: asyncio.AbstractEventLoop, delay_s: float, _reason: str, call: Callable[[], object]) -> Any:
+        delays.append(delay_s)
+        return loop.call_soon(call)
+
+    monkeypatch.setattr(crossing, "call_later", later)
+    for busy in (1, 20, 50, 500, 3, 1):
+        owners = [Owner() for _ in range(busy)]
+        rig.receive(data=1, noted=owners)
+        await owners[-1].booked.wait()
+        assert all(owner.books == 1 for owner in owners)
+    assert delays == [0.02, 0.02, 0.02, 0.05, 0.1, 0.02]
 
 
 async def test_keepalives_are_booked_at_once() -> None:
