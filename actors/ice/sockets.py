@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 
 from exeunt.runtime.wakeups import add_reader, call_later
 
+from ..batch.answers import Answers
 from .agent import Address, Route
 from .ancillary import (
     ERROR_BYTES,
@@ -43,6 +44,7 @@ from .burst import BUFFER_BYTES, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
 from .reading import Passing, read_all, reader
+from .rest import Rests
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
 from .whole import permit_fragments
@@ -116,6 +118,8 @@ class Sockets:
         """What all sockets of the process read into, these and those of relays, one after another."""
         self._burst = Burst(self.table, self.counters)
         self._reader = reader()
+        self.rests: Rests | None = None
+        """Where sessions may rest; None: nowhere."""
         self._sockets: dict[str, socket.socket] = {}
         self._senders: dict[str, Sender] = {}
         self._unreachable: dict[Address, bool] = {}
@@ -153,9 +157,11 @@ class Sockets:
         """Whether an open socket has the port that was wanted."""
         return any(sock.getsockname()[1] == self._port for sock in self._sockets.values())
 
-    def read_with(self, receive: Passing) -> None:
-        """Read with this from now on: not all that arrives comes by here then."""
-        self._reader = read_all(receive)
+    def read_with(self, receive: Passing, answers: Answers) -> None:
+        """Read with this from now on: not all that arrives comes by here then, and of sessions at rest less."""
+        if self.rests is None:
+            self._reader = read_all(receive)
+            self.rests = Rests(answers, self.now)
 
     # Who uses them
 
@@ -210,6 +216,8 @@ class Sockets:
         self._sockets.clear()
         self._senders.clear()
         self.table.clear()
+        if self.rests is not None:
+            self.rests.close()
 
     # Sending
 
