@@ -77,7 +77,7 @@ class Rests:
         if self._timer is not None:
             self._timer.cancel()
         self._look_at, delay_s = due, max(due - self._now(), COARSE_S)
-        self._timer, _ = meet(asyncio.get_running_loop(), delay_s, "idle peers are looked after", self._look)
+        self._timer, _ = meet(asyncio.get_running_loop(), delay_s, "consent check", self._look)
 
     def _look(self) -> None:
         self._timer, self._look_at = None, math.inf
