@@ -10,11 +10,12 @@ from collections.abc import Callable
 from exeunt.runtime.wakeups import call_later
 
 from ..batch.answers import Answerer
-from ..grid import Wake, meet
+from ..grid import COARSE_S, Wake, meet
 from .consent import PASSIVE_S
 from .machine import IceMachine
 from .reflexive import ReflexiveQueries
 from .sockets import HostBase, Sockets
+from .transactions import FORGETTING
 
 MIN_TIMER_S = 0.001
 PUT_OFF_S = PASSIVE_S / 2
@@ -132,7 +133,7 @@ class SessionClock:
         """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""
         self._timer = None
         now, timeout = self._now(), self._due()
-        if timeout is not None and timeout[0] > now:
+        if timeout is not None and timeout[0] > now and not (timeout[1] is FORGETTING and timeout[0] - now < COARSE_S):
             self._set_timer_to(timeout, now)
             return
         self._queries.handle_timeout(now)

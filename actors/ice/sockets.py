@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from exeunt.runtime.wakeups import add_reader, call_later
+from exeunt.runtime.wakeups import add_reader, call_at
 
 from ..batch.answers import Answers
 from .agent import Address, Route
@@ -258,15 +258,20 @@ class Sockets:
         self._rest(name, is_on=lull.is_on)
 
     def _rest(self, name: str, *, is_on: bool) -> None:
-        """Do not look at a socket for a moment, or again at once."""
-        if self._loop is None or name not in self._sockets:
+        """Do not look at a socket for a moment, or again at once. Both rest until the same points of time, and those of
+        the grid are among these: so there is one wake-up for all.
+        """
+        loop = self._loop
+        if loop is None or name not in self._sockets:
             return
         timer = self._resting.pop(name, None)
         if timer is not None:
             timer.cancel()
         if is_on and not self._is_paused:
-            self._loop.remove_reader(self._sockets[name].fileno())
-            self._resting[name] = call_later(self._loop, REST_S, "a socket has rested", self._read, name)
+            if timer is None:
+                loop.remove_reader(self._sockets[name].fileno())
+            point = int(loop.time() / REST_S + 0.1) + 1  # a loop may wake a little before the point that it was told
+            self._resting[name] = call_at(loop, point * REST_S, "a socket has rested", self._read, name)
         elif timer is not None:
             self._watch(name)
 
