@@ -50,6 +50,7 @@ from .portal.static import Listener
 from .portal.url import websocket_url
 from .timing import APPLICATION_LEAVE_S, LOST_AFTER_S
 from .tree import PortalConfig, children, workers
+from .wireguard.timing import INNER_MTU_BYTES
 
 _MESSAGES = ("exeunt.actors.messages:MESSAGES",)
 _PRELOAD = (
@@ -95,8 +96,8 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True):
     endings_file: Path
     device: str = "exeunt0"
     """The TUN device's name; with several workers the first one's."""
-    mtu: int = 1280
-    """IPv6's minimum: it fits every path that carries IPv6, TURN over it included."""
+    mtu: int = INNER_MTU_BYTES
+    """The device's, 1,280 to 1,400 bytes: the most that a path may be found to take."""
     peer_workers: int = 1
     """Processes that a gateway spreads its clients over, each with a TUN device. A client has one: its resources lead
     into one device, and packets wait there for whatever connection they will need.

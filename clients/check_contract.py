@@ -125,7 +125,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     ipv6_address: str | None = None
     """What this host would use to reach the IPv6 Internet."""
     path_mtus: list[PathMtu] = []
-    tunnel_mtu_bytes: int = 1280
+    tunnel_mtu_bytes: int = 1400
     """As configured, of the packets in the tunnel."""
     portal: PortalReach | None = None
     """Null: none is configured."""

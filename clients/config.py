@@ -29,8 +29,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Read the token from here, not from where ``sign-in`` keeps it."""
     log_level: str = "INFO"
     """The least severity that is logged."""
-    mtu: int = 1280
-    """Of the tunnel's device, 1280 to 1400 bytes. 1280 fits every path that carries IPv6, a relay's header included."""
+    mtu: int = 1400
+    """Of the tunnel's device, 1280 to 1400 bytes. Where a path takes less, that is found out and kept to."""
 
 
 class GatewayConfig(ClientConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

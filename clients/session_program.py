@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     device: str
     log_level: str = "INFO"
-    mtu: int = 1280
+    mtu: int = 1400
     lost_after_s: float = 15.0
     idle_after_s: float | None = None
     relay_only: bool = False

@@ -11,6 +11,7 @@ from exeunt.runtime import Message
 from ..endings import Ending
 from ..ice import Path
 from ..portal.messages import Transport
+from ..wireguard.timing import INNER_MTU_BYTES
 
 
 class RelayServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[RelayServer, ...] = ()
     networks: tuple[str, ...] = ()
     """Inner networks that this peer may send from, and that lead to it."""
-    mtu: int = 1280
+    mtu: int = INNER_MTU_BYTES
     """Of the device, in bytes."""
     excluded_hosts: tuple[str, ...] = ()
     """Our own tunnel addresses: never offered as candidates."""

@@ -7,8 +7,9 @@ unfragmented, and those that are answered got through.
 When there is a path, and every `SEARCH_AGAIN_S` from then on, a search begins: first the longest packet that the device
 gives is tried alone, which settles it on most paths. If it is not answered, all sizes that are longer than the longest
 answered one are tried, a few times, since any of them may have been lost. The outcome holds until the next search is
-over. Until the first one is, and where nothing was answered, `BASE_MTU` holds: what is sent then may be cut up on its
-way, which is slower, but arrives.
+over. Until the first one is, `BASE_MTU` holds: what is sent then may be cut up on its way, which is slower, but
+arrives. Another path is taken to be as wide as the last one until its own search is over, since senders that are told
+of less keep to that for minutes; where nothing of it is answered, `BASE_MTU` holds again.
 
     resting ──path / time──▶ searching ──longest answered / last round over──▶ resting
 """
@@ -54,6 +55,8 @@ class PathMtu:
         self.reach = Reach()
         self.confirmed = 0
         """The longest packet, in bytes, that got through in the latest search; 0: none yet."""
+        self._is_supposed = False
+        """Whether what holds is what the path before this one took."""
         self._identifier = identifier
         self._most = most
         self._use(min(most, BASE_MTU))
@@ -68,8 +71,8 @@ class PathMtu:
 
     def handle_path(self, rtt_s: float, now: float) -> None:
         """There is another path, or the first one: nothing is known of it."""
-        self._use(min(self._most, BASE_MTU))
-        self.confirmed = 0
+        self._use(max(self.reach.mtu, min(self._most, BASE_MTU)))
+        self.confirmed, self._is_supposed = 0, True
         self._rtt_s = rtt_s
         self._rest(now + BEGIN_S)
 
@@ -89,8 +92,8 @@ class PathMtu:
         if now < self._wake_at:
             return
         if self._round == ROUNDS:
-            if self.confirmed:
-                self._use(self.confirmed)
+            if self.confirmed or self._is_supposed:
+                self._use(self.confirmed or min(self._most, BASE_MTU))
             self._rest(now + SEARCH_AGAIN_S)
             return
         if self._round == 0:
@@ -122,6 +125,7 @@ class PathMtu:
         return encode_control(Probe(identifier=identifier, timestamp=int(now * 1e9)), size)
 
     def _rest(self, until: float) -> None:
+        self._is_supposed = self._is_supposed and not self.confirmed
         self._round, self._wake_at = 0, until
         self._asked.clear()
 

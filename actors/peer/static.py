@@ -24,7 +24,7 @@ from exeunt.runtime.inheritance import HAND_OVER
 from exeunt.runtime.log import rfc3339
 
 from ..device.pump import Pump
-from ..device.reach import Reach
+from ..device.reach import BASE_MTU, Reach
 from ..endings import Cause, Ending, EndingBook, Initiator
 from ..ice import Address, Sockets
 from ..ice.hosts import resolve
@@ -77,7 +77,7 @@ class StaticPeer(Actor):
             persistent_keepalive_s=self.config.persistent_keepalive_s,
         )
         self._machine = StaticConnection(tunnel)
-        self.reach = Reach()
+        self.reach = Reach(limit=BASE_MTU)  # it answers no probes
         self._book = EndingBook(FilePath(self.config.endings_file))
         self._started_ns = time.time_ns()
         self._ending: Ending | None = None

@@ -120,9 +120,10 @@ def mtu(measured: Measured) -> Finding:
     if tightest.packet_bytes >= needed_bytes:
         return _finding("mtu", "ok", f"{reached}; the tunnel needs {needed_bytes}.")
     fitting_bytes = tightest.packet_bytes - overhead_bytes
-    hint = "Find the link with the small MTU. Until then large packets travel in fragments, or not at all."
     if fitting_bytes >= LEAST_TUNNEL_MTU_BYTES:
-        hint = f"Set mtu = {fitting_bytes} in the table [client] of the configuration."
+        return _finding("mtu", "ok", f"{reached}; connections find that out, and carry {fitting_bytes} bytes or less.")
+    hint = "Find the link with the small MTU. Until then large packets travel in fragments, or not at all."
+    needed_bytes = LEAST_TUNNEL_MTU_BYTES + overhead_bytes
     return _finding("mtu", "warning", f"{reached}, but the tunnel needs {needed_bytes}.", hint)
 
 

@@ -39,7 +39,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     relays: tuple[Place, ...] = ()
     portal_url: str | None = None
-    tunnel_mtu_bytes: int = 1280
+    tunnel_mtu_bytes: int = 1400
     instance: str | None = None
 
 

@@ -12,7 +12,7 @@ import msgspec
 from exeunt.actors.portal.static import Listener
 
 MTU_BYTES = 1280
-"""Of the gateway's device (see `GatewayConfig.mtu`): what comes back is never longer."""
+"""What a gateway sends to a static peer is never longer, since nobody measures its path (`actors.device.reach`)."""
 _PLACEHOLDER = "PUT-THE-PRIVATE-KEY-HERE"
 
 

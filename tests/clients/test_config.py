@@ -25,7 +25,7 @@ def _write(paths: Paths, text: str) -> Path:
 
 
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(paths: Paths) -> None:
-    assert _load(paths, {}).mtu == 1280
+    assert _load(paths, {}).mtu == 1400
     _write(paths, "[client]\nmtu = 2\n[gateway]\nanything = true\n")
     assert _load(paths, {}).mtu == 2
     assert _load(paths, {"EXEUNT_MTU": "3"}).mtu == 3

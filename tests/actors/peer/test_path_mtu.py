@@ -143,14 +143,31 @@ def test_an_mtu_that_changes_is_found_out_in_time() -> None:
     assert sum(wait > SEARCH_AGAIN_S - 1 for wait in path.waits) == 2
 
 
-def test_another_path_is_begun_with_what_always_works() -> None:
+def test_another_path_is_taken_to_be_as_wide_until_it_is_known() -> None:
     path = Path(1400)
     path.search_all()
     path.search.handle_path(0.02, path.now)
-    assert path.mtu == BASE_MTU
+    assert (path.mtu, path.search.reach.limit, path.search.confirmed) == (1400, 0, 0)
     path.takes = 1312
     path.search_all()
-    assert path.mtu == 1312
+    assert (path.mtu, path.search.reach.limit) == (1312, 1312)
+
+
+def test_of_another_path_that_answers_nothing_no_more_is_expected_than_always_works() -> None:
+    path = Path(1400)
+    path.search_all()
+    path.takes = 500
+    path.search.handle_path(0.02, path.now)
+    path.search_all()
+    assert (path.mtu, path.search.reach.limit, path.search.confirmed) == (BASE_MTU, BASE_MTU, 0)
+
+
+def test_after_a_narrow_path_another_one_is_begun_with_what_always_works() -> None:
+    path = Path(1240)
+    path.search_all()
+    assert path.mtu == 1232
+    path.search.handle_path(0.02, path.now)
+    assert path.mtu == BASE_MTU
 
 
 def test_an_answer_from_another_search_or_from_nowhere_means_nothing() -> None:
