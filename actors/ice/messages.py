@@ -30,6 +30,9 @@ class Rest(msgspec.Struct, frozen=True):
     quiet_s: float
     """When the peer was heard last, and after how long without it it is missed."""
 
+    def __repr__(self) -> str:
+        return f"Rest({self.local}, {self.remote})"
+
 
 class PathSelected(msgspec.Struct, frozen=True):
     """Both sides agreed on a pair, the first one or another."""

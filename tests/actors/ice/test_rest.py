@@ -14,17 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actors.ice.internet import Agent, Network, connected, make_pair, start_both
-from tests.actors.ice.sides import Side, assert_carries, config_for, connect, new_credentials
+from tests.actors.ice.sides import MakePair, Side, assert_carries, config_for, connect, new_credentials
 from tests.actors.ice.test_reading import beside_lanes
 
 from exeunt.actors.batch.choice import choose
 from exeunt.actors.batch.lanes import Lanes
+from exeunt.actors.grid import COARSE_S
 from exeunt.actors.ice import Address, Sockets
 from exeunt.actors.ice.connection import IceConnection
 from exeunt.actors.ice.machine import IceMachine
 from exeunt.actors.ice.messages import Rest
 from exeunt.actors.ice.packing import Packing
 from exeunt.actors.ice.rest import packed_remote
+from exeunt.actors.ice.transactions import FORGET_AFTER_S
 
 # Simulated
 
@@ -196,6 +198,23 @@ def test_an_address_that_a_reading_would_tell_otherwise_is_not_packed(address: A
 
 
 # Real
+
+
+async def test_late_answers_are_forgotten_where_the_grid_has_a_point(make_pair: MakePair) -> None:
+    a, b = make_pair()
+    await connect(a, b)
+    session = b.agent._current
+    sent, pair, began = session._asleep._checks._transactions, session._asleep.selected, session._now()
+    assert pair is not None
+    sent.add(b"t" * 12, pair, nominates=False, controlling=False, now=began)
+    session._now = lambda: began + FORGET_AFTER_S - COARSE_S - 0.01
+    session.note_alive()
+    session._wake()
+    assert len(sent) == 1
+    session._now = lambda: began + FORGET_AFTER_S - COARSE_S + 0.01
+    session._wake()
+    assert len(sent) == 0
+
 
 LANES = choose().lanes
 real = pytest.mark.skipif(LANES is None, reason="no kernel with lanes")
