@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import psutil
 
 from exeunt.actors.wireguard.testing import TunnelPair
+from exeunt.runtime.control import ControlClient
 
 from . import traffic
 from .subjects import SIDES, Exeunt, Side, Subject
@@ -20,6 +21,7 @@ Measure = Callable[[Subject, float], Figures]
 
 _IDLE_PINGS, _IDLE_INTERVAL_S = 200, 0.005
 _LOADED_INTERVAL_S = 0.004
+_ASK_INTERVAL_S = 0.005
 _HANDSHAKES = 200
 
 
@@ -91,6 +93,37 @@ def connect(subject: Subject, _seconds: float) -> Figures:
     return {"sign_in_ms": sign_in_ms, "connect_ms": connect_ms}
 
 
+def control(subject: Subject, seconds: float) -> Figures:
+    """Questions to the connection's actor, in the worker that carries the packets, while nothing else happens and while
+    a download takes all that the tunnel has: through the gateway's control socket, two other processes, and back.
+    """
+    assert isinstance(subject, Exeunt)
+    traffic.trips_ms(subject.client, 1, _IDLE_INTERVAL_S)  # whoever is asked is there
+    idle = _answers_ms(subject, _IDLE_PINGS)
+    with traffic.Stream(subject.client, subject.resource, down=True, streams=1, seconds=seconds + 1) as stream:
+        loaded = _answers_ms(subject, int(seconds / _ASK_INTERVAL_S))
+        stream.finish()
+    return {
+        "control_p50_ms": _quantile(idle, 0.5),
+        "control_p99_ms": _quantile(idle, 0.99),
+        "control_loaded_p50_ms": _quantile(loaded, 0.5),
+        "control_loaded_p99_ms": _quantile(loaded, 0.99),
+    }
+
+
+def _answers_ms(subject: Exeunt, count: int) -> list[float]:
+    player, taken = subject.player("gateway"), list[float]()
+    with ControlClient(player.paths.control_socket(player.name)) as program:
+        for _ in range(count):
+            began = time.monotonic()
+            peers = program.request("status")["peers"]
+            if not peers:
+                raise traffic.TrafficFailed("the gateway has no peer to ask about")
+            taken.append((time.monotonic() - began) * 1000)
+            time.sleep(max(0.0, _ASK_INTERVAL_S - taken[-1] / 1000))
+    return sorted(taken)
+
+
 def handshake() -> Figures:
     """Handshakes in memory, one after another: the processor's time of each side, key generation included."""
     spent: dict[Side, float] = dict.fromkeys(SIDES, 0.0)
@@ -142,7 +175,7 @@ EVERYBODYS: dict[str, Measure] = {
     "ping": ping,
     "ping_loaded": ping_loaded,
 }
-OURS: dict[str, Measure] = {"connect": connect}
+OURS: dict[str, Measure] = {"connect": connect, "control": control}
 """Measured of our own subjects only."""
 
 
@@ -166,6 +199,7 @@ PRODUCED: dict[str, tuple[str, ...]] = {
     "ping": ("ping_p50_ms", "ping_p99_ms"),
     "ping_loaded": ("ping_loaded_p50_ms", "ping_loaded_p99_ms"),
     "connect": ("sign_in_ms", "connect_ms"),
+    "control": ("control_p50_ms", "control_p99_ms", "control_loaded_p50_ms", "control_loaded_p99_ms"),
     "handshake": ("handshake_cpu_ms", "handshake_cpu_ms_client", "handshake_cpu_ms_gateway"),
     "relay": _of_relay("relay"),
     "embedded_relay": _of_relay("embedded_relay"),
