@@ -59,7 +59,7 @@ class SessionClock:
     def _machine(self) -> IceMachine:
         """The machine, awake: it knows all that has happened, and may be told more."""
         if self._answerer is not None:
-            self.take_silence()
+            self.end_rest()
         return self._asleep
 
     @property
@@ -84,7 +84,7 @@ class SessionClock:
             self._timer.cancel()
             self._timer = None
 
-    def take_silence(self) -> None:
+    def end_rest(self) -> None:
         """Rest no more: the peer will be missed soon, or something else happens. Idempotent."""
         answerer = self._answerer
         if answerer is None:

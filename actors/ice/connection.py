@@ -377,7 +377,7 @@ class IceConnection(SessionClock):
         if self._is_closed:
             return
         self._is_closed = True
-        self.take_silence()
+        self.end_rest()
         self._sockets.table.remove_session(self._fragment, self)
         self.path = None
         if self._timer is not None:

@@ -27,8 +27,8 @@ LONGEST_KEY_BYTES, LONGEST_ASKED_BYTES = 64, 128
 class Resting(Protocol):
     """A session."""
 
-    def take_silence(self) -> None:
-        """Its peer will be missed soon."""
+    def end_rest(self) -> None:
+        """Rest no more: the peer will be missed soon."""
 
 
 class Rests:
@@ -83,7 +83,7 @@ class Rests:
         self._timer, self._look_at = None, math.inf
         silent, due = self._answers.silent_by(self._now() + COARSE_S)
         try:
-            give_all(list(silent), lambda session: session.take_silence())
+            give_all(list(silent), lambda session: session.end_rest())
         finally:
             self._look_by(due)
 
