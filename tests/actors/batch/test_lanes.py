@@ -358,6 +358,7 @@ def test_what_is_sealed_is_what_the_reference_seals(
         bytes(hostile_frame(rng)) if rng.randrange(3) == 0 else bytes(VNET_BYTES) + bytes(hostile_packet(rng, flow))
         for _ in range(count)
     ]
+    frames = [frame for frame in frames if frame]  # an empty one would be the device's end
     bench = Bench(kernel)
     try:
         lane = bench.open()
@@ -367,7 +368,7 @@ def test_what_is_sealed_is_what_the_reference_seals(
             bench.host.send(frame)
         found, reads, error, unsent, _ = bench.send()
         assert (reads, unsent) == (len(frames), [])
-        assert error in EMPTY or not frames[-1]
+        assert error in EMPTY
         spans = array("I", found)
         left = [bytes(bench.frames[at : at + size]) for at, size in zip(spans[::2], spans[1::2], strict=True)]
         went = frames[: len(frames) - len(left)] if left and frames[-len(left) :] == left else without(frames, left)
