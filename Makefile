@@ -6,8 +6,8 @@ BENCH_STAMP := .venv-bench/.stamp
 
 .PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray fuzz fuzz-native chaos soak endings scale clean
 
-NATIVE_SOURCES := actors/batch/_native.c actors/batch/_kernel.h actors/batch/_receive.h actors/batch/_lane.h \
-  actors/batch/_lanes.h
+NATIVE_SOURCES := actors/batch/_native.c actors/batch/_kernel.h actors/batch/_receive.h actors/batch/_path.h \
+  actors/batch/_answer.h actors/batch/_lane.h actors/batch/_answers.h actors/batch/_lanes.h
 
 # With a C compiler and Python's headers this builds the native kernel too; without, everything works, only slower.
 $(STAMP): pyproject.toml .ci/requirements.lock $(NATIVE_SOURCES)

@@ -212,6 +212,12 @@ static void put_length(uint8_t *packet, const struct headers *headers, size_t le
 
 enum { CTRL_GET_TAG = 0x10, CTRL_SET_TAG = 0x11 }; /* EVP_CTRL_AEAD_… of openssl/evp.h */
 
+/* SHA_CTX of openssl/sha.h. `may_authenticate` says whether it is. */
+struct sha1 {
+    uint32_t state[5], low, high, data[16];
+    unsigned used, room[16];
+};
+
 static struct {
     void *(*context_new)(void);
     void (*context_free)(void *);
@@ -221,6 +227,9 @@ static struct {
     int (*final)(void *context, uint8_t *out, int *out_bytes);
     int (*ctrl)(void *context, int type, int bytes, void *data);
     const char *(*version)(int);
+    int (*sha1_init)(struct sha1 *hash); /* these three may be missing */
+    int (*sha1_update)(struct sha1 *hash, const void *bytes, size_t length);
+    int (*sha1_final)(uint8_t *digest, struct sha1 *hash);
 } crypto;
 
 static const char *const LIBRARIES[] = {
@@ -235,11 +244,14 @@ static const char *const LIBRARIES[] = {
 static const struct {
     const char *name;
     void *slot;
+    bool is_optional;
 } SYMBOLS[] = {
-    {"EVP_CIPHER_CTX_new", &crypto.context_new}, {"EVP_CIPHER_CTX_free", &crypto.context_free},
-    {"EVP_chacha20_poly1305", &crypto.chacha20_poly1305}, {"EVP_CipherInit_ex", &crypto.init},
-    {"EVP_CipherUpdate", &crypto.update}, {"EVP_CipherFinal_ex", &crypto.final},
-    {"EVP_CIPHER_CTX_ctrl", &crypto.ctrl}, {"OpenSSL_version", &crypto.version},
+    {"EVP_CIPHER_CTX_new", &crypto.context_new, false},   {"EVP_CIPHER_CTX_free", &crypto.context_free, false},
+    {"EVP_chacha20_poly1305", &crypto.chacha20_poly1305, false}, {"EVP_CipherInit_ex", &crypto.init, false},
+    {"EVP_CipherUpdate", &crypto.update, false},          {"EVP_CipherFinal_ex", &crypto.final, false},
+    {"EVP_CIPHER_CTX_ctrl", &crypto.ctrl, false},         {"OpenSSL_version", &crypto.version, false},
+    {"SHA1_Init", &crypto.sha1_init, true},               {"SHA1_Update", &crypto.sha1_update, true},
+    {"SHA1_Final", &crypto.sha1_final, true},
 };
 
 /* Return why there is no libcrypto, or NULL. The library stays loaded. */
@@ -252,7 +264,7 @@ static const char *find_crypto(void)
         return "there is no libcrypto";
     for (size_t i = 0; i < sizeof SYMBOLS / sizeof *SYMBOLS; i++) {
         void *symbol = dlsym(library, SYMBOLS[i].name);
-        if (symbol == NULL)
+        if (symbol == NULL && !SYMBOLS[i].is_optional)
             return "libcrypto is older than OpenSSL 1.1";
         memcpy(SYMBOLS[i].slot, &symbol, sizeof symbol);
     }

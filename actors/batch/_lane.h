@@ -4,15 +4,10 @@
  * behind it for the same peer, so that nothing overtakes. What was carried is noted in the lane's books, which Python
  * reads a moment later.
  *
- * Comes after `_receive.h`; no Python in here but that a lane is an object, and `_lanes.h` has that side.
+ * Comes after `_answer.h`; no Python in here but that a lane is an object, and `_lanes.h` has that side.
  */
 
-#include <time.h>
 #include <unistd.h>
-
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
 
 enum {
     BUCKETS = 1024,      /* of lanes by receiver index */
@@ -49,11 +44,7 @@ struct lane {
     double expires_at;
     ptrdiff_t mtu;
     size_t limit; /* bytes of a packet, beyond which the path has to be asked; 0: none */
-    int descriptor;
-    struct sockaddr_storage remote;
-    socklen_t remote_bytes;
-    uint8_t name[NAME_BYTES], place[ADDRESS_BYTES];
-    uint8_t name_bytes, place_bytes;
+    struct path path;
     bool is_noted;
     uint64_t blocked; /* in this call: something of the peer was left */
     struct lane *next; /* of its bucket */
@@ -91,14 +82,8 @@ struct lanes {
     struct train train, unsent[2];
     size_t refused; /* of `unsent`, with */
     int refusal;    /* this errno */
+    struct answers answers;
 };
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 /* Of an index, the upper bits are the peer's, and the lower ones count. */
 static size_t bucket_of(uint32_t index) { return (index ^ index >> 8) % BUCKETS; }
@@ -259,8 +244,7 @@ static struct lane *lane_of_run(const struct lanes *lanes, const struct run *run
 static bool may_pass(const struct lanes *lanes, const struct lane *lane, const struct run *run)
 {
     return lane->blocked != lanes->call && lanes->now < lane->expires_at && !(run->place[0] & ~ECT_0) &&
-           run->place_bytes == 1 + lane->place_bytes && !memcmp(run->place + 1, lane->place, lane->place_bytes) &&
-           run->name_bytes == lane->name_bytes && !memcmp(run->name, lane->name, lane->name_bytes);
+           came_on(&lane->path, run);
 }
 
 /* Carry what was read; true: nothing is left. */
@@ -289,19 +273,20 @@ static bool pass(struct lanes *lanes, struct reading *reading, uint8_t *out, boo
     return left == 0 && lanes->stopped == NULL;
 }
 
-/* Read as `receive` does, and carry what can be. `is_lonely`: the first is expected to be the only one, unless it is
- * ordinary data. The buffer's end is the same each time: it is used again when all in it has been carried. */
+/* Read as `receive` does, and carry or answer what can be. `is_lonely`: the first is expected to be the only one, unless it
+ * is ordinary data. The buffer's end is the same each time: it is used again when all in it has been carried. */
 static void receive_and_pass(
     struct lanes *lanes, struct reading *reading, int descriptor, size_t most, bool is_lonely, uint8_t *out, bool *data)
 {
     size_t begin = reading->end, taken = begin;
     bool passes = lanes->device >= 0;
     while (reading->reads < most && reading->room - taken >= MAX_DATAGRAM_BYTES) {
-        size_t before = reading->end;
+        struct before before = {reading->runs, reading->datagrams, reading->end};
         if (!read_message(reading, descriptor))
             break;
-        taken += reading->end - before;
-        if (is_lonely && reading->reads == 1 && lane_of_run(lanes, &reading->run[0]) == NULL)
+        taken += reading->end - before.end;
+        answer_each(&lanes->answers, descriptor, reading, &before);
+        if (is_lonely && reading->reads == 1 && (reading->runs == 0 || lane_of_run(lanes, &reading->run[0]) == NULL))
             break;
         if (passes && reading->end - begin >= PASS_BYTES) {
             passes = pass(lanes, reading, out, data);
@@ -342,49 +327,6 @@ static struct lane *lane_for(struct lanes *lanes, const uint8_t *frame, size_t b
     return lane;
 }
 
-/* Send a piece of a train; 0, or errno. */
-static int send_piece(const struct lane *lane, const uint8_t *piece, size_t bytes, size_t stride, uint8_t ecn)
-{
-    union {
-        struct cmsghdr aligned;
-        uint8_t bytes[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint16_t))];
-    } ancillary = {0};
-    struct iovec text = {(void *)(uintptr_t)piece, bytes};
-    struct msghdr message = {
-        .msg_name = (void *)(uintptr_t)&lane->remote, .msg_namelen = lane->remote_bytes, .msg_iov = &text, .msg_iovlen = 1,
-        .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
-    bool v4 = lane->place_bytes == 4;
-    struct in_pktinfo from4 = {0};
-    struct in6_pktinfo from6 = {0};
-    int mark = ecn;
-    uint16_t segment = (uint16_t)stride;
-    memcpy(v4 ? (void *)&from4.ipi_spec_dst : (void *)&from6.ipi6_addr, lane->place, lane->place_bytes);
-    const struct {
-        int level, type;
-        const void *data;
-        size_t bytes;
-    } said[] = {
-        {v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_PKTINFO : IPV6_PKTINFO, v4 ? (void *)&from4 : (void *)&from6,
-         v4 ? sizeof from4 : sizeof from6},
-        {v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &mark, ecn ? sizeof mark : 0},
-        {SOL_UDP, UDP_SEGMENT, &segment, bytes > stride ? sizeof segment : 0},
-    };
-    size_t used = 0;
-    struct cmsghdr *one = CMSG_FIRSTHDR(&message);
-    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
-        if (said[i].bytes == 0)
-            continue;
-        one->cmsg_level = said[i].level;
-        one->cmsg_type = said[i].type;
-        one->cmsg_len = CMSG_LEN(said[i].bytes);
-        memcpy(CMSG_DATA(one), said[i].data, said[i].bytes);
-        used += CMSG_SPACE(said[i].bytes);
-        one = (struct cmsghdr *)(void *)(ancillary.bytes + used);
-    }
-    message.msg_controllen = used;
-    return sendmsg(lane->descriptor, &message, MSG_DONTWAIT) < 0 ? errno : 0;
-}
-
 /* Send what waits. What the kernel refuses is for Python, which knows what to do about it. */
 static void send_waiting(struct lanes *lanes, const uint8_t *bytes)
 {
@@ -393,7 +335,7 @@ static void send_waiting(struct lanes *lanes, const uint8_t *bytes)
     most = (most < SEGMENTS_MAX ? most ? most : 1 : SEGMENTS_MAX) * train->stride;
     while (lanes->refused == 0 && train->start < train->end) {
         size_t piece = train->end - train->start < most ? train->end - train->start : most;
-        lanes->refusal = send_piece(train->lane, bytes + train->start, piece, train->stride, train->ecn);
+        lanes->refusal = send_on(&train->lane->path, bytes + train->start, piece, train->stride, train->ecn);
         if (lanes->refusal)
             break;
         train->start += piece;

@@ -1,5 +1,7 @@
 /* `_lane.h` as Python sees it: `Lane` is a session's, `Lanes` a worker's. Included by `_native.c`, behind `Key`. */
 
+#include "_answers.h"
+
 typedef struct {
     PyObject_HEAD
     struct lane lane;
@@ -20,7 +22,7 @@ static struct {
 
 static void know_type(size_t number, PyTypeObject *type)
 {
-    PyTypeObject **all[] = {&types.sealing, &types.opening, &types.lane, &types.lanes};
+    PyTypeObject **all[] = {&types.sealing, &types.opening, &types.lane, &types.lanes, &answerer_type};
     *all[number] = type; /* the module has it, for the life of the process */
     Py_INCREF((PyObject *)type);
 }
@@ -94,6 +96,7 @@ static void lanes_dealloc(PyObject *self)
     for (size_t i = 0; i < BUCKETS; i++)
         while (lanes->bucket[i] != NULL)
             close_lane(lanes, object_of(lanes->bucket[i]));
+    close_all(&lanes->answers);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -118,29 +121,14 @@ static bool copy_bytes(const Py_buffer *from, uint8_t *to, size_t room, uint8_t 
 }
 
 /* Take what is sent to, as `name_source` names it, and from; false, with an exception: they make no sense. */
-static bool set_path(struct lane *lane, const Py_buffer *name, const Py_buffer *place)
+static bool set_path(struct path *path, const Py_buffer *name, const Py_buffer *place)
 {
-    if (!copy_bytes(name, lane->name, sizeof lane->name, &lane->name_bytes) ||
-        !copy_bytes(place, lane->place, sizeof lane->place, &lane->place_bytes))
+    if (!copy_bytes(name, path->name, sizeof path->name, &path->name_bytes) ||
+        !copy_bytes(place, path->place, sizeof path->place, &path->place_bytes))
         return false;
-    if (place->len == 4 && name->len == 6 + 4) {
-        struct sockaddr_in *to = (struct sockaddr_in *)(void *)&lane->remote;
-        to->sin_family = AF_INET;
-        memcpy(&to->sin_port, lane->name, 2);
-        memcpy(&to->sin_addr, lane->name + 6, 4);
-        lane->remote_bytes = sizeof *to;
-    } else if (place->len == 16 && name->len == 6 + 16) {
-        struct sockaddr_in6 *to = (struct sockaddr_in6 *)(void *)&lane->remote;
-        to->sin6_family = AF_INET6;
-        memcpy(&to->sin6_port, lane->name, 2);
-        memcpy(&to->sin6_scope_id, lane->name + 2, 4);
-        memcpy(&to->sin6_addr, lane->name + 6, 16);
-        lane->remote_bytes = sizeof *to;
-    } else {
+    if (!is_path(path))
         PyErr_SetString(PyExc_ValueError, "both ends of a path have addresses of one family");
-        return false;
-    }
-    return true;
+    return is_path(path);
 }
 
 /* Begin with a lane whose numbers are there already; the table has one reference to it, the caller gets another. */
@@ -178,7 +166,7 @@ static PyObject *lanes_open(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_ssize_t limit;
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs, "OOOOO&iy*y*dO&O&nn", names, &owner, &sealing, &opening, &counter, to_uint64, &local_index,
-            &new.descriptor, &name, &place, &new.expires_at, to_uint64, &new.seal_before, to_uint64, &new.reject_after,
+            &new.path.descriptor, &name, &place, &new.expires_at, to_uint64, &new.seal_before, to_uint64, &new.reject_after,
             &new.mtu, &limit))
         return NULL;
     new.limit = limit > 0 ? (size_t)limit : 0;
@@ -186,7 +174,7 @@ static PyObject *lanes_open(PyObject *self, PyObject *args, PyObject *kwargs)
     Lane *lane = NULL;
     if (local_index > UINT32_MAX || new.seal_before > UINT64_MAX - MAX_DATAGRAMS)
         PyErr_SetString(PyExc_OverflowError, "an index has 32 bits, and counters end before 2**64 - 1024");
-    else if (is_idle((Lanes *)self) && set_path(&new, &name, &place))
+    else if (is_idle((Lanes *)self) && set_path(&new.path, &name, &place))
         lane = (Lane *)((allocfunc)PyType_GetSlot(types.lane, Py_tp_alloc))(types.lane, 0);
     PyBuffer_Release(&name);
     PyBuffer_Release(&place);
@@ -275,9 +263,52 @@ static PyObject *lanes_set_device(PyObject *self, PyObject *args)
     return Py_NewRef(Py_None);
 }
 
+/* Begin to answer for a session; None: libcrypto does not do what that takes. */
+static PyObject *lanes_answer(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"owner", "key", "asked", "nominates", "nominations", "descriptor", "remote", "local",
+                            "heard_at", "quiet_s", NULL};
+    PyObject *owner, *begun = NULL;
+    Py_buffer key, asked, nominations, name, place;
+    struct answerer new = {.nominates = false};
+    int nominates;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "Oy*y*py*iy*y*dd", names, &owner, &key, &asked, &nominates, &nominations, &new.path.descriptor,
+            &name, &place, &new.heard_at, &new.quiet_s))
+        return NULL;
+    new.nominates = nominates;
+    if (!may_authenticate())
+        begun = Py_NewRef(Py_None);
+    else if (is_idle((Lanes *)self) && set_path(&new.path, &name, &place) && set_answerer(&new, &key, &asked, &nominations))
+        begun = open_answerer(&((Lanes *)self)->lanes.answers, &new, owner);
+    Py_buffer *all[] = {&key, &asked, &nominations, &name, &place};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        PyBuffer_Release(all[i]);
+    return begun;
+}
+
+static PyObject *lanes_answer_no_more(PyObject *self, PyObject *answerer)
+{
+    if (!is_idle((Lanes *)self))
+        return NULL;
+    if (!PyObject_TypeCheck(answerer, answerer_type))
+        return PyErr_Format(PyExc_TypeError, "this is no answerer");
+    close_answerer(&((Lanes *)self)->lanes.answers, (Answerer *)answerer);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *lanes_silent_by(PyObject *self, PyObject *args)
+{
+    double then;
+    if (!PyArg_ParseTuple(args, "d", &then) || !is_idle((Lanes *)self))
+        return NULL;
+    return silent_by(&((Lanes *)self)->lanes.answers, then);
+}
+
 static void begin_call(Lanes *self)
 {
     self->lanes.call++;
+    self->lanes.answers.call = self->lanes.call;
     self->lanes.now = now_s();
     self->lanes.notes = 0;
     self->lanes.stopped = NULL;
@@ -411,6 +442,9 @@ static PyMethodDef lanes_methods[] = {
     {"forget", lanes_forget, METH_NOARGS, NULL},
     {"set_device", lanes_set_device, METH_VARARGS, NULL},
     {"receive", lanes_receive, METH_VARARGS, NULL},
+    {"answer", (PyCFunction)(void (*)(void))lanes_answer, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"answer_no_more", lanes_answer_no_more, METH_O, NULL},
+    {"silent_by", lanes_silent_by, METH_VARARGS, NULL},
     {"send", lanes_send, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,5 +1,5 @@
 /* The batch kernel in C, as Python sees it; `native` loads this and nobody else should. Begin with `_kernel.h`, then
- * `_receive.h`, `_lane.h` and, for what Python sees of that, `_lanes.h`.
+ * `_receive.h`, `_path.h`, `_answer.h`, `_lane.h` and, for what Python sees of these, `_answers.h` and `_lanes.h`.
  *
  * Exceptions are for callers that break the contract. The interpreter's lock is free while packets are worked on; the
  * buffers are held, so nobody resizes them meanwhile, and a key refuses a second thread.
@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "_receive.h"
+#include "_path.h"
+#include "_answer.h"
 #include "_lane.h"
 #endif
 
@@ -468,6 +470,8 @@ static PyType_Spec specs[] = {
 #ifdef __linux__
     {"exeunt.actors.batch._native.Lane", sizeof(Lane), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, lane_slots},
     {"exeunt.actors.batch._native.Lanes", sizeof(Lanes), 0, Py_TPFLAGS_DEFAULT, lanes_slots},
+    {"exeunt.actors.batch._native.Answerer", sizeof(Answerer), 0,
+     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, answerer_slots},
 #endif
 };
 

@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
 
+from .answers import Answers
 from .contract import Opening, Sealing
 
 
@@ -88,12 +89,14 @@ Passed: TypeAlias = tuple[int, int, int, list[tuple[bytes, bytes, bytes, bytes]]
 """What readers of a socket are told: of that the first five, and what they are to call before they look at the runs."""
 
 
-class Lanes(Protocol):
+class Lanes(Answers, Protocol):
     """A worker's. All calls come from one thread."""
 
     receive: Callable[[int, memoryview, int, int, bool, memoryview], Received]
-    """Read as `contract.Receive` does. With the flag, nothing more is read behind a first datagram that is nobody's.
-    In the last buffer, which has room for the other and `OUT_BYTES_EACH` for 1,024 datagrams, bursts are opened."""
+    """Read as `contract.Receive` does; what is answered (`answers`) counts as a reading, and that is all. With the
+    flag, nothing more is read behind a first datagram that is nobody's. In the last buffer, which has room for the
+    other and `OUT_BYTES_EACH` for 1,024 datagrams, bursts are opened.
+    """
 
     def open(
         self,

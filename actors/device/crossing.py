@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from exeunt.runtime.wakeups import call_later
 
+from ..batch.answers import Answers
 from ..batch.choice import choose
 from ..batch.contract import MAX_DATAGRAMS, OUT_BYTES_EACH, VNET_BYTES
 from ..batch.lanes import Lane, Lanes, Passed
@@ -95,6 +96,11 @@ class Crossing:
     def forget(self) -> None:
         """Whose inner addresses are has changed."""
         self._lanes.forget()
+
+    @property
+    def answers(self) -> Answers:
+        """What answers the checks of peers that are idle, in the same call."""
+        return self._lanes
 
     # --- what goes by ---
 

@@ -21,7 +21,7 @@ from .check_list import (
     Pair,
     PairState,
 )
-from .messages import Transmit
+from .messages import Rest, Transmit
 from .packing import Packing, Role
 from .transactions import Sent, Transactions
 
@@ -57,8 +57,9 @@ class Checks:
         self._counters = counters
         self._packing = Packing(credentials)
         self._transactions = Transactions()
-        self._nominations = b""
-        """Their ids, one behind the other: as objects in a table those of an idle peer took 10 kB."""
+        self.nominations = b""
+        """The ids of those that have nominated, one behind the other: as objects in a table those of an idle peer took
+        10 kB."""
 
     # The peer's checks
 
@@ -101,14 +102,34 @@ class Checks:
         nominates = self._nominates(pair, request.transaction_id, request.nominates)
         return self._packing.success(request.transaction_id, pair.remote.address), nominates
 
+    def rest(self, pair: Pair, heard_at: float, quiet_s: float) -> Rest | None:
+        """Say what the checks on this pair are, if all are like the last one, which was answered the short way; keep
+        nothing then that is said, or can be made again.
+        """
+        asked = self._packing.asked
+        if asked is None or (asked[1] and not pair.remote_nominated) or self.transmits:
+            return None
+        nominations, self.nominations = self.nominations, b""
+        self._packing.forget()
+        return Rest(
+            local=pair.base.candidate.address[0],
+            remote=pair.remote.address,
+            key=self._credentials.local_password.encode(),
+            asked=asked[0],
+            nominates=asked[1],
+            nominations=nominations,
+            heard_at=heard_at,
+            quiet_s=quiet_s,
+        )
+
     def _answer(self, base_id: int, transaction_id: bytes, source: Address) -> None:
         self.transmits.append(Transmit(base_id, source, self._packing.success(transaction_id, source)))
 
     def _nominates(self, pair: Pair, transaction_id: bytes, asked: bool) -> bool:
         """Whether a request with USE-CANDIDATE, or without, nominates the pair: once, and only if we are controlled."""
-        if not asked or self.role.controlling or transaction_id in self._nominations:
+        if not asked or self.role.controlling or transaction_id in self.nominations:
             return False
-        self._nominations = (self._nominations + transaction_id)[-MAX_NOMINATIONS * _ID_BYTES :]
+        self.nominations = (self.nominations + transaction_id)[-MAX_NOMINATIONS * _ID_BYTES :]
         if not pair.remote_nominated:
             for other in self.list.pairs.values():
                 other.remote_nominated = other is pair

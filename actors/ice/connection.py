@@ -11,9 +11,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 
-from exeunt.runtime.wakeups import call_later
-
-from ..grid import Wake, meet
 from . import binding
 from .agent import (
     Address,
@@ -30,7 +27,7 @@ from .agent import (
 from .candidate import Candidate
 from .channel_burst import CHANNEL_HEADER, is_channel_data
 from .check_list import Base
-from .consent import PASSIVE_S
+from .clock import PUT_OFF_S, SessionClock
 from .gathering import Gathering
 from .machine import IceMachine
 from .messages import AddressProven, Event, PathBroken, PathLost, PathSelected
@@ -41,13 +38,8 @@ from .reports import NOBODY, SessionCallbacks
 from .snapshot import Snapshot
 from .sockets import HostBase, Sockets
 
-MIN_TIMER_S = 0.001
-PUT_OFF_S = PASSIVE_S / 2
-"""A gateway's timer that is so near is put off when its peer is heard: every other time then, while the session is at
-hand anyway. To wake up and look takes longer."""
 
-
-class IceConnection:
+class IceConnection(SessionClock):
     """One session: `gather` and `connect` may run side by side; `close` ends both."""
 
     def __init__(
@@ -68,8 +60,7 @@ class IceConnection:
         self._config = config
         self._callbacks = callbacks
         self._counters = counters
-        self._now = now
-        self._machine = IceMachine(
+        machine = IceMachine(
             role=role or Role(config.role == "controlling", secrets.randbits(64)),
             credentials=credentials,
             consent_interval_s=config.consent_interval_s,
@@ -77,17 +68,13 @@ class IceConnection:
             rng=rng,
             counters=counters,
         )
-        self._sockets = sockets
         self._credentials = credentials
         self._fragment = credentials.local_username
         sockets.table.add_session(self._fragment, self)
         self._gathering = Gathering(config, self, sockets, memory=memory, counters=counters, now=now)
-        self._queries = self._gathering.queries
+        super().__init__(machine, self._gathering.queries, sockets, now)
         self._outcome: asyncio.Future[Path] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._timer: Wake | None = None
-        self._timer_at = 0.0
-        self._is_closed = self._is_lost = False
+        self._is_lost = False
         self.path: Path | None = None
 
     async def gather(self) -> None:
@@ -119,7 +106,7 @@ class IceConnection:
 
     def take_base_doubted(self, base_id: int) -> None:
         """A relay may be gone: see what else works, if the path leads through it."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         if pair is not None and pair.base.id == base_id:
             self._machine.handle_hint(self._now())
             self.pump()
@@ -171,15 +158,16 @@ class IceConnection:
     def resume(self, snapshot: Snapshot) -> None:
         """Go on where a predecessor was. Raises ValueError if the sockets do not allow it."""
         self._machine.handle_resume(self._gathering.resume(snapshot.host), snapshot, self._now())
-        pair = self._machine.selected
+        pair = self._asleep.selected
         self.path = None if pair is None else pair.path
         self._loop.call_soon(self.pump)
 
     def snapshot(self) -> Snapshot | None:
         """Return what a successor needs; None unless a path over the shared sockets is up."""
-        pair, role = self._machine.selected, self._machine.role
+        pair = self._asleep.selected
         if pair is None or not isinstance(self._gathering.channels.get(pair.base.id), HostBase):
             return None
+        role = self._asleep.role
         return Snapshot(
             generation=self.generation,
             local_username=self._credentials.local_username,
@@ -191,14 +179,14 @@ class IceConnection:
             host=pair.base.candidate.address[0],
             local_type=pair.local_type,
             remote=pair.remote,
-            remotes=tuple(self._machine.remotes),
+            remotes=tuple(self._asleep.remotes),
             rtt_ms=pair.rtt_ms,
-            last_alive=self._machine.last_alive,
+            last_alive=self._informed.last_alive,
         )
 
     def route(self) -> Route | None:
         """Say how somebody else could send on the path in use."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
         if pair is None or channel is None:
             return None
@@ -208,14 +196,14 @@ class IceConnection:
 
     def channel_descriptor(self, channel: str) -> int | None:
         """Return the descriptor of a channel that `route` named."""
-        pair, route = self._machine.selected, self.route()
+        pair, route = self._asleep.selected, self.route()
         if pair is None or route is None or route.channel != channel:
             return None
         return self._gathering.channels[pair.base.id].descriptor()
 
     def send(self, datagram: bytes | memoryview) -> None:
         """Send on the selected pair, or drop."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
         if pair is None or channel is None:
             self._counters["send_without_path"] += 1
@@ -226,13 +214,13 @@ class IceConnection:
     @property
     def channel(self) -> int | None:
         """The channel of a relay that a train's datagrams may bear the headers of; None: they bear none."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
         return channel.channel(pair.remote.address) if pair is not None and isinstance(channel, Relay) else None
 
     def send_train(self, train: memoryview, stride: int, ecn: int) -> int:
         """Send a train on the selected pair, or drop it; return how many datagrams went."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
         if pair is None or channel is None:
             self._counters["send_without_path"] += -(-len(train) // stride)
@@ -258,7 +246,7 @@ class IceConnection:
     def note_alive_from(self, base: int | str, source: Address) -> None:
         """An authenticated packet arrived: at a base or a local address of the shared sockets, from somewhere."""
         base_id = self._gathering.hosts.get(base) if isinstance(base, str) else base
-        pair = self._machine.selected
+        pair = self._asleep.selected
         if base_id is None or pair is None or (source == pair.remote.address and base_id == pair.base.id):
             self._machine.handle_alive(self._now())
         else:
@@ -267,7 +255,7 @@ class IceConnection:
 
     def take_unreachable(self, destination: Address, *, refused: bool) -> None:
         """Somebody says that a destination cannot be reached: see whether that is true, if it is the selected one."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         if pair is not None and pair.remote.address == destination:
             self._counters["path_refused" if refused else "path_unreachable"] += 1
             self.hint(urgent=True)
@@ -285,22 +273,28 @@ class IceConnection:
                 self.take_datagram(base_id, datagram, source)
             else:
                 channel.sendto(answer, source)
-                if self._timer_at - now < PUT_OFF_S:
+                if isinstance(channel, HostBase):
+                    self._rest(channel)
+                if self._answerer is None and self._timer_at - now < PUT_OFF_S:
                     self._put_off(now)
 
     @property
     def watches(self) -> bool:
         """Whether `on_quiet` will tell when the peer has not been heard any more for a while."""
-        return not self._is_closed and self._machine.watches(self._now())
+        return not self._is_closed and self._informed.watches(self._now())
 
     @property
     def last_alive(self) -> float | None:
         """When the peer last gave an authenticated sign of life; None: never."""
-        return self._machine.last_alive
+        return self._informed.last_alive
+
+    def tell_quiet(self) -> None:
+        """The peer has not been heard for a while."""
+        self._callbacks.on_quiet(self)
 
     def hint(self, *, urgent: bool) -> None:
         """Something says that the network changed: check the path now, and our relay if it leads through one."""
-        pair = self._machine.selected
+        pair = self._asleep.selected
         channel = self._gathering.channels.get(pair.base.id) if pair is not None else None
         if isinstance(channel, Relay):
             channel.question()
@@ -319,8 +313,8 @@ class IceConnection:
         if changed or self._machine.handle_datagram(base_id, datagram, source, now):
             self.pump()
         else:
-            self._transmit(self._machine)
-        if self._machine.is_controlling:
+            self._transmit(self._asleep)
+        if self._asleep.is_controlling:
             self._put_off(self._now())
 
     def take_batch(self, base_id: int, buffer: memoryview, spans: "array[int]", source: Address, ecn: int) -> None:
@@ -341,7 +335,7 @@ class IceConnection:
         if self._is_closed:
             return
         self._transmit(self._queries)
-        self._transmit(self._machine)
+        self._transmit(self._asleep)
         while (answer := self._queries.poll_event()) is not None:
             self._gathering.take_answer(answer)
         while (event := self._machine.poll_event()) is not None:
@@ -358,7 +352,7 @@ class IceConnection:
         outcome = self._outcome
         if isinstance(event, PathSelected):
             self.path = event.path
-            pair = self._machine.selected
+            pair = self._asleep.selected
             if pair is not None:
                 self._gathering.note_path(pair.base.id)
             if outcome is not None and not outcome.done():
@@ -376,50 +370,6 @@ class IceConnection:
             outcome.set_exception(self._never_connected(event.reason))
             outcome.exception()  # retrieved: nobody may be waiting any more
 
-    def _set_timer(self) -> None:
-        """Wake up in time. A timer that comes too early is left: it costs one look, and not two calls a datagram."""
-        if not self._is_closed:
-            self._set_timer_to(self._due(), self._now())
-
-    def _due(self) -> tuple[float, str] | None:
-        return min((t for t in (self._machine.poll_timeout(), self._queries.poll_timeout()) if t), default=None)
-
-    def _set_timer_to(self, timeout: tuple[float, str] | None, now: float) -> None:
-        if timeout is None or (self._timer is not None and self._timer_at <= timeout[0]):
-            return
-        due, reason = timeout
-        if self._timer is not None:
-            self._timer.cancel()
-        delay_s = max(MIN_TIMER_S, due - now)
-        if self._machine.is_controlling:
-            self._timer, self._timer_at = call_later(self._loop, delay_s, reason, self._wake), due
-        else:  # a gateway, which has thousands of sessions
-            self._timer, delay_s = meet(self._loop, delay_s, reason, self._wake)
-            self._timer_at = min(due, now + delay_s)
-
-    def _put_off(self, now: float) -> None:
-        """The peer has been heard: a client then sleeps on, as a telephone should; and so does a gateway, if it would
-        wake up soon to find that out.
-        """
-        timeout = self._due() if self._timer is not None else None
-        if self._timer is not None and timeout is not None and timeout[0] > self._timer_at:
-            self._timer.cancel()
-            self._timer = None
-            self._set_timer_to(timeout, now)
-
-    def _wake(self) -> None:
-        """Do what is due. In an idle session mostly nothing is: the peer has shown that it lives, so sleep on."""
-        self._timer = None
-        now, timeout = self._now(), self._due()
-        if timeout is not None and timeout[0] > now:
-            self._set_timer_to(timeout, now)
-            return
-        self._queries.handle_timeout(now)
-        self._machine.handle_timeout(now)
-        self.pump()
-        if not self._machine.is_controlling and not self._machine.watches(now):
-            self._callbacks.on_quiet(self)
-
     # The end
 
     async def close(self, timeout_s: float) -> None:
@@ -427,6 +377,7 @@ class IceConnection:
         if self._is_closed:
             return
         self._is_closed = True
+        self.end_rest()
         self._sockets.table.remove_session(self._fragment, self)
         self.path = None
         if self._timer is not None:

@@ -140,6 +140,11 @@ class Consent:
         """Whether this side only answers, and has heard the peer lately: `PASSIVE_S` after that it asks by itself."""
         return not self.asks and now < self.last_alive + self._passive_s
 
+    def quiet_s(self) -> float | None:
+        """After how long from the last sign of life something is due, if a further sign is all that moves that."""
+        due, _ = self.poll_timeout()
+        return None if self.asks or due != self.last_alive + self._passive_s else self._passive_s
+
     def is_suspect(self, now: float) -> bool:
         """Whether the silence is long enough to look for another path."""
         return now >= self._suspect_at()

@@ -32,7 +32,7 @@ from .check_list import Base, Pair, PairState
 from .checks import Asked, Checks
 from .choice import Choice
 from .consent import Consent
-from .messages import AddressProven, ChecksFailed, Event, PathLost, Transmit
+from .messages import AddressProven, ChecksFailed, Event, PathLost, Rest, Transmit
 from .packing import Role
 from .snapshot import Snapshot
 
@@ -247,6 +247,17 @@ class IceMachine:
         consent.handle_alive(now)
         return answer[0]
 
+    def handle_heard(self, before_at: float, heard_at: float) -> None:
+        """Checks on the selected pair were answered for us, the last two at these times, or long ago."""
+        for at in (before_at, heard_at):
+            if self._consent is not None and at > self._consent.last_alive:
+                self._consent.handle_alive(at)
+                self.last_alive = at
+
+    def handle_woken(self, nominations: bytes) -> None:
+        """We answer ourselves again; these have nominated, before and meanwhile."""
+        self._checks.nominations = nominations
+
     def _take_packed(self, base_id: int, datagram: bytes, source: Address, now: float) -> bool | None:
         """Take a datagram on the selected pair the short way; None: it has to go the long way."""
         if datagram[0] == 0:
@@ -293,6 +304,16 @@ class IceMachine:
     def poll_event(self) -> Event | None:
         """Return the next fact."""
         return self._events.pop(0) if self._events else None
+
+    def poll_rest(self) -> Rest | None:
+        """Say what the checks are that others may answer until `handle_woken`, one of which was answered just now; who
+        has nominated is theirs to keep meanwhile. None: something else is due, or would follow from them.
+        """
+        pair, consent = self.selected, self._consent
+        if pair is None or consent is None or self.poll_timeout() is None or not self._only_consent or self._events:
+            return None
+        quiet_s = consent.quiet_s()
+        return None if quiet_s is None else self._checks.rest(pair, consent.last_alive, quiet_s)
 
     def poll_timeout(self) -> tuple[float, str] | None:
         """When `handle_timeout` wants to be called next, and why; None: not at all."""
@@ -401,13 +422,8 @@ class IceMachine:
         if not self._choice.select(pair, now):
             return
         if self._consent is None:
-            self._consent = Consent(
-                asks=self.is_controlling,
-                interval_s=self._consent_interval_s,
-                lost_after_s=self._lost_after_s,
-                rng=self._rng,
-                now=now,
-            )
+            asks, interval_s, lost_after_s = self.is_controlling, self._consent_interval_s, self._lost_after_s
+            self._consent = Consent(asks=asks, interval_s=interval_s, lost_after_s=lost_after_s, rng=self._rng, now=now)
         self._consent.handle_selected(now)
 
     def _lose(self, reason: LostReason, now: float) -> None:

@@ -13,6 +13,27 @@ class Transmit(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+class Rest(msgspec.Struct, frozen=True):
+    """Nothing is due but to miss the peer, and nothing follows from its checks but answers. This is what they are."""
+
+    local: str
+    remote: Address
+    """They come from there to here, a socket of ours."""
+    key: bytes
+    """Of their integrity, and of their answers'."""
+    asked: bytes
+    """Their attributes before the integrity, USERNAME first."""
+    nominates: bool
+    nominations: bytes
+    """The transaction ids that have nominated so far, one behind the other, the oldest first."""
+    heard_at: float
+    quiet_s: float
+    """When the peer was heard last, and after how long without it it is missed."""
+
+    def __repr__(self) -> str:
+        return f"Rest({self.local}, {self.remote})"
+
+
 class PathSelected(msgspec.Struct, frozen=True):
     """Both sides agreed on a pair, the first one or another."""
 

@@ -86,14 +86,37 @@ class Packing:
     """Packs and reads the checks of one session, with its credentials (RFC 8445 section 7.2.2)."""
 
     def __init__(self, credentials: Credentials) -> None:
-        self._local_key = _Key(credentials.local_password.encode())
-        self._remote_key = _Key(credentials.remote_password.encode())
+        self._credentials = credentials
+        self._keys: tuple[_Key, _Key] | None = None
+        """Ours and the peer's, once one is needed: they have 250 bytes for each half."""
         self._asked: tuple[bytes, Request] | None = None
         """The attributes of the last request before its integrity, and what they said."""
         self._answered: tuple[Address, bytes] | None = None
         """Whom the last answer over IPv4 went to, and its attributes before its integrity."""
         self._our_username = _username(f"{credentials.remote_username}:{credentials.local_username}")
         self._their_username = _username(f"{credentials.local_username}:{credentials.remote_username}")
+
+    @property
+    def asked(self) -> tuple[bytes, bool] | None:
+        """The attributes before the integrity of the last request that was read, and whether it nominates."""
+        return None if self._asked is None else (self._asked[0], self._asked[1].nominates)
+
+    def forget(self) -> None:
+        """Keep nothing that can be made again."""
+        self._asked = self._answered = self._keys = None
+
+    @property
+    def _local_key(self) -> _Key:
+        return (self._keys or self._begin_keys())[0]
+
+    @property
+    def _remote_key(self) -> _Key:
+        return (self._keys or self._begin_keys())[1]
+
+    def _begin_keys(self) -> tuple[_Key, _Key]:
+        local, remote = (self._credentials.local_password, self._credentials.remote_password)
+        self._keys = keys = _Key(local.encode()), _Key(remote.encode())
+        return keys
 
     def request(self, transaction_id: bytes, role: Role, *, nominate: bool) -> bytes:
         """Pack a connectivity or consent check."""

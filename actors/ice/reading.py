@@ -100,8 +100,8 @@ def read_all(receive: Passing) -> Read:
                 except BaseException:
                     give_all(runs, take)
                     raise
-            if not runs and (not error or error in EMPTY):  # all went by, as much as a turn may bring or all there was
-                return Brought(seen, data, more=not error)
+            if not runs and (not error or error in EMPTY):  # all went by: as much as a turn may bring, or all there was
+                return Brought(seen, data, more=not error and not (lonely and seen == 1))
             left -= reads
             if len(runs) == 1 and error in EMPTY:  # one peer's data, mostly
                 head, spans, place, name = runs[0]

@@ -27,8 +27,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from exeunt.runtime.wakeups import add_reader, call_later
+from exeunt.runtime.wakeups import add_reader, call_at
 
+from ..batch.answers import Answers
 from .agent import Address, Route
 from .ancillary import (
     ERROR_BYTES,
@@ -43,6 +44,7 @@ from .burst import BUFFER_BYTES, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
 from .reading import Passing, read_all, reader
+from .rest import Rests
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
 from .whole import permit_fragments
@@ -116,6 +118,8 @@ class Sockets:
         """What all sockets of the process read into, these and those of relays, one after another."""
         self._burst = Burst(self.table, self.counters)
         self._reader = reader()
+        self.rests: Rests | None = None
+        """Where sessions may rest; None: nowhere."""
         self._sockets: dict[str, socket.socket] = {}
         self._senders: dict[str, Sender] = {}
         self._unreachable: dict[Address, bool] = {}
@@ -153,9 +157,11 @@ class Sockets:
         """Whether an open socket has the port that was wanted."""
         return any(sock.getsockname()[1] == self._port for sock in self._sockets.values())
 
-    def read_with(self, receive: Passing) -> None:
-        """Read with this from now on: not all that arrives comes by here then."""
-        self._reader = read_all(receive)
+    def read_with(self, receive: Passing, answers: Answers) -> None:
+        """Read with this from now on: not all that arrives comes by here then, and of sessions at rest less."""
+        if self.rests is None:
+            self._reader = read_all(receive)
+            self.rests = Rests(answers, self.now)
 
     # Who uses them
 
@@ -210,6 +216,8 @@ class Sockets:
         self._sockets.clear()
         self._senders.clear()
         self.table.clear()
+        if self.rests is not None:
+            self.rests.close()
 
     # Sending
 
@@ -250,15 +258,20 @@ class Sockets:
         self._rest(name, is_on=lull.is_on)
 
     def _rest(self, name: str, *, is_on: bool) -> None:
-        """Do not look at a socket for a moment, or again at once."""
-        if self._loop is None or name not in self._sockets:
+        """Do not look at a socket for a moment, or again at once. Both rest until the same points of time, and those of
+        the grid are among these: so there is one wake-up for all.
+        """
+        loop = self._loop
+        if loop is None or name not in self._sockets:
             return
         timer = self._resting.pop(name, None)
         if timer is not None:
             timer.cancel()
         if is_on and not self._is_paused:
-            self._loop.remove_reader(self._sockets[name].fileno())
-            self._resting[name] = call_later(self._loop, REST_S, "a socket has rested", self._read, name)
+            if timer is None:
+                loop.remove_reader(self._sockets[name].fileno())
+            point = int(loop.time() / REST_S + 0.1) + 1  # a loop may wake a little before the point that it was told
+            self._resting[name] = call_at(loop, point * REST_S, "a socket has rested", self._read, name)
         elif timer is not None:
             self._watch(name)
 

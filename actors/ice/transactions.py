@@ -11,6 +11,8 @@ from .check_list import Pair
 ANSWER_WINDOW_S = 15.0
 FORGET_AFTER_S = ANSWER_WINDOW_S + 1.0
 """When it is looked for what to forget, if nothing else happens: who only answers would keep its last checks, 3 kB."""
+FORGETTING = "late answers"
+"""Why; it may be done up to a second early."""
 MAX_OUTSTANDING = 512
 """More than 100 pairs with a check and a nomination each, and 15 s of consent checks at 0.5 s, can use."""
 
@@ -72,4 +74,4 @@ class Transactions:
     def poll_timeout(self) -> tuple[float, str] | None:
         """Return when to call `expire`, and why; None: nothing is outstanding."""
         oldest = next(iter(self._sent.values()), None)
-        return None if oldest is None else (oldest.first_sent_at + FORGET_AFTER_S, "late answers")
+        return None if oldest is None else (oldest.first_sent_at + FORGET_AFTER_S, FORGETTING)

@@ -70,7 +70,7 @@ def lane_of(node: Node, machine: CarriedConnection) -> PeerLane:
     pump: Pump = node.resources["pump"]
     sockets = shared_sockets(node)
     if pump.crossing is not None:
-        sockets.read_with(pump.crossing.receive)
+        sockets.read_with(pump.crossing.receive, pump.crossing.answers)
     return PeerLane(machine, pump, sockets)
 
 

@@ -7,7 +7,10 @@ from types import ModuleType
 import pytest
 
 from exeunt.actors import timing
+from exeunt.actors.grid import COARSE_S
+from exeunt.actors.ice.lull import REST_S
 from exeunt.actors.ice.relay import BIND_AGAIN_AFTER_S, CHANNEL_LASTS_S, CHANNEL_RENEWED_AFTER_S
+from exeunt.actors.ice.transactions import ANSWER_WINDOW_S, FORGET_AFTER_S
 from exeunt.actors.turn.settings import CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, PERMISSION_LIFETIME_S
 from exeunt.actors.wireguard.timing import Limits
 
@@ -79,3 +82,9 @@ def test_twenty_percent_loss_leaves_a_goodbye_enough_rounds() -> None:
 
 def test_the_handshake_over_ice_is_a_valid_limit() -> None:
     assert Limits(rekey_attempt_time_s=timing.HANDSHAKE_S).rekey_attempt_time_s > timing.LOST_AFTER_S
+
+
+def test_wake_ups_that_may_meet_do() -> None:
+    """A socket that rests is read where the grid has points, too; and there late answers may be forgotten."""
+    assert pytest.approx(round(COARSE_S / REST_S)) == COARSE_S / REST_S
+    assert FORGET_AFTER_S - COARSE_S > ANSWER_WINDOW_S

@@ -4,7 +4,7 @@
 
 builds it under AddressSanitizer and UndefinedBehaviorSanitizer and runs this. Buffers end where their allocation ends.
 Each case has its number for a seed; now and then its result is compared with the pure kernel's. One in eight goes by a
-lane, both ways, between real sockets.
+lane, both ways, between real sockets; one in sixteen are checks that come where they are answered.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from importlib.machinery import ExtensionFileLoader
 from exeunt.actors.batch import MAX_DATAGRAMS, OUT_BYTES_EACH, TRAIN_BYTES, VNET_BYTES, Kernel, Opened, Sealed, Sealing
 from exeunt.actors.batch.native import NativeKernel
 from exeunt.actors.batch.pure import KERNEL as PURE
-from exeunt.actors.ice.ancillary import prepare, prepare_trains
+from exeunt.actors.ice.ancillary import SOL_UDP, UDP_SEGMENT, prepare, prepare_trains
+from exeunt.actors.ice.packing import Packing, Role
+from exeunt.actors.ice.rest import packed_remote
 from exeunt.actors.wireguard.replay import ReplayWindow
 
 from .hostile import REMOTE_INDEX, hostile_burst, hostile_frame
+from .hostile_checks import hostile_check, hostile_credentials
 
 KEY = bytes(range(32))
 COMPARED_EVERY = 16
@@ -206,6 +209,76 @@ class LaneCases:
             _drain(sock)
 
 
+class AnswerCases:
+    """Answerers between sockets on loopback; what they answer is what Python would have."""
+
+    def __init__(self, kernel: NativeKernel) -> None:
+        assert kernel.lanes is not None
+        self.lanes = kernel.lanes()
+        self.ours, self.theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        for one in (self.ours, self.theirs):
+            one.bind(("127.0.0.1", 0))
+            one.setblocking(False)
+        self.theirs.connect(self.ours.getsockname())
+        prepare(self.ours)
+        prepare_trains(self.ours)
+        self.buffer, self.out = _block(2 * 65_535), _block(2 * 65_535 + MAX_DATAGRAMS * OUT_BYTES_EACH)
+
+    def go(self, number: int) -> None:
+        """One case: a session's rest."""
+        rng = random.Random(number)
+        here, there = hostile_credentials(rng)
+        role = Role(controlling=bool(rng.randrange(4)), tie_breaker=rng.getrandbits(64))
+        first = Packing(there).request(bytes(12), role, nominate=True)
+        nominations = rng.randbytes(12 * rng.choice((0, 1, 63, 64)))
+        answerer = self.lanes.answer(
+            owner=self,
+            key=here.local_password.encode(),
+            asked=first[20:-32],
+            nominates=role.controlling,
+            nominations=nominations,
+            descriptor=self.ours.fileno(),
+            remote=packed_remote(self.theirs.getsockname()) or b"",
+            local=socket.inet_aton("127.0.0.1"),
+            heard_at=0.0,
+            quiet_s=6.0,
+        )
+        assert answerer is not None
+        came = [hostile_check(rng, there, role) for _ in range(rng.choice((1, 3, 10)))]
+        left = self._come(rng, came)
+        self.lanes.answer_no_more(answerer)
+        answered = [one for one in came if one not in left]
+        assert [self.theirs.recv(1_000) for _ in answered] == [
+            Packing(here).success(one[8:20], self.theirs.getsockname()) for one in answered
+        ]
+        reader = Packing(here)
+        assert all(reader.read_request(one) is not None for one in answered)
+        assert answerer.books()[0] == len(answered)
+        ids = (nominations + b"".join(one[8:20] for one in answered if role.controlling))[-12 * 64 :]
+        assert answerer.nominations() == ids
+        _drain(self.theirs)
+
+    def _come(self, rng: random.Random, datagrams: list[bytes]) -> list[bytes]:
+        """Have them come, maybe as a train, and return what is left."""
+        size = len(datagrams[0])
+        if size and rng.randrange(4) == 0 and all(len(one) == size for one in datagrams):
+            self.theirs.sendmsg([b"".join(datagrams)], [(SOL_UDP, UDP_SEGMENT, array("H", [size]))])
+        else:
+            for one in datagrams:
+                self.theirs.send(one)
+        left: list[bytes] = []
+        error, lonely = 0, bool(rng.randrange(2))
+        while not error:
+            end, _, error, runs, *_ = self.lanes.receive(
+                self.ours.fileno(), self.buffer, 0, rng.choice((1, 64)), lonely, self.out
+            )
+            for _, spans, *_ in runs:
+                for at, length in zip(*(iter(array("I", spans)),) * 2, strict=True):
+                    assert at + length <= end
+                    left.append(bytes(self.buffer[at : at + length]))
+        return left
+
+
 def _block(size: int) -> memoryview:
     return memoryview(array("B", b"\0") * size)
 
@@ -223,7 +296,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="to come back to a case")
     args = parser.parse_args()
     kernel = loaded(args.path)
-    cases, reference, lanes = Cases(kernel), Cases(PURE), LaneCases(kernel)
+    cases, reference, lanes, answers = Cases(kernel), Cases(PURE), LaneCases(kernel), AnswerCases(kernel)
     began = time.monotonic()
     for number in range(args.first, args.first + args.cases):
         compared = number // 4 % COMPARED_EVERY == 0
@@ -236,6 +309,8 @@ def main() -> None:
                 assert not compared or opened == reference.open(number), number
             case _ if number % 8 == 3:
                 lanes.go(number)
+            case _ if number % 16 == 7:
+                answers.go(number)
             case _:
                 cases.refuse(number)
         if number % 20_000 == 0:

@@ -358,7 +358,7 @@ def test_what_is_sealed_is_what_the_reference_seals(
         bytes(hostile_frame(rng)) if rng.randrange(3) == 0 else bytes(VNET_BYTES) + bytes(hostile_packet(rng, flow))
         for _ in range(count)
     ]
-    frames = [frame for frame in frames if frame]  # nothing at all is a device's end
+    frames = [frame for frame in frames if frame]  # an empty one would be the device's end
     bench = Bench(kernel)
     try:
         lane = bench.open()

@@ -160,3 +160,22 @@ async def test_many_at_once_are_all_carried(ends: tuple[End, End]) -> None:
     came = [await gateway.come() for _ in range(100)]
     assert came == [packet(number, size=100 + number % 3) for number in range(100)]
     assert len(came[0]) == len(packet(0)) > VNET_BYTES
+
+
+async def test_the_session_of_an_idle_connection_rests_beside_its_lane(ends: tuple[End, End]) -> None:
+    """The gateway's alone: the client asks. What goes by the lane wakes it, and the peer's next check is Python's."""
+    client, gateway = ends
+    sessions: list[Any] = [one.side.peer.agent._current for one in ends]  # type: ignore[attr-defined]
+    async with asyncio.timeout(8):
+        while sessions[1]._answerer is None:  # noqa: ASYNC110 - real sockets, and nothing is called when it rests
+            await asyncio.sleep(0.01)
+    assert sessions[0]._answerer is None
+    assert gateway.has_lane
+    await client.send(packet(3))
+    assert await gateway.come() == packet(3)
+    gateway.side.peer._keep_lane()  # reads the books
+    assert sessions[1]._answerer is None
+    assert sessions[1]._timer is not None
+    received_at = gateway.side.peer._machine.tunnel.last_received_at
+    assert received_at is not None
+    assert sessions[1].last_alive >= received_at

@@ -42,9 +42,9 @@ _ACTIVE_S = 3.0
 _TURNS = 2
 """So often one alone and all of them take turns."""
 _IDLE_S = 20.0
-_COME_TO_REST_S = 12.0
+_COME_TO_REST_S = 20.0
 """Who has come has its path's MTU found out, and ten seconds later says that the last answer arrived (WireGuard's
-keepalive). Only then is it idle."""
+keepalive); its checks that nobody answered are forgotten 16 s after the last. Only then is it idle."""
 _ARRIVES_S, _ARRIVE_LIMIT_S = 0.3, 60.0
 _SETTLE_S = 2.0
 
