@@ -157,11 +157,13 @@ class Sockets:
         """Whether an open socket has the port that was wanted."""
         return any(sock.getsockname()[1] == self._port for sock in self._sockets.values())
 
-    def read_with(self, receive: Passing, answers: Answers) -> None:
-        """Read with this from now on: not all that arrives comes by here then, and of sessions at rest less."""
+    def read_with(self, receive: Passing, answers: Answers | None = None) -> None:
+        """Read with this from now on: not all that arrives comes by here then, and of sessions at rest, which there are
+        where checks are answered elsewhere, less.
+        """
         if self.rests is None:
             self._reader = read_all(receive)
-            self.rests = Rests(answers, self.now)
+            self.rests = None if answers is None else Rests(answers, self.now)
 
     # Who uses them
 
