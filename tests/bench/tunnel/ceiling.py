@@ -23,15 +23,17 @@ from typing import Any
 from aioice import stun
 
 from exeunt.actors.turn.credentials import credentials
+from exeunt.actors.wireguard.timing import INNER_MTU_BYTES
 from exeunt.clients.demo.stage import PORTAL_ADDRESS, RELAY_PORT
 from exeunt.clients.lab import Lab, Namespace
 
 from . import traffic
 
-DATAGRAM_BYTES = 1280 + 32
+DATAGRAM_BYTES = INNER_MTU_BYTES + 32
 """A full packet of the tunnel's default MTU, sealed."""
-TRAIN = 48
-"""Datagrams: a frame of 64 kB, as the tunnel gets them from the device, is a few more."""
+TRAIN = 45
+"""Datagrams: as many of these as one call sends. A frame of 64 kB, as the tunnel gets them from the device, has a few
+more."""
 CHANNEL = 0x4000
 TRIAL_S = 1.0
 _FIRST_RATE = 16_000.0

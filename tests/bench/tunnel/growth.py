@@ -39,7 +39,7 @@ ACTIVE = 100
 WINDOW = 48
 """Datagrams that each of them has on its way; one alone has all of theirs."""
 _ACTIVE_S = 3.0
-_TURNS = 2
+_TURNS = 4
 """So often one alone and all of them take turns."""
 _IDLE_S = 20.0
 _COME_TO_REST_S = 20.0
