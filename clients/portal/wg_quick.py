@@ -12,7 +12,7 @@ import msgspec
 from exeunt.actors.portal.static import Listener
 
 MTU_BYTES = 1280
-"""What a gateway sends to a static peer is never longer, since nobody measures its path (`actors.device.reach`)."""
+"""Nobody measures a static peer's path: whoever sends to it is told to send no more (`actors.device.reach`)."""
 _PLACEHOLDER = "PUT-THE-PRIVATE-KEY-HERE"
 
 

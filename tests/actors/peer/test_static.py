@@ -221,6 +221,20 @@ async def test_it_is_let_in_carried_followed_and_told_of_to_people(house: House)
     assert (after.endpoint, after.handshakes) == (plain.endpoint, 1)
 
 
+async def test_whoever_sends_more_than_every_path_takes_is_told_so(house: House) -> None:
+    plain = house.plain()
+    await house.expect(plain)
+    await plain.knock()
+    long = bytearray(packet(OUTER, INNER, 1) + bytes(1400))
+    long[2:4] = len(long).to_bytes(2, "big")
+    long[6] = 0x40  # it may not be fragmented
+    house.kernel.send(long)
+    error = await house.from_tunnel()
+    assert (error[9], error[20:22], error[26:28]) == (1, b"\x03\x04", (1280).to_bytes(2, "big"))
+    house.kernel.send(packet(OUTER, INNER, 2))
+    assert await plain.hear() == packet(OUTER, INNER, 2), "nothing else went before it"
+
+
 async def test_each_peer_has_its_own_address_and_no_other(house: House) -> None:
     router, phone = house.plain(1), house.plain(2)
     await house.expect(router)
