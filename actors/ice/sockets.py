@@ -54,7 +54,7 @@ _WILDCARDS = {"udp4": "0.0.0.0", "udp6": "::"}
 BURST_S, LONGEST_BURST_S = 0.005, 0.1
 """A wake-up reads for so long, or for as long as others have had since the last one, if that is more. When a thousand
 sessions begin at once, reading must not fall behind the timers that repeat what was not answered: the answers wait
-here, and each repetition would add to them."""
+here, and each repetition would add to them. Data waits for nobody's answer: of that a wake-up reads one buffer."""
 LONELY_S = 0.001
 """After so long without anything to read, a check comes alone: that of an idle peer."""
 MAX_ERRORS = 64
@@ -251,8 +251,9 @@ class Sockets:
         began_at = self.now()
         rested_s = began_at - self._read_until
         until = began_at + min(max(BURST_S, rested_s), LONGEST_BURST_S)
-        while self._read_burst(name, lonely=rested_s > LONELY_S and name not in self._resting) and self.now() < until:
-            pass
+        more = True
+        while more and not self._is_data and self.now() < until:
+            more = self._read_burst(name, lonely=rested_s > LONELY_S and name not in self._resting)
         self._read_until = now = self.now()
         lull = self._lulls[name]
         lull.note(self._seen, now, data=self._is_data)

@@ -302,6 +302,31 @@ async def test_more_than_a_buffer_holds_comes_in_several_bursts() -> None:
     theirs.release(peer)
 
 
+async def test_the_loop_turns_between_two_buffers_of_data() -> None:
+    loop = asyncio.get_running_loop()
+    happened: list[str] = []
+
+    class Watching(Listener):
+        def take_batch(self, *burst: Any) -> None:
+            super().take_batch(*burst)
+            happened.append("burst")
+            loop.call_soon(happened.append, "others")
+
+    ours, theirs, listener, peer = Sockets(), Sockets(), Listener(), Watching()
+    ours.acquire(listener)
+    theirs.acquire(peer)
+    theirs.table.claim(7, peer)
+    base, there = ours.base("127.0.0.1", listener), theirs.base("127.0.0.1", peer).address
+    train = data_to(7, count=250, length=1400)
+    for _ in range(2):
+        assert base.send_train(memoryview(b"".join(train)), 1400, there, 0) == 250
+    for _ in range(2 * len(train)):
+        await within(peer.heard.get())
+    assert happened[:3] == ["burst", "others", "burst"]
+    ours.release(listener)
+    theirs.release(peer)
+
+
 async def test_what_is_too_big_is_counted_and_costs_nothing_else() -> None:
     sockets, listener = Sockets(), Listener()
     sockets.acquire(listener)
