@@ -232,7 +232,11 @@ async def test_an_authorisation_that_is_over_is_taken_away(stage: Stage, gateway
     assert len(gateway._expiries) == 0
 
 
-@pytest.mark.parametrize("expires_at", [10**400, 2**63, 10**18, int(time.time()) + 10**6])
+@pytest.mark.parametrize(
+    "expires_at",
+    [10**400, 2**63, 10**18, int(time.time()) + 10**6],
+    ids=["10**400", "2**63", "10**18", "in eleven days"],
+)
 async def test_an_expiry_far_away_is_looked_at_again(stage: Stage, gateway: GatewayLoop, expires_at: int) -> None:
     # A number that large does not cross a worker; the portal link, however, lives in this one.
     await stage.say(authorize("c-1", WEB, expires_at=expires_at))

@@ -139,7 +139,7 @@ def test_each_single_byte_of_a_message_counts(message: str) -> None:
     assert receiver.rx_bytes == received + len(fresh)
 
 
-@pytest.mark.parametrize("datagram", GENUINE)
+@pytest.mark.parametrize("datagram", GENUINE, ids=[str(number) for number in range(len(GENUINE))])
 def test_every_genuine_datagram_is_refused_a_second_time(datagram: bytes) -> None:
     assert_ignored(PAIR.client, datagram)
     assert_ignored(PAIR.gateway, datagram)
