@@ -26,6 +26,8 @@ Batch = TypeVar("Batch")
 
 BUFFER_BYTES = 512 * 1024
 """Of one burst: the caches of a processor hold it, and it has room for eight full trains."""
+LONG_BUFFER_BYTES = 2 * BUFFER_BYTES
+"""The same where Python opens what comes: much of what a burst costs there does not depend on its length."""
 MAX_DATAGRAM_BYTES = 65_535
 """Also of a train. A burst is full where this does not fit any more."""
 MAX_READS = 512

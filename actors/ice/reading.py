@@ -15,7 +15,7 @@ from ..batch.contract import Receive
 from ..batch.lanes import Passed
 from .agent import Address
 from .ancillary import ANCILLARY_BYTES, EMPTY, Arrival, arrival_of, arrived
-from .burst import BUFFER_BYTES, MAX_DATAGRAM_BYTES, MAX_READS, Burst, give_all
+from .burst import MAX_DATAGRAM_BYTES, MAX_READS, Burst, give_all
 
 
 class Brought(NamedTuple):
@@ -42,7 +42,7 @@ def read_each(
     before: list[tuple[int, int, bytes]] | None = None
     arrival = Arrival(None)
     for _ in range(MAX_READS):
-        if at > BUFFER_BYTES - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
+        if at > len(buffer) - MAX_DATAGRAM_BYTES or sock.fileno() < 0:
             break
         try:
             size, ancillary, _, source = sock.recvmsg_into((buffer[at:],), ANCILLARY_BYTES)
@@ -90,7 +90,7 @@ def read_all(receive: Passing) -> Read:
             head, spans, place, name = run
             data |= burst.take_run(buffer, head, spans, arrived(place), source_of(name))
 
-        while left > 0 and at <= BUFFER_BYTES - MAX_DATAGRAM_BYTES and sock.fileno() >= 0:
+        while left > 0 and at <= len(buffer) - MAX_DATAGRAM_BYTES and sock.fileno() >= 0:
             at, reads, error, runs, passed, todo = receive(sock.fileno(), buffer, at, left, lonely and not seen)
             seen += reads
             data |= bool(passed)

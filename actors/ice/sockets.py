@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from exeunt.runtime.wakeups import add_reader, call_at
 
 from ..batch.answers import Answers
+from ..batch.choice import choose
 from .agent import Address, Route
 from .ancillary import (
     ERROR_BYTES,
@@ -40,7 +41,7 @@ from .ancillary import (
     reported,
     sent_from,
 )
-from .burst import BUFFER_BYTES, Burst
+from .burst import BUFFER_BYTES, LONG_BUFFER_BYTES, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
 from .reading import Passing, read_all, reader
@@ -114,7 +115,7 @@ class Sockets:
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.table = Demultiplexer(self.counters)
         self.rng = random.Random()  # noqa: S311 - it only spreads timers, of thousands of sessions: each has 2.5 kB
-        self.buffer = memoryview(bytearray(BUFFER_BYTES))
+        self.buffer = memoryview(bytearray(LONG_BUFFER_BYTES if choose().receive is None else BUFFER_BYTES))
         """What all sockets of the process read into, these and those of relays, one after another."""
         self._burst = Burst(self.table, self.counters)
         self._reader = reader()
