@@ -30,7 +30,10 @@ def sweep() -> list[Path]:
     removed: list[Path] = []
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX).split("-", 1)[0]
-        ours = path.stat(follow_symlinks=False).st_uid == os.geteuid()
+        try:
+            ours = path.stat(follow_symlinks=False).st_uid == os.geteuid()
+        except FileNotFoundError:  # its demo, or another one that has just begun, removes it, too
+            continue
         if pid.isdigit() and ours and not psutil.pid_exists(int(pid)):
             remove(path)
             removed.append(path)

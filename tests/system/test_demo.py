@@ -9,14 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from exeunt.actors.network import leftovers
+from exeunt.clients.demo.home import sweep
 
 DEMO = [sys.executable, "-m", "exeunt.clients", "demo"]
+
+
+@pytest.fixture(autouse=True)
+def own_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary files go where no other test's demo has any."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as place:
+        monkeypatch.setenv("TMPDIR", place)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 def homes() -> set[Path]:
@@ -92,6 +103,14 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals) -> None:
     assert_all_gone(below, limit_s=1)
     assert homes() <= before
     assert set(leftovers()) <= host
+
+
+def test_a_home_that_is_removed_meanwhile_is_no_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def glob(_place: Path, _pattern: str) -> Iterator[Path]:
+        yield tmp_path / "exeunt-demo-1-gone"
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert sweep() == []
 
 
 def test_a_killed_demo_takes_everybody_with_it_and_the_next_one_cleans_up() -> None:
