@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
+JOBS ?= 2
 
 .PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray fuzz fuzz-native chaos soak endings scale clean
 
@@ -21,8 +22,9 @@ $(STAMP): pyproject.toml .ci/requirements.lock $(NATIVE_SOURCES)
 demo: $(STAMP)
 	$(BIN)/exeunt demo $(ARGS)
 
+# Two files of tests at a time: most of them wait, and none may need more than one core to be in time. JOBS=0: one by one.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
