@@ -252,13 +252,12 @@ class Sockets:
         began_at = self.now()
         rested_s = began_at - self._read_until
         until = began_at + min(max(BURST_S, rested_s), LONGEST_BURST_S)
-        more = True
+        self._seen, self._is_data, more = 0, False, True
         while more and not self._is_data and self.now() < until:
             more = self._read_burst(name, lonely=rested_s > LONELY_S and name not in self._resting)
         self._read_until = now = self.now()
         lull = self._lulls[name]
         lull.note(self._seen, now, data=self._is_data)
-        self._seen, self._is_data = 0, False
         self._rest(name, is_on=lull.is_on)
 
     def _rest(self, name: str, *, is_on: bool) -> None:
