@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv-bench/.stamp
-JOBS ?= 2
+JOBS ?= 0
 
 .PHONY: demo test lint types bench bench-runtime bench-tunnel nat-matrix lock ray fuzz fuzz-native chaos soak endings scale clean
 
@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml .ci/requirements.lock $(NATIVE_SOURCES)
 demo: $(STAMP)
 	$(BIN)/exeunt demo $(ARGS)
 
-# Two files of tests at a time: most of them wait, and none may need more than one core to be in time. JOBS=0: one by one.
+# JOBS=2: two files of tests at a time, which takes two thirds as long. Not by default: programs of others that tests start,
+# such as wireguard-go, meet in directories of the system's now and then.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 

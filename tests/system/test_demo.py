@@ -25,6 +25,7 @@ DEMO = [sys.executable, "-m", "exeunt.clients", "demo"]
 def own_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Temporary files go where no other test's demo has any."""
     with tempfile.TemporaryDirectory(prefix="demo-") as place:
+        Path(place).chmod(0o755)  # one of them runs for another user
         monkeypatch.setenv("TMPDIR", place)
         monkeypatch.setattr(tempfile, "tempdir", None)
         yield
