@@ -1,13 +1,14 @@
 """The shared sockets on the real network stack: loopback, both families, ICMP, both event loops."""
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -286,8 +287,10 @@ async def test_a_train_arrives_whole_and_is_given_at_once(host: str, helps: bool
     assert base.send_train(memoryview(b"".join(train)), 700, there, ecn) == 0
 
 
-async def test_more_than_a_buffer_holds_comes_in_several_bursts() -> None:
-    ours, theirs, listener, peer = Sockets(), Sockets(), Listener(), Listener()
+@contextlib.contextmanager
+def more_than_a_buffer(peer: Listener) -> Generator[list[bytes]]:
+    """The peer's socket has so many datagrams, which are more than one burst."""
+    ours, theirs, listener = Sockets(), Sockets(), Listener()
     ours.acquire(listener)
     theirs.acquire(peer)
     theirs.table.claim(7, peer)
@@ -296,11 +299,17 @@ async def test_more_than_a_buffer_holds_comes_in_several_bursts() -> None:
     trains = len(theirs.buffer) // (250 * 1400) + 1
     for _ in range(trains):
         assert base.send_train(memoryview(b"".join(train)), 1400, there, 0) == 250
-    for datagram in train * trains:
-        assert (await within(peer.heard.get()))[1] == datagram
-    assert len(peer.batches) > 1
+    yield train * trains
     ours.release(listener)
     theirs.release(peer)
+
+
+async def test_more_than_a_buffer_holds_comes_in_several_bursts() -> None:
+    peer = Listener()
+    with more_than_a_buffer(peer) as sent:
+        for datagram in sent:
+            assert (await within(peer.heard.get()))[1] == datagram
+    assert len(peer.batches) > 1
 
 
 async def test_the_loop_turns_between_two_buffers_of_data() -> None:
@@ -313,20 +322,11 @@ async def test_the_loop_turns_between_two_buffers_of_data() -> None:
             happened.append("burst")
             loop.call_soon(happened.append, "others")
 
-    ours, theirs, listener, peer = Sockets(), Sockets(), Listener(), Watching()
-    ours.acquire(listener)
-    theirs.acquire(peer)
-    theirs.table.claim(7, peer)
-    base, there = ours.base("127.0.0.1", listener), theirs.base("127.0.0.1", peer).address
-    train = data_to(7, count=250, length=1400)
-    trains = len(theirs.buffer) // (250 * 1400) + 1
-    for _ in range(trains):
-        assert base.send_train(memoryview(b"".join(train)), 1400, there, 0) == 250
-    for _ in range(trains * len(train)):
-        await within(peer.heard.get())
+    peer = Watching()
+    with more_than_a_buffer(peer) as sent:
+        for _ in sent:
+            await within(peer.heard.get())
     assert happened[:3] == ["burst", "others", "burst"]
-    ours.release(listener)
-    theirs.release(peer)
 
 
 async def test_what_is_too_big_is_counted_and_costs_nothing_else() -> None:
