@@ -44,7 +44,7 @@ from .ancillary import (
 from .burst import BUFFER_BYTES, LONG_BUFFER_BYTES, Burst
 from .demultiplexer import DataReceiver, Demultiplexer, StunReceiver
 from .lull import REST_S, Lull
-from .reading import Passing, read_all, reader
+from .reading import Brought, Passing, read_all, reader
 from .rest import Rests
 from .trains import Sender
 from .udp import SOCKET_BUFFER_BYTES
@@ -127,9 +127,6 @@ class Sockets:
         """Of whom ICMP spoke; True: refused."""
         self._users = 0
         self._read_until = 0.0
-        self._seen, self._is_data = 0, False
-        """How many datagrams the reading under way has brought, and whether one was neither STUN, nor a keepalive or a
-        handshake."""
         self._lulls: dict[str, Lull] = {}
         self._is_paused = False
         self._resting: dict[str, asyncio.TimerHandle] = {}
@@ -252,12 +249,13 @@ class Sockets:
         began_at = self.now()
         rested_s = began_at - self._read_until
         until = began_at + min(max(BURST_S, rested_s), LONGEST_BURST_S)
-        self._seen, self._is_data, more = 0, False, True
-        while more and not self._is_data and self.now() < until:
-            more = self._read_burst(name, lonely=rested_s > LONELY_S and name not in self._resting)
+        seen, brought = 0, Brought(0, data=False, more=True)
+        while brought.more and not brought.data and self.now() < until:
+            brought = self._read_burst(name, lonely=rested_s > LONELY_S and name not in self._resting)
+            seen += brought.datagrams
         self._read_until = now = self.now()
         lull = self._lulls[name]
-        lull.note(self._seen, now, data=self._is_data)
+        lull.note(seen, now, data=brought.data)
         self._rest(name, is_on=lull.is_on)
 
     def _rest(self, name: str, *, is_on: bool) -> None:
@@ -278,20 +276,17 @@ class Sockets:
         elif timer is not None:
             self._watch(name)
 
-    def _read_burst(self, name: str, *, lonely: bool) -> bool:
-        """Read until the socket is empty or the buffer full; True: there may be more. When it is lonely, a datagram
-        that is no data is expected to be the only one.
+    def _read_burst(self, name: str, *, lonely: bool) -> Brought:
+        """Read until the socket is empty or the buffer full. When it is lonely, a datagram that is no data is expected
+        to be the only one.
         """
         sock = self._sockets.get(name)
-        if sock is None:
-            return False
+        if sock is None:  # what the burst before brought about has closed it
+            return Brought(0, data=False, more=False)
         try:
-            brought = self._reader(sock, self.buffer, self._burst, lambda: self._drain_errors(name), lonely)
+            return self._reader(sock, self.buffer, self._burst, lambda: self._drain_errors(name), lonely)
         finally:
             self._burst.deliver()  # else it would be given away later, when the buffer has been overwritten
-        self._seen += brought.datagrams
-        self._is_data |= brought.data
-        return brought.more and self._sockets.get(name) is not None
 
     def _drain_errors(self, name: str) -> bool:
         """Read the error queue, and go on watching; True: there was something in the queue."""
